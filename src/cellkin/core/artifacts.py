@@ -1,0 +1,272 @@
+"""Folders on disk: a JSON manifest beside safetensors and SQLite files, hashed, written atomically.
+
+A folder appears whole or not at all: it is built under a temporary name beside its target, flushed
+to the disk and renamed. Its manifest holds the SHA-256 of every other file, so a flipped byte is
+found on opening. Nothing here is ever a pickle.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.errors import ArtifactError, OutputError
+
+__all__ = [
+    "digest",
+    "file_sha256",
+    "guarded_writes",
+    "new_folder",
+    "read_arrays",
+    "read_json",
+    "read_manifest",
+    "write_arrays",
+    "write_json",
+    "write_manifest",
+    "write_text",
+]
+
+CHUNK = 1 << 20
+
+
+def digest(data: Any) -> str:
+    """SHA-256 (hex) of plain data, by its canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            total.update(block)
+    return total.hexdigest()
+
+
+@contextmanager
+def guarded_writes(where: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into an `OutputError` that names the place.
+
+    Raises:
+        OutputError: the operating system refused the write.
+    """
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: ("the disk is full", "free some space, then run the same command again"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space, then run again"),
+            errno.EACCES: ("no permission to write here", "choose another --out"),
+            errno.EPERM: ("no permission to write here", "choose another --out"),
+            errno.EROFS: ("this file system is read-only", "choose another --out"),
+            errno.EFBIG: ("the file grew past the size allowed here", "choose another --out"),
+            errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another --out"),
+            errno.EEXIST: ("something of this name is already here", "choose another --out"),
+        }
+        if error.errno not in reasons:
+            raise
+        what, mend = reasons[error.errno]
+        raise OutputError(what, where=where, mend=mend) from error
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Build a folder under a temporary name; rename it to `target` when the block ends well.
+
+    Yields:
+        the temporary folder to write into; it is removed if the block raises.
+
+    Raises:
+        OutputError: `target` exists already (and `overwrite` is off), or cannot be written.
+    """
+    target = Path(target)
+    if not overwrite:
+        refuse_existing(target)
+    with guarded_writes(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        os.chmod(building, 0o755)
+    try:
+        with guarded_writes(target):
+            yield building
+            _flush(building)
+            _replace(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise where something would be overwritten; an empty folder is free to use.
+
+    Raises:
+        OutputError: `target` exists and is not an empty folder.
+    """
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists():
+        raise OutputError(
+            "there is something here already",
+            where=target,
+            mend="choose another --out, or add --overwrite to replace it",
+        )
+
+
+def _replace(building: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(building, target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    os.rename(target, aside / "old")
+    os.rename(building, target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically (UTF-8)."""
+    with guarded_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as JSON, atomically; NaN is refused, it is no JSON."""
+    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Plain data from a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path.name} is missing", where=path, mend="give the folder that cellkin wrote"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise ArtifactError(
+            f"{path.name} cannot be read: {error}",
+            where=path,
+            mend="restore the folder from a copy, or make it again",
+        ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as one safetensors file."""
+    from safetensors.numpy import save_file
+
+    with guarded_writes(path):
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(path))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Named arrays of a safetensors file.
+
+    Raises:
+        ArtifactError: the file is missing, cut off or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path.name} cannot be read: {error}",
+            where=path,
+            mend="restore the folder from a copy, or make it again",
+        ) from error
+
+
+def write_manifest(folder: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Write `folder/name` with `data` and the size and SHA-256 of every file under the folder."""
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).as_posix() != name
+    }
+    write_json(folder / name, {**data, "files": files})
+
+
+def read_manifest(folder: Path, name: str, *, kind: str, schema: int) -> dict[str, Any]:
+    """Read a manifest and check kind, schema version, sizes and hashes of all files it lists.
+
+    Raises:
+        ArtifactError: no such folder or manifest, another kind, a newer schema, a missing file,
+            or one with other bytes than when it was written.
+    """
+    folder = Path(folder)
+    if not (folder / name).is_file():
+        raise ArtifactError(
+            f"this is no {kind}: it holds no {name}",
+            where=folder,
+            mend=f"give the folder of an {kind} that cellkin wrote",
+        )
+    manifest = read_json(folder / name)
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise ArtifactError(
+            f"{name} does not describe an {kind}",
+            where=folder / name,
+            mend=f"give the folder of an {kind} that cellkin wrote",
+        )
+    if manifest.get("schema") != schema:
+        raise ArtifactError(
+            f"this {kind} has schema {manifest.get('schema')}, this cellkin reads {schema}",
+            where=folder / name,
+            mend="install the cellkin that wrote it, or make it again with this one",
+        )
+    for relative, expected in manifest["files"].items():
+        _check_file(folder / relative, expected)
+    return manifest
+
+
+def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
+    mend = "restore the folder from a copy, or make it again; nothing in it was used"
+    if not path.is_file():
+        raise ArtifactError("a file of this folder is missing", where=path, mend=mend)
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise ArtifactError(
+            f"this file has {size} bytes, {expected['bytes']} were written", where=path, mend=mend
+        )
+    if file_sha256(path) != expected["sha256"]:
+        raise ArtifactError(
+            "this file was changed after it was written (its SHA-256 differs)",
+            where=path,
+            mend=mend,
+        )
