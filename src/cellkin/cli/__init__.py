@@ -1,0 +1,1 @@
+"""Floor 9: the verbs of the command line. They open, call and print."""

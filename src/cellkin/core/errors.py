@@ -1,18 +1,18 @@
 """The error tree: every mistake a user can make, said with what, where and how to mend it.
 
-    CellkinError
-    ├── DataError                the data set or a file in it
-    │   ├── ImageError           one image cannot be read, or not without guessing
-    │   ├── LayoutError          a folder is no data set that cellkin knows
-    │   ├── LabelError           a class or label that nobody declared, or a missing one
-    │   └── SplitError           the parts that were asked for cannot be cut
-    ├── RecipeError              a recipe or a setting with an unknown key or an impossible value
-    ├── WeightsError             weights that are missing, do not fit, or cannot be fetched
-    ├── TrainingError            training stopped: nothing to resume, NaN loss, a class without cells
-    ├── ArtifactError            an atlas or encoder on disk is damaged, foreign or from a newer version
-    ├── SpaceMismatch            vectors of two feature spaces were about to be compared
-    ├── DecisionError            a question that this atlas cannot answer (k too large, ...)
-    └── OutputError              the result cannot be written (exists already, disk full, no permission)
+CellkinError
+├── DataError                the data set or a file in it
+│   ├── ImageError           one image cannot be read, or not without guessing
+│   ├── LayoutError          a folder is no data set that cellkin knows
+│   ├── LabelError           a class or label that nobody declared, or a missing one
+│   └── SplitError           the parts that were asked for cannot be cut
+├── RecipeError              a recipe or a setting with an unknown key or an impossible value
+├── WeightsError             weights that are missing, do not fit, or cannot be fetched
+├── TrainingError            training stopped: nothing to resume, NaN loss, a class without cells
+├── ArtifactError            an atlas or encoder on disk is damaged, foreign or from a newer version
+├── SpaceMismatch            vectors of two feature spaces were about to be compared
+├── DecisionError            a question that this atlas cannot answer (k too large, ...)
+└── OutputError              the result cannot be written (exists already, disk full, no permission)
 """
 
 from __future__ import annotations

@@ -1,0 +1,27 @@
+"""Floor 2: data sets on disk to lists of labelled samples, their parts, and a look through them.
+
+data = datasets.open("~/C-NMC")      the layout is recognised, and said in `data.layout`
+report = datasets.check(data)        every image decoded, duplicates, what depends on what
+for split in datasets.folds(data):   seeded, stratified, by subject where subjects are known
+    ...
+"""
+
+from __future__ import annotations
+
+from cellkin.datasets.checking import CheckReport, check
+from cellkin.datasets.opening import READERS, Reader
+from cellkin.datasets.opening import open_dataset as open  # noqa: A004
+from cellkin.datasets.splits import folds, official, single, split_unit, verify_split
+
+__all__ = [
+    "READERS",
+    "CheckReport",
+    "Reader",
+    "check",
+    "folds",
+    "official",
+    "open",
+    "single",
+    "split_unit",
+    "verify_split",
+]

@@ -1,0 +1,288 @@
+"""The atlas: encoder, reference cells, their features and images, min-max scale and map."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellkin.atlas.cells import REFERENCE, Cells, read_cells, read_image, write_cells
+from cellkin.atlas.map import fit_map, place
+from cellkin.core.artifacts import (
+    digest,
+    new_folder,
+    read_arrays,
+    read_json,
+    read_manifest,
+    write_arrays,
+    write_json,
+    write_manifest,
+)
+from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Features, LabelSet, Provenance, frozen
+from cellkin.decision import Calibration, Index, MinMaxScale
+from cellkin.learning.encoder import Encoder
+
+__all__ = ["Atlas", "Cells", "build"]
+
+SCHEMA = 1
+MANIFEST = "atlas.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Everything a decision and its evidence need (section 4).
+
+    Attributes:
+        encoder: makes the feature space that all vectors here live in.
+        labels: the classes of the reference cells.
+        cells: the N reference cells. vectors: their raw features (N, C) float32.
+        scale: min-max parameters fitted on these features (section 4.1).
+        xy: (N, 2), the stored map.
+        held_out: cells that are no references, with their places on the map, (M, 2).
+        calibration: mean distances of held-out cells of every class to the references.
+        k, distance: of the vote.
+        facts: data set, specimen, split, test result: what `inspect` prints.
+        folder: where it lies on disk.
+    """
+
+    encoder: Encoder
+    labels: LabelSet
+    cells: Cells
+    vectors: NDArray[np.float32]
+    scale: MinMaxScale
+    xy: NDArray[np.float64]
+    held_out: tuple[Cells, ...]
+    held_out_xy: NDArray[np.float64]
+    calibration: Calibration
+    k: int
+    distance: str
+    facts: Mapping[str, Any]
+    space: str
+    folder: Path | None = None
+    images: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("vectors", "xy", "held_out_xy"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    @cached_property
+    def scaled(self) -> NDArray[np.float64]:
+        """(N, C) float64, the reference vectors in the scaled space."""
+        return self.scale.apply(self.vectors)
+
+    @cached_property
+    def index(self) -> Index:
+        """The exact index over the references."""
+        return Index(self.scaled, self.cells.ids, self.distance)
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of what decides: space, references, labels, scale, k and distance."""
+        return digest(
+            {
+                "space": self.space,
+                "ids": self.cells.ids,
+                "labels": self.cells.labels,
+                "vectors": hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest(),
+                "calibration": self.calibration.to_json(),
+                "k": self.k,
+                "distance": self.distance,
+                "classes": self.labels.to_json(),
+            }
+        )
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where every answer of this atlas comes from."""
+        stored = self.facts["provenance"]
+        return Provenance.from_json({**stored, "atlas": self.id, "space": self.space})
+
+    def check_space(self, features: Features) -> None:
+        """Refuse vectors of another space.
+
+        Raises:
+            SpaceMismatch: they were not made by this atlas's encoder.
+        """
+        where = f"{self.folder or 'this atlas'} holds {len(self.cells)} vectors"
+        features.require(self.space, where=where)
+
+    def image(self, position: int) -> NDArray[np.uint8]:
+        """The prepared image (S, S, 3) uint8 of the reference cell at a position."""
+        if self.images is not None:
+            return self.images[position]
+        if self.folder is None:
+            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
+        return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
+
+    def own_subject(self, subject: str | None) -> set[int]:
+        """Positions of the reference cells of one subject; empty where it is unknown."""
+        if subject is None:
+            return set()
+        return {i for i, s in enumerate(self.cells.subjects) if s == subject}
+
+    def place(self, features: Features) -> NDArray[np.float64]:
+        """(M, 2) places of new vectors on the stored map."""
+        self.check_space(features)
+        return place(self.scale.apply(features.vectors), self.index, self.xy)
+
+    def save(
+        self,
+        folder: Path,
+        *,
+        extra: Sequence[Path] = (),
+        texts: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the folder, whole or not at all.
+
+        Args:
+            extra: files (log, training curve) that are copied along.
+            texts: name -> plain data that is written along as JSON.
+
+        Raises:
+            OutputError: something is there already, or the disk is full.
+        """
+        images = self.images
+        if images is None:
+            images = np.stack([self.image(i) for i in range(len(self.cells))])
+        with new_folder(Path(folder), overwrite=overwrite) as building:
+            (building / "encoder").mkdir()
+            self.encoder.save(building / "encoder")
+            self._write_vectors(building / "features.safetensors")
+            write_cells(building / "cells.sqlite", (self.cells, *self.held_out), images)
+            write_json(building / "facts.json", self._description())
+            for path in extra:
+                (building / path.name).write_bytes(path.read_bytes())
+            for name, data in (texts or {}).items():
+                write_json(building / name, data)
+            head = {"kind": "atlas", "schema": SCHEMA, "id": self.id, "space": self.space}
+            write_manifest(building, MANIFEST, head)
+        return Path(folder)
+
+    def _write_vectors(self, path: Path) -> None:
+        arrays = {
+            "vectors": self.vectors,
+            "scale": self.scale.scale,
+            "offset": self.scale.offset,
+            "xy": self.xy,
+            "held_out_xy": self.held_out_xy,
+        }
+        write_arrays(path, arrays)
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "labels": self.labels.to_json(),
+            "calibration": self.calibration.to_json(),
+            "k": self.k,
+            "distance": self.distance,
+            "held_out_parts": [cells.part for cells in self.held_out],
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def open(cls, folder: str | Path, *, device: torch.device | None = None) -> Atlas:
+        """Read an atlas folder; every byte of it is checked against its hash.
+
+        Raises:
+            ArtifactError: no atlas, damaged, or of another schema.
+        """
+        folder = Path(folder).expanduser()
+        manifest = read_manifest(folder, MANIFEST, kind="atlas", schema=SCHEMA)
+        told = read_json(folder / "facts.json")
+        arrays = read_arrays(folder / "features.safetensors")
+        parts = {cells.part: cells for cells in read_cells(folder / "cells.sqlite")}
+        atlas = cls(
+            encoder=Encoder.open(folder / "encoder", device=device),
+            labels=LabelSet.from_json(told["labels"]),
+            cells=parts[REFERENCE],
+            vectors=arrays["vectors"],
+            scale=MinMaxScale(arrays["scale"], arrays["offset"]),
+            xy=arrays["xy"],
+            held_out=tuple(parts[name] for name in told["held_out_parts"]),
+            held_out_xy=arrays["held_out_xy"],
+            calibration=Calibration.from_json(told["calibration"]),
+            k=told["k"],
+            distance=told["distance"],
+            facts=told["facts"],
+            space=manifest["space"],
+            folder=folder,
+        )
+        if atlas.encoder.space != manifest["space"]:
+            raise ArtifactError(
+                "the encoder in this atlas is not the one its vectors were made with",
+                where=folder / "encoder",
+                mend="cellkin index ENCODER DATA --out ATLAS",
+            )
+        return atlas
+
+
+def build(
+    encoder: Encoder,
+    references: tuple[Cells, NDArray[np.uint8]],
+    held_out: Sequence[tuple[Cells, Features]],
+    *,
+    labels: LabelSet,
+    settings: Mapping[str, Any],
+    progress: Progress = silent,
+) -> Atlas:
+    """An atlas in memory.
+
+    Args:
+        references: the reference cells and their prepared clean images (N, S, S, 3) uint8.
+        held_out: other cells with their features, by part; the part "calibration" (or, without
+            one, "val") calibrates, its own subjects left out of the references.
+        settings: `k`, `distance`, `seed` of the map and `facts`.
+
+    Raises:
+        DecisionError: fewer references than k.
+    """
+    cells, images = references
+    features = encoder.embed(images, cells.ids, progress=progress)
+    scale = MinMaxScale.fit(features.vectors)
+    scaled = scale.apply(features.vectors)
+    index = Index(scaled, cells.ids, settings["distance"])
+    progress("drawing the map", 0, 1)
+    xy = fit_map(scaled, index, seed=settings["seed"])
+    vectors = [scale.apply(f.vectors) for _, f in held_out]
+    everyone = np.concatenate(vectors) if vectors else np.zeros((0, scaled.shape[1]))
+    held_out_xy = place(everyone, index, xy)
+    progress("drawing the map", 1, 1)
+    atlas = Atlas(
+        encoder=encoder,
+        labels=labels,
+        cells=cells,
+        vectors=features.vectors,
+        scale=scale,
+        xy=xy,
+        held_out=tuple(part for part, _ in held_out),
+        held_out_xy=held_out_xy,
+        calibration=Calibration.from_cells([], []),
+        k=settings["k"],
+        distance=settings["distance"],
+        facts=settings["facts"],
+        space=features.space,
+        images=images,
+    )
+    return _calibrated(atlas, held_out)
+
+
+def _calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atlas:
+    parts = {cells.part: (cells, features) for cells, features in held_out if len(cells)}
+    chosen = parts.get("calibration") or parts.get("val")
+    if chosen is None:
+        return atlas
+    cells, features = chosen
+    exclude = [atlas.own_subject(s) for s in cells.subjects]
+    scaled = atlas.scale.apply(features.vectors)
+    _, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
+    calibration = Calibration.from_cells(cells.labels, [float(d) for d in distances.mean(axis=1)])
+    return replace(atlas, calibration=calibration)

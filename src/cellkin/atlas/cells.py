@@ -1,0 +1,116 @@
+"""The cells of an atlas: one SQLite file with the reference images as lossless PNG."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cellkin.core.errors import ArtifactError, DecisionError
+
+__all__ = ["REFERENCE", "Cells", "read_cells", "read_image", "write_cells"]
+
+REFERENCE = "reference"
+
+SCHEMA = """
+CREATE TABLE cells (
+  position INTEGER NOT NULL, part TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
+  subject TEXT, grp TEXT, png BLOB, PRIMARY KEY (part, position)
+);
+CREATE UNIQUE INDEX by_id ON cells (id);
+"""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Labelled cells of one part of an atlas, all of length N.
+
+    Attributes:
+        part: "reference", or the part of the split that held-out cells belong to.
+    """
+
+    part: str
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    subjects: tuple[str | None, ...]
+    groups: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def write_cells(path: Path, parts: Sequence[Cells], reference_images: NDArray[np.uint8]) -> None:
+    """Write all cells; images (N, S, S, 3) uint8 belong to the part "reference"."""
+    with closing(sqlite3.connect(path)) as base, base:
+        base.executescript(SCHEMA)
+        for cells in parts:
+            own = cells.part == REFERENCE
+            rows = zip(cells.ids, cells.labels, cells.subjects, cells.groups, strict=True)
+            base.executemany(
+                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (i, cells.part, *row, _png(reference_images[i]) if own else None)
+                    for i, row in enumerate(rows)
+                ),
+            )
+
+
+def read_cells(path: Path) -> tuple[Cells, ...]:
+    """All parts, each in its order, without images.
+
+    Raises:
+        ArtifactError: the file is no SQLite file of cells.
+    """
+    try:
+        with closing(_connect(path)) as base:
+            rows = base.execute(
+                "SELECT part, id, label, subject, grp FROM cells ORDER BY part, position"
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise ArtifactError(
+            f"the cells cannot be read: {error}",
+            where=path,
+            mend="restore the folder from a copy, or make it again",
+        ) from error
+    found: dict[str, list[tuple[str, str, str | None, str | None]]] = {}
+    for part, *row in rows:
+        found.setdefault(part, []).append(tuple(row))
+    return tuple(
+        Cells(part, *(tuple(column) for column in zip(*rows, strict=True)))  # type: ignore[arg-type]
+        for part, rows in found.items()
+    )
+
+
+def read_image(path: Path, cell: str) -> NDArray[np.uint8]:
+    """The prepared image (S, S, 3) uint8 of a reference cell.
+
+    Raises:
+        DecisionError: no such reference cell.
+    """
+    with closing(_connect(path)) as base:
+        row = base.execute("SELECT png FROM cells WHERE id = ?", (cell,)).fetchone()
+    if row is None or row[0] is None:
+        raise DecisionError(
+            f"this atlas holds no image of {cell!r}",
+            where=path,
+            mend="cellkin inspect ATLAS lists what it holds",
+        )
+    with Image.open(io.BytesIO(row[0])) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()

@@ -1,0 +1,157 @@
+"""Verbs about cells and atlases: decide, explain, inspect."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cellkin.cli.console import percent, print_json, progress, span, talk
+from cellkin.cli.options import Device, Json, examples, images_of
+from cellkin.core.errors import OutputError
+from cellkin.core.records import NOTICE, Decision, LabelSet
+
+AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")
+]
+Subject = Annotated[
+    str | None,
+    typer.Option(help="The person, where known: reference cells of the same person do not vote."),
+]
+
+
+@examples("""
+cellkin decide atlas cell.png
+cellkin decide atlas cells/ --json > decisions.jsonl
+""")
+def decide(
+    atlas: AtlasFolder,
+    images: Images,
+    subject: Subject = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at once.")] = 256,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Decide on images by their nearest reference cells; with --json one object per line."""
+    from cellkin.system import DecisionSupport
+
+    dss = DecisionSupport.open(atlas, device=device)
+    paths = images_of(images)
+    provenance = dss.atlas.provenance.to_json()
+    with progress() as tell:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            decisions = dss.decide_many(batch, subjects=[subject] * len(batch))
+            tell("deciding", start + len(batch), len(paths))
+            for decision in decisions:
+                if json:
+                    print_json({**decision.to_json(), "provenance": provenance})
+                else:
+                    typer.echo(sentence(decision, dss.atlas.labels))
+    if not json:
+        talk(NOTICE)
+
+
+def sentence(decision: Decision, labels: LabelSet) -> str:
+    """One decision in a line."""
+    of = len(decision.neighbors)
+    votes = ", ".join(f"{n} {labels.title(name)}" for name, n in decision.votes.items())
+    far = decision.distance_percentile
+    percentile = "" if far is None else f"; farther than {far:.0f} % of its class"
+    tied = f"; {decision.tie} vote tied" if decision.tie else ""
+    clinical = "" if decision.clinical is None else f" ({decision.clinical})"
+    return (
+        f"{decision.query}: {labels.title(decision.label)}{clinical}; "
+        f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}"
+    )
+
+
+@examples("""
+cellkin explain atlas cell.png --out why
+cellkin explain atlas cells/ --out why
+""")
+def explain(
+    atlas: AtlasFolder,
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", help="Folder for pages, pictures and data.")],
+    subject: Subject = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Write the evidence: a page per image that opens without a network, PNGs and JSON."""
+    from cellkin import report
+    from cellkin.system import DecisionSupport
+
+    paths = images_of(images)
+    if out.is_file():
+        raise OutputError("--out is a file", where=out, mend="give a folder")
+    dss = DecisionSupport.open(atlas, device=device)
+    with progress() as tell:
+        for i, path in enumerate(paths):
+            evidence = dss.explain(path, subject=subject)
+            folder = out if len(paths) == 1 else out / page_name(path, i)
+            report.save_all(evidence, folder)
+            tell("explaining", i + 1, len(paths))
+            if json:
+                print_json({**evidence.to_json(), "page": str(folder / "evidence.html")})
+            else:
+                talk(sentence(evidence.decision, dss.atlas.labels))
+                typer.echo(folder / "evidence.html")
+
+
+def page_name(path: Path, position: int) -> str:
+    """A folder name for an image's evidence, free of what a file name may smuggle in."""
+    return f"{position + 1:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', path.stem)[:60]}"
+
+
+@examples("""
+cellkin inspect atlas
+cellkin inspect atlas --json
+""")
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An atlas folder.")],
+    json: Json = False,
+) -> None:
+    """Say what an atlas is and how good it is."""
+    from cellkin.system import DecisionSupport
+
+    facts = DecisionSupport.open(path, device="cpu").facts()
+    if json:
+        print_json(facts)
+        return
+    for line in _description(facts):
+        typer.echo(line)
+
+
+def _description(facts: dict[str, Any]) -> list[str]:
+    split, test = facts["split"], facts["test"]
+    classes = ", ".join(f"{n} {facts['titles'][name]}" for name, n in facts["classes"].items())
+    parts = ", ".join(f"{split[part]} {part}" for part in ("train", "val", "calibration", "test"))
+    lines = [
+        f"atlas       {facts['cells']} reference cells: {classes}",
+        f"data        {facts['dataset']}; {facts['specimen'] or 'specimen not stated'}; "
+        f"{facts['stain'] or 'stain not stated'}",
+        f"decides by  {facts['k']} neighbours, {facts['distance']} distance, {facts['backbone']}, "
+        f"space {facts['space'][:8]}",
+        f"split       by {split['unit']}, seed {split['seed']}: {parts}"
+        + (f" ({split['note']})" if split["note"] else ""),
+    ]
+    if facts["clinical"] is None:
+        lines.append("clinical    this atlas knows no lymphoblasts and cannot exclude one")
+    if test:
+        lines.append(
+            f"test        accuracy {percent(test['accuracy'])} of {test['n']} cells; "
+            f"{span(test['interval'])}; balanced {percent(test['balanced_accuracy'])}"
+        )
+        if test["sensitivity"] is not None:
+            lines.append(
+                f"            sensitivity {percent(test['sensitivity'])}, "
+                f"specificity {percent(test['specificity'])}"
+            )
+    made = facts["provenance"]
+    lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")
+    lines.append(f"notice      {NOTICE}")
+    return lines

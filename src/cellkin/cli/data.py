@@ -1,0 +1,57 @@
+"""Verbs about data: draw, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
+
+
+@examples("""
+cellkin draw smears
+cellkin draw smears --cells 390 --subjects 20 --seed 7
+""")
+def draw(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    cells: Annotated[int, typer.Option(help="Number of images.")] = 240,
+    subjects: Annotated[int, typer.Option(help="Number of persons drawn.")] = 12,
+    size: Annotated[int, typer.Option(help="Side of an image in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same cells.")] = 0,
+) -> None:
+    """Draw a synthetic smear data set, plainly labelled as drawn, with masks."""
+    from cellkin.datasets.drawn import draw as draw_cells
+
+    with progress() as tell:
+        folder = draw_cells(
+            out,
+            cells=cells,
+            subjects=subjects,
+            size=size,
+            seed=seed,
+            progress=lambda done, total: tell("drawing cells", done, total),
+        )
+    talk(f"{cells} drawn cells of {subjects} drawn persons: {folder}")
+
+
+@examples("""
+cellkin check ~/C-NMC
+cellkin check cells/ --json
+""")
+def check(data: Data, clinical: Clinical = None, json: Json = False) -> None:
+    """Read a data set whole and say what is in it, and what is wrong with it."""
+    from cellkin import datasets
+
+    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    with progress() as tell:
+        report = datasets.check(
+            dataset, progress=lambda done, total: tell("reading images", done, total)
+        )
+    if json:
+        print_json(report.to_json())
+        return
+    for line in report.lines():
+        typer.echo(line)

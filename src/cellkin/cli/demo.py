@@ -1,0 +1,127 @@
+"""The verb demo: the whole way, from cells to a report, on drawn cells or a folder of real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cellkin.cli.console import err, percent, progress, talk, tell_scores
+from cellkin.cli.options import examples
+from cellkin.core.records import NOTICE
+
+
+@examples("""
+cellkin demo
+cellkin demo --data ~/PBC --out pbc-demo
+""")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("demo"),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Labelled cells; drawn ones without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of drawing, split and training.")] = 0,
+    pages: Annotated[int, typer.Option(min=1, help="Held-out cells that get a page.")] = 12,
+) -> None:
+    """Draw cells (or take yours), train, build the atlas, decide on held-out cells, report."""
+    from cellkin import datasets
+    from cellkin.system import DecisionSupport, run_folder, train
+
+    atlas = out / "atlas"
+    with progress() as tell:
+        cells = data or _drawn(out / "cells", seed, tell)
+        dataset = datasets.open(cells)
+        talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
+        if (atlas / "atlas.json").is_file():
+            talk(f"the atlas is there already: {atlas}")
+        else:
+            recipe = "quick" if data else "demo"
+            options = {"progress": tell, "resume": run_folder(atlas).is_dir()}
+            train(dataset, recipe, seed=seed, out=atlas, options=options)
+        dss = DecisionSupport.open(atlas)
+        rows = _report(dss, dataset, out / "report", pages, tell)
+    _tell(dss, rows)
+    talk(f"\nOpen this page in a browser: {(out / 'report' / 'index.html').resolve()}")
+    talk(NOTICE)
+
+
+def _drawn(folder: Path, seed: int, tell: Any) -> Path:
+    from cellkin.datasets.drawn import draw
+
+    if (folder / "dataset.json").is_file():
+        return folder
+    return draw(
+        folder,
+        cells=390,
+        subjects=20,
+        seed=seed,
+        progress=lambda done, total: tell("drawing cells", done, total),
+    )
+
+
+def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list[dict[str, Any]]:
+    """A page of evidence for some test cells of every class, and one page over them all."""
+    from cellkin import report
+    from cellkin.cli.cells import page_name
+
+    samples = _chosen(dss, dataset, pages)
+    rows = []
+    for i, sample in enumerate(samples):
+        evidence = dss.explain(sample.image.path, subject=sample.subject)
+        name = page_name(sample.image.path, i)
+        report.save_all(evidence, folder / name)
+        rows.append(
+            {
+                "image": evidence.query_image,
+                "truth": sample.label,
+                "decision": evidence.decision,
+                "href": f"{name}/evidence.html",
+            }
+        )
+        tell("explaining held-out cells", i + 1, len(samples))
+    report.save_table(
+        "Held-out cells and their closest kin",
+        rows,
+        dss.atlas.labels,
+        facts=dss.facts(),
+        provenance=dss.atlas.provenance,
+        path=folder / "index.html",
+    )
+    return rows
+
+
+def _chosen(dss: Any, dataset: Any, pages: int) -> list[Any]:
+    """Test cells, one class after the other, so that every class is shown."""
+    test = next(cells for cells in dss.atlas.held_out if cells.part == "test")
+    queues = {name: [] for name in dss.atlas.labels.names}
+    for id_, label in zip(test.ids, test.labels, strict=True):
+        queues[label].append(id_)
+    turns = [
+        queue[i]
+        for i in range(max(map(len, queues.values())))
+        for queue in queues.values()
+        if i < len(queue)
+    ]
+    chosen = set(turns[:pages])
+    return [s for s in dataset.select(test.ids) if s.id in chosen]
+
+
+def _tell(dss: Any, rows: list[dict[str, Any]]) -> None:
+    facts = dss.facts()
+    tell_scores(facts["test"], f"On the untouched test part (by {facts['split']['unit']})")
+    table = Table("cell", "truth", "call", "agreement", "mean distance", "", box=None)
+    for row in rows:
+        decision = row["decision"]
+        right = "right" if decision.label == row["truth"] else "[red]wrong[/red]"
+        table.add_row(
+            Path(decision.query).name,
+            dss.atlas.labels.title(row["truth"]),
+            dss.atlas.labels.title(decision.label),
+            percent(decision.agreement),
+            f"{decision.mean_distance:.3g}",
+            right,
+        )
+    err.print()
+    err.print(table)

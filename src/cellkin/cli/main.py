@@ -1,0 +1,91 @@
+"""The command `cellkin`: one error handler over all verbs.
+
+Data goes to stdout, talk and progress to stderr. Exit status: 0 done, 2 a mistake of the user's,
+1 ours, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+import cellkin
+from cellkin.cli import cells, data, demo, training
+from cellkin.cli.console import fail, talk
+from cellkin.core.errors import CellkinError
+from cellkin.core.records import NOTICE
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Decision support for acute lymphoblastic leukemia: a call on a white blood cell, with "
+    "the labelled cells that are its closest kin.",
+    epilog=NOTICE,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"cellkin {cellkin.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for verb in (
+    demo.demo,
+    data.draw,
+    data.check,
+    training.train,
+    training.index,
+    cells.decide,
+    cells.explain,
+    cells.inspect,
+):
+    app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
+
+
+def main() -> None:
+    """Entry point: every mistake is said with what, where and how to mend it."""
+    debug = os.environ.get("CELLKIN_DEBUG") == "1"
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except CellkinError as error:
+        if debug:
+            raise
+        fail(error)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        talk("\nStopped. Nothing half-done was left; a training goes on with --resume.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        talk("This needs more memory than there is: use fewer or smaller images at once.")
+        sys.exit(2)
+    except Exception as error:
+        if debug:
+            raise
+        talk(
+            f"cellkin failed, and that is our fault: {type(error).__name__}: {error}\n"
+            "  mend:  run again with CELLKIN_DEBUG=1 in the environment and report what it prints"
+        )
+        sys.exit(1)

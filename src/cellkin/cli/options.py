@@ -1,0 +1,93 @@
+"""Options that several verbs share, and what their words mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from cellkin.core.errors import DataError, RecipeError
+
+__all__ = [
+    "Clinical",
+    "Data",
+    "Device",
+    "Json",
+    "Overwrite",
+    "clinical_of",
+    "examples",
+    "images_of",
+]
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of labelled cells; its layout is recognised.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies at --out.")]
+Clinical = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=MEANING",
+        help="What a class of your own means: lymphoblast, 'other cell' or 'no cell'; repeatable.",
+    ),
+]
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def examples(text: str) -> Callable[[Verb], Verb]:
+    """Attach the examples that `--help` ends with."""
+
+    def attach(verb: Verb) -> Verb:
+        verb.examples = "Examples:\n\n" + "\n\n".join(text.strip().splitlines())  # type: ignore[attr-defined]
+        return verb
+
+    return attach
+
+
+def clinical_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
+    """`["mine=other cell"]` as a mapping.
+
+    Raises:
+        RecipeError: no `=` in one of them.
+    """
+    if not pairs:
+        return None
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise RecipeError(
+            f"{wrong[0]!r} names no meaning",
+            where="--clinical",
+            mend="write --clinical 'CLASS=other cell' (or =lymphoblast, ='no cell')",
+        )
+    return dict(pair.rsplit("=", 1) for pair in pairs)
+
+
+def images_of(paths: Sequence[Path]) -> list[Path]:
+    """The image files named, folders replaced by the images in them, sorted.
+
+    Raises:
+        DataError: a path that is not there, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        path = path.expanduser()
+        if not path.exists():
+            raise DataError("there is no such file", where=path, mend="check the path")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES and p.is_file()]
+        inside = [p for p in inside if "masks" not in p.parts]
+        if not inside:
+            raise DataError(
+                "this folder holds no images",
+                where=path,
+                mend=f"give image files ({', '.join(sorted(IMAGES))}) or a folder of them",
+            )
+        found += inside
+    return found

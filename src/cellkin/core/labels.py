@@ -1,0 +1,118 @@
+"""The classes of cells and what they mean to a clinician."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.errors import LabelError, did_you_mean
+
+__all__ = [
+    "CLINICAL_CLASSES",
+    "LYMPHOBLAST",
+    "NOTICE",
+    "NO_CELL",
+    "OTHER_CELL",
+    "Array",
+    "LabelSet",
+    "frozen",
+]
+
+LYMPHOBLAST = "lymphoblast"
+OTHER_CELL = "other cell"
+NO_CELL = "no cell"
+CLINICAL_CLASSES = (LYMPHOBLAST, OTHER_CELL, NO_CELL)
+
+NOTICE = (
+    "For research use only: never a diagnosis without a pathologist. "
+    "Morphology alone establishes neither lineage nor malignancy."
+)
+
+Array = NDArray[Any]
+
+
+def frozen(array: Array) -> Array:
+    """A read-only view of an array (its owner, if somebody else holds it, stays as it is)."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a data set and what each means to a clinician.
+
+    Attributes:
+        names: fine classes in their fixed order (class index = position).
+        clinical: fine class -> one of `CLINICAL_CLASSES`; every name is mapped.
+        titles: fine class -> the words people read (C-NMC's `hem` is a "normal B-lymphoid
+            precursor"); a class without a title is shown by its name.
+
+    Raises:
+        LabelError: a name is not mapped, or mapped to something that is no clinical class.
+    """
+
+    names: tuple[str, ...]
+    clinical: Mapping[str, str]
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            meaning = self.clinical.get(name)
+            if meaning not in CLINICAL_CLASSES:
+                raise LabelError(
+                    f"class {name!r} has no clinical meaning",
+                    where=f"classes {', '.join(self.names)}",
+                    mend=f"declare it as one of: {', '.join(CLINICAL_CLASSES)} "
+                    f"(a line '{name},other cell' in classes.csv, or --clinical "
+                    f"'{name}=other cell')",
+                )
+        object.__setattr__(self, "clinical", MappingProxyType(dict(self.clinical)))
+        object.__setattr__(self, "titles", MappingProxyType(dict(self.titles)))
+
+    @property
+    def positive(self) -> str | None:
+        """`"lymphoblast"` where a class means it, else None: such an atlas has no clinical verdict."""
+        return LYMPHOBLAST if LYMPHOBLAST in self.clinical.values() else None
+
+    def index(self, name: str) -> int:
+        """Position of a class name.
+
+        Raises:
+            LabelError: no class of this name.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise LabelError(
+                f"unknown class {name!r}",
+                where=f"classes {', '.join(self.names)}",
+                mend=did_you_mean(name, self.names) or "use one of the classes named here",
+            ) from None
+
+    def title(self, name: str) -> str:
+        """The words people read for a class."""
+        return self.titles.get(name, name)
+
+    def is_positive(self, name: str) -> bool:
+        """Whether a fine class means lymphoblast."""
+        return self.clinical[name] == LYMPHOBLAST
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "names": list(self.names),
+            "clinical": dict(self.clinical),
+            "titles": dict(self.titles),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LabelSet:
+        return cls(tuple(data["names"]), data["clinical"], data.get("titles", {}))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies do not travel between processes
+        return (LabelSet, (self.names, dict(self.clinical), dict(self.titles)))

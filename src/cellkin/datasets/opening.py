@@ -1,0 +1,77 @@
+"""Open a data set: recognise how it lies on disk, say so, and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from cellkin.core.errors import LayoutError
+from cellkin.core.records import Dataset
+from cellkin.datasets import cnmc, folders, pbc, table
+from cellkin.datasets.description import described
+from cellkin.datasets.listing import Listing, list_folder, shown
+
+__all__ = ["READERS", "Reader", "open_dataset"]
+
+
+class Reader(Protocol):
+    """One way a data set may lie on disk."""
+
+    @property
+    def LAYOUT(self) -> str:  # noqa: N802
+        """The layout in words, as `Dataset.layout` says it."""
+
+    def recognises(self, listing: Listing) -> bool:
+        """Whether the folder is of this layout; by names alone, no file is opened."""
+
+    def read(self, listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
+        """Read it, or raise what is wrong with it."""
+
+
+# The first that recognises a folder reads it: what the user wrote down (labels.csv) goes before
+# published data sets, and those before folders that are merely named after classes.
+READERS: tuple[Reader, ...] = (table, cnmc, pbc, folders)
+PUBLISHED: tuple[Reader, ...] = (cnmc, pbc)
+
+
+def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = None) -> Dataset:
+    """Open a data set; its layout is recognised and said in `Dataset.layout`. No image is decoded.
+
+    Args:
+        folder: the data set's root; `~` is expanded.
+        clinical: class -> "lymphoblast", "other cell" or "no cell", for classes that neither a
+            `classes.csv` in the root nor the vocabulary knows.
+
+    Returns:
+        the samples sorted by id (the path relative to the root, with `/`).
+
+    Raises:
+        LayoutError: the folder is missing, empty, without images, or of no known layout.
+        LabelError: a class without images or without a clinical meaning, fewer than two classes,
+            or faults in `labels.csv` or `classes.csv`.
+        SplitError: a subject lies in two of the publisher's folds.
+    """
+    listing = list_folder(folder)
+    for reader in READERS:
+        if reader.recognises(listing):
+            if reader is folders:
+                _refuse_published_inside(listing)
+            return described(reader.read(listing, clinical))
+    raise LayoutError(
+        f"{len(listing.images)} images lie here without a label: {shown(listing.images)}",
+        where=listing.root,
+        mend="sort the images into one folder per class, or write a labels.csv with the columns "
+        "file,label",
+    )
+
+
+def _refuse_published_inside(listing: Listing) -> None:
+    for name in listing.top_folders:
+        for reader in PUBLISHED:
+            if reader.recognises(listing.below(name)):
+                raise LayoutError(
+                    f"{reader.LAYOUT} lies one folder deeper",
+                    where=listing.root,
+                    mend=f"open {listing.root / name}",
+                )

@@ -1,0 +1,110 @@
+"""PBC: eight classes of cells of healthy blood, one folder each (Table 4 of the paper)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from cellkin.core.errors import LayoutError
+from cellkin.core.records import OTHER_CELL, Dataset, ImageRef, Sample
+from cellkin.datasets.listing import Listing, shown
+from cellkin.datasets.vocabulary import Meaning, fixed_label_set
+
+__all__ = ["LAYOUT", "PUBLISHED_COUNTS", "read", "recognises"]
+
+LAYOUT = "PBC"
+PUBLISHED_COUNTS = {
+    "basophil": 1218,
+    "eosinophil": 3117,
+    "erythroblast": 1551,
+    "ig": 2895,
+    "lymphocyte": 1214,
+    "monocyte": 1420,
+    "neutrophil": 3329,
+    "platelet": 2348,
+}
+# Beginnings of the publisher's file names. IG has no finer label of ours: PMY, MY and MMY are
+# promyelocytes, myelocytes and metamyelocytes; BNE and SNE are band and segmented neutrophils.
+PREFIXES = {
+    "basophil": "BA",
+    "eosinophil": "EO",
+    "erythroblast": "ERB",
+    "ig": "IG|PMY|MY|MMY",
+    "lymphocyte": "LY",
+    "monocyte": "MO",
+    "neutrophil": "BNE|SNE|NEUTROPHIL",
+    "platelet": "PLATELET",
+}
+CLASSES = {
+    name: Meaning(OTHER_CELL, "immature granulocyte" if name == "ig" else name) for name in PREFIXES
+}
+CITATION = (
+    "Acevedo A. et al. (2020). A dataset of microscopic peripheral blood cell images. "
+    "Data in Brief 30:105474. doi:10.17632/snkd93bnjr.1"
+)
+
+
+def recognises(listing: Listing) -> bool:
+    """Whether there are exactly PBC's eight folders, each with an image of PBC's naming."""
+    if sorted(name.lower() for name in listing.top_folders) != sorted(CLASSES):
+        return False
+    named = {_class_of(image) for image in listing.images if _has_its_name(image)}
+    return named == set(CLASSES)
+
+
+def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
+    """Read PBC. Its label is the folder; it names no subjects; none of its cells is a lymphoblast.
+
+    Raises:
+        LayoutError: images lie beside the eight folders.
+        LabelError: a declared clinical meaning contradicts the publisher's.
+    """
+    if listing.loose_images:
+        raise LayoutError(
+            f"{len(listing.loose_images)} images lie beside PBC's folders: "
+            f"{shown(listing.loose_images)}",
+            where=listing.root,
+            mend="move each image into the folder of its class, or take it away",
+        )
+    samples = tuple(
+        Sample(
+            id=image,
+            image=ImageRef(listing.root / image),
+            labels=((_class_of(image),),),
+            specimen="peripheral blood",
+        )
+        for image in listing.images
+    )
+    return Dataset(
+        name=LAYOUT,
+        samples=samples,
+        labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
+        citation=CITATION,
+        licence="CC BY 4.0",
+        layout=LAYOUT,
+        root=listing.root,
+        specimen="peripheral blood",
+        stain="May-Gruenwald-Giemsa",
+        notes=(*listing.notes(), *_notes(listing)),
+    )
+
+
+def _class_of(image: str) -> str:
+    return image.partition("/")[0].lower()
+
+
+def _has_its_name(image: str) -> bool:
+    prefixes = PREFIXES.get(_class_of(image), "")
+    name = image.rpartition("/")[2]
+    return bool(prefixes and re.match(rf"({prefixes})_\d+\.", name, re.IGNORECASE))
+
+
+def _notes(listing: Listing) -> list[str]:
+    notes = ["PBC names no subjects: cells are taken as independent"]
+    strange = [image for image in listing.images if not _has_its_name(image)]
+    if strange:
+        notes.append(
+            f"{len(strange)} images are not named as PBC names them: {shown(strange)}; "
+            "their labels are their folders'"
+        )
+    return notes

@@ -1,0 +1,166 @@
+"""A `labels.csv` in the root: one row per image, with what is known about it.
+
+Columns: `file` (path relative to the root, with `/`) and `label`; optional `subject`, `group` (or
+`slide` or `field`), `specimen`, `licence`, `dataset`, `fold` (the publisher's own fold).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from cellkin.core.errors import LabelError, LayoutError
+from cellkin.core.records import Dataset, ImageRef, Sample
+from cellkin.datasets.listing import Listing, is_image_name, shown
+from cellkin.datasets.rows import Rows, raise_faults, read_rows
+from cellkin.datasets.splits import refuse_subjects_in_two_folds
+from cellkin.datasets.vocabulary import label_set
+
+__all__ = ["LAYOUT", "read", "recognises"]
+
+LAYOUT = "labels.csv"
+FILE = "labels.csv"
+GROUP_COLUMNS = ("group", "slide", "field")
+OPTIONAL = ("subject", *GROUP_COLUMNS, "specimen", "licence", "dataset", "fold")
+
+Row = tuple[int, Mapping[str, str]]
+
+
+def recognises(listing: Listing) -> bool:
+    """Whether the root holds a labels.csv."""
+    return (listing.root / FILE).is_file()
+
+
+def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
+    """Read the images that labels.csv lists, and only those.
+
+    Raises:
+        LabelError: the file is damaged or lacks a column; a row without file or label, with a
+            path that leaves the folder, a missing file, or a file that is listed twice (all
+            faults are counted, the first five shown); a class without a meaning.
+        LayoutError: the table covers several data sets.
+        SplitError: a subject lies in two of the publisher's folds.
+    """
+    table = read_rows(listing.root / FILE, required=("file", "label"), optional=OPTIONAL)
+    _refuse_several_data_sets(table)
+    _refuse_two_group_columns(table)
+    _refuse_faults(listing, table)
+    samples = tuple(
+        sorted((_sample(listing, row) for _, row in table.rows), key=lambda sample: sample.id)
+    )
+    refuse_subjects_in_two_folds(samples, where=table.path)
+    return Dataset(
+        name=_only(table, "dataset") or listing.root.resolve().name,
+        samples=samples,
+        labels=label_set({s.label for s in samples}, root=listing.root, clinical=clinical),
+        licence="; ".join(_values(table, "licence")),
+        layout=LAYOUT,
+        root=listing.root,
+        specimen=_only(table, "specimen"),
+        notes=(*listing.notes(), *_notes(listing, table, samples)),
+    )
+
+
+def _identity(file: str) -> str:
+    return PurePosixPath(file).as_posix()
+
+
+def _sample(listing: Listing, row: Mapping[str, str]) -> Sample:
+    name = _identity(row["file"])
+    return Sample(
+        id=name,
+        image=ImageRef(listing.root / name),
+        labels=((row["label"],),),
+        subject=row.get("subject") or None,
+        group=next((row[column] for column in GROUP_COLUMNS if row.get(column)), None),
+        specimen=row.get("specimen") or None,
+        fold=row.get("fold") or None,
+    )
+
+
+def _refuse_faults(listing: Listing, table: Rows) -> None:
+    present = set(listing.images)
+    first_line: dict[str, int] = {}
+    faults: list[str] = []
+    for line, row in table.rows:
+        fault = _path_fault(listing, present, row["file"])
+        name = _identity(row["file"])
+        if not fault and name in first_line:
+            fault = f"{name} is listed twice (first on line {first_line[name]})"
+        first_line.setdefault(name, line)
+        if not fault and not row["label"]:
+            fault = f"the label of {name} is empty"
+        if fault:
+            faults.append(f"line {line}: {fault}")
+    raise_faults(
+        table.path,
+        faults,
+        mend="correct these lines; paths are relative to the folder of labels.csv, with '/'",
+    )
+    if not table.rows:
+        raise LabelError(
+            f"{FILE} lists no image", where=table.path, mend="write one line 'file,label' per image"
+        )
+
+
+def _path_fault(listing: Listing, present: set[str], file: str) -> str:
+    if not file:
+        return "the file is empty"
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or (len(file) > 1 and file[1] == ":"):
+        return f"{file} leaves the folder of the data set"
+    if not is_image_name(file):
+        return f"{file} is no image by its name"
+    if path.as_posix() not in present and not (listing.root / path).is_file():
+        return f"{file} does not exist"
+    return ""
+
+
+def _values(table: Rows, column: str) -> list[str]:
+    return sorted({row[column] for _, row in table.rows if row.get(column)})
+
+
+def _only(table: Rows, column: str) -> str | None:
+    values = {row.get(column, "") for _, row in table.rows}
+    return values.pop() or None if len(values) == 1 else None
+
+
+def _refuse_several_data_sets(table: Rows) -> None:
+    names = _values(table, "dataset")
+    if len(names) < 2:
+        return
+    folders = Counter(
+        top for _, row in table.rows for top, slash, _ in [row["file"].partition("/")] if slash
+    )
+    inside = " or ".join(str(table.path.parent / name) for name in sorted(folders)[:5])
+    raise LayoutError(
+        f"{FILE} covers {len(names)} data sets: {shown(names)}",
+        where=table.path,
+        mend=f"open one of its sub folders{': ' + inside if inside else ''}",
+    )
+
+
+def _refuse_two_group_columns(table: Rows) -> None:
+    columns = [column for column in GROUP_COLUMNS if column in table.columns]
+    if len(columns) > 1:
+        raise LabelError(
+            f"{FILE} has the columns {' and '.join(columns)}, which mean the same here",
+            where=f"{table.path}, line 1",
+            mend="keep one of them: the larger unit, whose cells must stay on one side of a split",
+        )
+
+
+def _notes(listing: Listing, table: Rows, samples: Sequence[Sample]) -> list[str]:
+    notes = []
+    if table.ignored:
+        notes.append(f"columns of {FILE} that are not used: {', '.join(table.ignored)}")
+    unlisted = sorted(set(listing.images) - {sample.id for sample in samples})
+    if unlisted:
+        notes.append(f"{len(unlisted)} images are not listed in {FILE}: {shown(unlisted)}")
+    lacking = sum(sample.subject is None for sample in samples)
+    if lacking == len(samples):
+        notes.append(f"{FILE} names no subjects: cells are taken as independent")
+    elif lacking:
+        notes.append(f"{lacking} of {len(samples)} images have no subject")
+    return notes

@@ -1,0 +1,116 @@
+"""What a file holds, told by its bytes, and whether its name says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from cellkin.core.errors import ImageError
+
+__all__ = ["KINDS", "kind_of", "png_chunks", "refuse_other_name"]
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+}
+"""The formats that are read, each with the extensions that promise it."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
+
+# Offset and signature of what people hand over in place of an image.
+STRANGERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (4, b"ftyphei", "a HEIC image"),
+    (4, b"ftypmif1", "a HEIC image"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"jP  ", "a JPEG 2000 image"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"SQLite format 3", "an SQLite database"),
+)
+
+
+def kind_of(data: bytes, where: str) -> str:
+    """The format of an image's bytes: one of `KINDS`.
+
+    Raises:
+        ImageError: the bytes are none of these formats; the message says what they are.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(TIFF_SIGNATURES):
+        return "TIFF"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in BMP_HEADER_SIZES:
+        return "BMP"
+    raise ImageError(
+        f"this is no PNG, JPEG, BMP or TIFF image: it holds {_stranger(data)}",
+        where=where,
+        mend="give the image itself as PNG, JPEG, BMP or TIFF",
+    )
+
+
+def _stranger(data: bytes) -> str:
+    for offset, signature, words in STRANGERS:
+        if data[offset : offset + len(signature)] == signature:
+            return words
+    try:
+        text = data[:512].decode("ascii").lstrip().lower()
+    except UnicodeDecodeError:
+        return "bytes of no known format"
+    if text.startswith(("<!doctype html", "<html")):
+        return "a web page"
+    if text.startswith(("<?xml", "<svg")):
+        return "XML text"
+    return "text" if text.isprintable() or "\n" in text else "bytes of no known format"
+
+
+def refuse_other_name(kind: str, name: str, where: str) -> None:
+    """Raise where a file's extension promises another format than its bytes hold.
+
+    An unknown extension, or none, promises nothing and passes.
+
+    Raises:
+        ImageError: the name and the content disagree.
+    """
+    suffix = PurePath(name).suffix.lower()
+    promised = next((k for k, suffixes in KINDS.items() if suffix in suffixes), kind)
+    if promised != kind:
+        renamed = PurePath(name).with_suffix(KINDS[kind][0]).name
+        raise ImageError(
+            f"this file is called {suffix} but holds a {kind} image",
+            where=where,
+            mend=f"if it is the right image, rename it to {renamed}; else export it again as "
+            f"{promised}",
+        )
+
+
+def png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of every chunk of a PNG, up to its end mark.
+
+    Raises:
+        ImageError: the file ends before its end mark.
+    """
+    at = len(PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if end + 4 > len(data):
+            break
+        yield data[at + 4 : at + 8], data[at + 8 : end]
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end + 4
+    raise ImageError(
+        "this PNG file is cut off: its end is missing",
+        where=where,
+        mend="copy it again from its source",
+    )

@@ -1,0 +1,74 @@
+"""Many images at once: decoded and prepared beside each other, in the order asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.errors import ImageError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import ImageRef
+from cellkin.imaging.decode import decode
+from cellkin.imaging.preprocess import Preprocessor
+
+__all__ = ["load_prepared"]
+
+SHOWN = 5  # unreadable images named in one error
+
+
+def load_prepared(
+    sources: Sequence[ImageRef],
+    preprocessor: Preprocessor,
+    *,
+    progress: Progress = silent,
+) -> NDArray[np.uint8]:
+    """Decode and prepare N images: (N, S, S, 3) uint8.
+
+    Raises:
+        ImageError: some cannot be read; all are tried, and the error names them.
+    """
+    prepared = np.empty((len(sources), preprocessor.size, preprocessor.size, 3), np.uint8)
+    faults: list[ImageError] = []
+    for i, outcome in enumerate(_in_order(sources, preprocessor)):
+        try:
+            prepared[i] = outcome.result()
+        except ImageError as error:
+            faults.append(error)
+        progress("reading images", i + 1, len(sources))
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
+        more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise ImageError(
+            f"{len(faults)} images cannot be used",
+            where="\n         ".join(told) + more,
+            mend="mend or remove these files; cellkin check DATA lists every one",
+        )
+    return prepared
+
+
+def _in_order(
+    sources: Sequence[ImageRef], preprocessor: Preprocessor
+) -> Iterator[Future[NDArray[np.uint8]]]:
+    """Futures in the order of the sources; only a few images wait in memory at any time."""
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(source: ImageRef) -> Future[NDArray[np.uint8]]:
+            return pool.submit(lambda: preprocessor.prepare(decode(source)))
+
+        rest = iter(sources)
+        waiting = [submit(source) for source in islice(rest, 4 * workers)]
+        try:
+            while waiting:
+                yield waiting.pop(0)
+                waiting.extend(submit(source) for source in islice(rest, 1))
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,260 @@
+"""The one way of preparing an image: what training, deciding, explaining and drawing all see.
+
+Centre-crop to a square, resize with antialiasing, z-score (section 4 of the paper). Mean and
+standard deviation are in units of [0, 255] per RGB channel; they are fitted on the training images,
+or belong to the weights that were started from. They are part of the feature space's identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
+
+__all__ = ["INTERPOLATIONS", "LITE0_MEAN", "LITE0_STD", "Preprocessor", "packaged_lite0"]
+
+Triple = tuple[float, float, float]
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Ways of resizing; Pillow widens each kernel when it shrinks, which is the antialiasing."""
+
+LITE0_MEAN: Triple = (127.0, 127.0, 127.0)
+LITE0_STD: Triple = (128.0, 128.0, 128.0)
+MAX_SIZE = 4096
+CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessor:
+    """Deterministic preparation of RGB images.
+
+    Attributes:
+        mean: per channel, in [0, 255]. std: per channel, above 0, in the same units.
+        size: side of the prepared square in pixels.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Raises:
+        RecipeError: an impossible value.
+    """
+
+    size: int = 224
+    mean: Triple
+    std: Triple
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
+            raise _impossible("size", self.size, f"a whole number from 1 to {MAX_SIZE}")
+        if self.interpolation not in INTERPOLATIONS:
+            near = did_you_mean(str(self.interpolation), INTERPOLATIONS)
+            raise _impossible(
+                "interpolation", self.interpolation, f"one of {', '.join(INTERPOLATIONS)}; {near}"
+            )
+        mean, std = _triple("mean", self.mean), _triple("std", self.std)
+        if not all(0 <= value <= 255 for value in mean):
+            raise _impossible("mean", mean, "three numbers in [0, 255]")
+        if not all(value > 0 for value in std):
+            raise _impossible("std", std, "three numbers above 0")
+        if max(mean) <= 1 and max(std) < 1:
+            raise _impossible("mean and std", (mean, std), "in units of [0, 255]: multiply by 255")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+
+    def prepare(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Centre-crop to a square (offsets rounded down) and resize to `size`.
+
+        Args:
+            rgb: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (size, size, 3) uint8 RGB, C-contiguous, its own memory. An image that is already of
+            this size is copied as it is, so preparing twice equals preparing once.
+
+        Raises:
+            ImageError: the array is no RGB image.
+        """
+        _require_rgb(rgb)
+        return self._resized(_square(rgb))
+
+    def prepare_many(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Prepare N images, each (H, W, 3) uint8 RGB of any size: (N, size, size, 3) uint8.
+
+        Raises:
+            ImageError: one of the arrays is no RGB image.
+        """
+        prepared = np.empty((len(images), self.size, self.size, 3), np.uint8)
+        for row, image in zip(prepared, images, strict=True):
+            row[:] = self.prepare(image)
+        return prepared
+
+    def normalize(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Z-score: (value - mean) / std per channel.
+
+        Args:
+            prepared: (N, S, S, 3) uint8 RGB with S = `size`, as `prepare_many` makes them.
+
+        Returns:
+            (N, 3, S, S) float32, C-contiguous. Each of the 256 values per channel is computed in
+            float64 and rounded once, so that the result is the same on every machine.
+
+        Raises:
+            DataError: another shape or type.
+        """
+        _require_prepared(prepared, self.size)
+        shape = (len(prepared), 3, self.size, self.size)
+        scores = np.empty(shape, np.float32)
+        tables = ((np.arange(256)[:, None] - self.mean) / self.std).astype(np.float32)
+        for image, planes in zip(prepared, scores, strict=True):  # one at a time stays in the cache
+            for channel in range(3):
+                planes[channel] = tables[:, channel][image[..., channel]]
+        return scores
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what `prepare` and `normalize` make, as plain data to hash and save."""
+        return {
+            "crop": "centre",
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "size": self.size,
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessor:
+        """The preprocessor whose `identity` this is.
+
+        Raises:
+            RecipeError: a key is missing or unknown, or a value impossible.
+        """
+        known = {"crop", "interpolation", "mean", "size", "std"}
+        if not isinstance(data, Mapping) or set(data) != known or data["crop"] != "centre":
+            raise _impossible("the saved form", data, f"{', '.join(sorted(known))}; crop 'centre'")
+        return cls(**{key: data[key] for key in known - {"crop"}})
+
+    @classmethod
+    def fit(
+        cls, prepared: NDArray[np.uint8], size: int = 224, interpolation: str = "bicubic"
+    ) -> Preprocessor:
+        """The preprocessor with mean and standard deviation of the training images.
+
+        Args:
+            prepared: (N, size, size, 3) uint8 RGB, N at least 1: the training images alone.
+
+        Returns:
+            mean and population standard deviation per channel over all pixels, exact up to the
+            last rounding: the 256 values are counted, so order and chunks do not matter.
+
+        Raises:
+            DataError: another shape or type, no image, or a channel that is constant.
+        """
+        packaged_lite0(size, interpolation)  # impossible settings are said before the data are read
+        _require_prepared(prepared, size, least=1)
+        counts = _counts(prepared)
+        if (np.count_nonzero(counts, axis=1) < 2).any():
+            raise DataError(
+                "a colour channel is the same in every pixel of the training images",
+                where=f"{len(prepared)} images; distinct values in red, green, blue: "
+                f"{np.count_nonzero(counts, axis=1).tolist()}",
+                mend="train on colour images of stained cells",
+            )
+        moments = [_mean_std(row) for row in counts]
+        mean, std = zip(*moments, strict=True)
+        return cls(
+            size=size,
+            mean=_triple("mean", mean),
+            std=_triple("std", std),
+            interpolation=interpolation,
+        )
+
+    def _resized(self, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if len(square) == self.size:
+            return np.array(square, order="C")
+        image = Image.fromarray(np.ascontiguousarray(square))
+        shape = (self.size, self.size)
+        return np.array(image.resize(shape, INTERPOLATIONS[self.interpolation]))
+
+
+def packaged_lite0(size: int = 224, interpolation: str = "bicubic") -> Preprocessor:
+    """The preprocessor that belongs to the packaged EfficientNet-Lite0: (255 x - 127) / 128."""
+    return Preprocessor(size=size, mean=LITE0_MEAN, std=LITE0_STD, interpolation=interpolation)
+
+
+def _square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
+
+
+def _counts(prepared: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(3, 256) how often each value occurs in each channel."""
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(prepared), CHUNK):
+        block = prepared[start : start + CHUNK]
+        for channel in range(3):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    return counts
+
+
+def _mean_std(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and population standard deviation by integers: nothing cancels."""
+    n = int(counts.sum())
+    total = sum(value * int(count) for value, count in enumerate(counts))
+    squares = sum(value * value * int(count) for value, count in enumerate(counts))
+    return total / n, math.sqrt((n * squares - total * total) / (n * n))
+
+
+def _triple(field: str, values: Any) -> Triple:
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise _impossible(field, values, "three numbers: red, green, blue") from None
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise _impossible(field, values, "three finite numbers")
+    return red, green, blue
+
+
+def _impossible(field: str, value: object, wanted: str) -> RecipeError:
+    return RecipeError(
+        f"{field} of the preprocessor is impossible",
+        where=f"{field} = {value!r}",
+        mend=f"give {wanted}".rstrip("; "),
+    )
+
+
+def _require_rgb(rgb: NDArray[Any]) -> None:
+    shape, kind = _described(rgb)
+    if kind != "uint8" or len(shape) != 3 or shape[2:] != (3,) or 0 in shape:
+        raise ImageError(
+            f"this array is no RGB image: shape {shape}, {kind}",
+            where="the array given to the preprocessor",
+            mend="give (height, width, 3) uint8 in the order red, green, blue",
+        )
+
+
+def _require_prepared(prepared: NDArray[Any], size: int, *, least: int = 0) -> None:
+    shape, kind = _described(prepared)
+    if kind != "uint8" or shape[1:] != (size, size, 3) or shape[0] < least:
+        raise DataError(
+            f"these are no prepared images: shape {shape}, {kind}",
+            where="the array given to the preprocessor",
+            mend=f"prepare them first: (N, {size}, {size}, 3) uint8 RGB, N at least {least}",
+        )
+
+
+def _described(array: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and type of what a caller hands over, which may be no array at all."""
+    if isinstance(array, np.ndarray):
+        return array.shape, str(array.dtype)
+    return (), type(array).__name__

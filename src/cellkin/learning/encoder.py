@@ -1,0 +1,264 @@
+"""The encoder: weights + preprocessor + the name of its feature space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellkin.core.artifacts import (
+    digest,
+    read_arrays,
+    read_json,
+    read_manifest,
+    write_arrays,
+    write_json,
+    write_manifest,
+)
+from cellkin.core.errors import ArtifactError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Features
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.networks import Network
+
+__all__ = ["Encoder", "Views", "choose_device"]
+
+SCHEMA = 1
+CHUNK = 8  # images in one forward pass; larger chunks only cost memory
+PRECISION = "fp32"  # of the network when it looks; part of the identity of the space
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ArtifactError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArtifactError(
+            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            where="--device",
+            mend="use --device cpu or --device auto",
+        ) from error
+    return device
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the network made of N images in one forward pass, all float32.
+
+    Attributes:
+        maps: the feature map A, (N, C, h, w); tokens (N, 1 + P, C) for a transformer.
+        features: (N, C), pooled from the very same map.
+        logits: (N, K) of the class head.
+    """
+
+    maps: NDArray[np.float32]
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+class Encoder:
+    """A network in evaluation mode, with the preprocessor it was made with.
+
+    Args:
+        network: its weights are used as they are at each call.
+        preprocessor: crop, resize and z-score.
+        classes: names of the K classes of the head, in its order.
+        recipe: how it was trained, plain data; for provenance.
+        device: where it computes.
+
+    Attributes:
+        trained_on: fingerprints of the prepared images it has learned from or was selected on.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        preprocessor: Preprocessor,
+        classes: Sequence[str],
+        *,
+        recipe: dict[str, Any] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.preprocessor = preprocessor
+        self.classes = tuple(classes)
+        self.recipe = dict(recipe or {})
+        self.trained_on: tuple[str, ...] = ()
+        self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
+
+    @property
+    def backbone(self) -> str:
+        """The name of the backbone."""
+        return self.network.backbone
+
+    @property
+    def pooling(self) -> str:
+        """ "average" or "token", see `Network`."""
+        return self.network.pooling
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the backbone's weights (not of the head, which no feature depends on)."""
+        total = hashlib.sha256()
+        for name, tensor in sorted(self.network.body.state_dict().items()):
+            if "num_batches_tracked" in name:
+                continue
+            total.update(f"{name}{tuple(tensor.shape)}".encode())
+            total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return total.hexdigest()
+
+    @property
+    def space(self) -> str:
+        """The name of the feature space: a hash of weights, preprocessor, pooling and precision."""
+        return digest(
+            {
+                "backbone": self.backbone,
+                "weights": self.weights_sha256,
+                "preprocessor": self.preprocessor.identity(),
+                "pooling": self.pooling,
+                "precision": PRECISION,
+            }
+        )
+
+    def view(self, images: NDArray[np.uint8]) -> Views:
+        """Look at prepared images.
+
+        Args:
+            images: (N, S, S, 3) uint8, as `Preprocessor.prepare` makes them. The result for one
+                image does not depend on the others.
+        """
+        parts = list(self._passes(images))
+        maps, features, logits = zip(*parts, strict=True)
+        return Views(
+            *(torch.cat(part).cpu().numpy() for part in (maps, features, logits)),
+        )
+
+    def embed(
+        self, images: NDArray[np.uint8], ids: Sequence[str], *, progress: Progress = silent
+    ) -> Features:
+        """The features of prepared images (N, S, S, 3) uint8, without keeping their maps."""
+        vectors, done = [], 0
+        for _, features, _ in self._passes(images):
+            vectors.append(features.cpu().numpy())
+            done += len(features)
+            progress("looking at the cells", done, len(images))
+        empty = np.zeros((0, self.network.width), np.float32)
+        return Features(tuple(ids), np.concatenate(vectors) if vectors else empty, self.space)
+
+    def _passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Maps, features and logits, pass by pass.
+
+        Libraries choose other algorithms for other batch sizes, which round otherwise. So images
+        pass in full chunks, and the rest in the smallest group that gives the same bits here,
+        filled up with copies: a decision never depends on what else was in the batch.
+        """
+        chunk, group = self._sizes(images[:1]) if len(images) else (CHUNK, 1)
+        whole = len(images) // chunk * chunk
+        for start in range(0, whole, chunk):
+            yield self._forward(images[start : start + chunk])
+        for start in range(whole, len(images), group):
+            rest = images[start : start + group]
+            filled = np.concatenate([rest, np.repeat(rest[-1:], group - len(rest), axis=0)])
+            maps, features, logits = self._forward(filled)
+            yield maps[: len(rest)], features[: len(rest)], logits[: len(rest)]
+
+    def _sizes(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """Chunk and group size for this machine, found once with copies of one image."""
+        key = (image.shape[1], torch.get_num_threads())
+        if key not in self._found_sizes:
+            full = self._forward(np.repeat(image, CHUNK, axis=0))[0]
+            if not torch.equal(full, full[:1].expand_as(full)):
+                self._found_sizes[key] = (1, 1)
+                return 1, 1
+            group = CHUNK
+            for smaller in (1, 2, 4):
+                if torch.equal(self._forward(np.repeat(image, smaller, axis=0))[0], full[:smaller]):
+                    group = smaller
+                    break
+            self._found_sizes[key] = (CHUNK, group)
+        return self._found_sizes[key]
+
+    def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        self.network.eval()
+        x = torch.from_numpy(self.preprocessor.normalize(images)).to(
+            self.device, memory_format=torch.channels_last
+        )
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            maps = self.network.feature_map(x).float().contiguous()
+            features = self.network.pool(maps)
+            return maps, features, self.network.classify(features)
+
+    def head_weights(self) -> NDArray[np.float32]:
+        """(K, C) weights of the linear head."""
+        return self.network.head.weight.detach().cpu().numpy().copy()
+
+    def save(self, folder: Path) -> None:
+        """Write `encoder.json` and `weights.safetensors` into a folder that exists."""
+        state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
+        write_arrays(folder / "weights.safetensors", state)
+        write_json(folder / "settings.json", self._settings())
+        write_manifest(
+            folder, "encoder.json", {"kind": "encoder", "schema": SCHEMA, "space": self.space}
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "classes": list(self.classes),
+            "preprocessor": self.preprocessor.identity(),
+            "recipe": self.recipe,
+            "trained_on": list(self.trained_on),
+        }
+
+    @classmethod
+    def open(cls, folder: Path, *, device: torch.device | None = None) -> Encoder:
+        """Read an encoder that `save` wrote.
+
+        Raises:
+            ArtifactError: it is damaged, or makes another space than its manifest says.
+        """
+        manifest = read_manifest(folder, "encoder.json", kind="encoder", schema=SCHEMA)
+        settings = read_json(folder / "settings.json")
+        network = Network(settings["backbone"], len(settings["classes"]))
+        arrays = read_arrays(folder / "weights.safetensors")
+        try:
+            network.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
+        except RuntimeError as error:
+            raise ArtifactError(
+                "the weights do not fit the backbone they are stored with",
+                where=folder,
+                mend="make the encoder again with this version of cellkin and timm",
+            ) from error
+        encoder = cls(
+            network,
+            Preprocessor.from_json(settings["preprocessor"]),
+            settings["classes"],
+            recipe=settings["recipe"],
+            device=device,
+        )
+        encoder.trained_on = tuple(settings["trained_on"])
+        if encoder.space != manifest["space"]:
+            raise ArtifactError(
+                "this encoder makes another feature space than its manifest says",
+                where=folder,
+                mend="restore the folder from a copy, or make it again",
+            )
+        return encoder

@@ -1,0 +1,141 @@
+"""The losses of fine-tuning (section 3.3, Eqs. 3-5) and the orthogonality of convolutions (Eq. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pytorch_metric_learning import distances, losses
+from torch import Tensor, nn
+
+from cellkin.core.errors import RecipeError, TrainingError
+
+__all__ = [
+    "FineTuningLoss",
+    "LossParts",
+    "class_weights",
+    "covered_convolutions",
+    "orthogonality",
+    "triplet_margin",
+]
+
+
+def class_weights(labels: Sequence[int], classes: Sequence[str]) -> Tensor:
+    """N / count of every class over the training subset (Eq. 4): (K,) float32.
+
+    Raises:
+        TrainingError: a class has no training cell.
+    """
+    counts = torch.bincount(torch.as_tensor(labels, dtype=torch.int64), minlength=len(classes))
+    if absent := [name for name, n in zip(classes, counts.tolist(), strict=True) if n == 0]:
+        raise TrainingError(
+            f"no training cell of class {', '.join(absent)}",
+            where="the training subset",
+            mend="add cells (by subject: subjects) of this class, or leave the class out",
+        )
+    return (len(labels) / counts).float()
+
+
+def triplet_margin(margin: float) -> nn.Module:
+    """Eq. 3: max(d(a, p) - d(a, n) + margin, 0), Euclidean on un-normalised features.
+
+    All valid triplets of the batch; the mean over those that are not zero.
+    """
+    distance = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
+    return losses.TripletMarginLoss(margin=margin, distance=distance)
+
+
+def covered_convolutions(body: nn.Module) -> list[nn.Conv2d]:
+    """What the orthogonality loss covers: per residual block the first 3 x 3 convolution, and the
+    1 x 1 convolutions of the downsampling paths; never the stem, never grouped ones.
+    """
+    found: list[nn.Conv2d] = []
+    for block in body.modules():
+        shortcut = getattr(block, "downsample", None)
+        if not hasattr(block, "conv2") or not hasattr(block, "conv1"):
+            continue
+        convs = [m for m in block.children() if isinstance(m, nn.Conv2d)]
+        found += [c for c in convs if c.kernel_size == (3, 3) and c.groups == 1][:1]
+        if isinstance(shortcut, nn.Module):
+            found += [
+                m
+                for m in shortcut.modules()
+                if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
+            ]
+    return found
+
+
+def orthogonality(convolutions: Sequence[nn.Conv2d], *, published: bool = False) -> Tensor:
+    """Sum of the orthogonality losses of convolutions (Wang et al., CVPR 2020).
+
+    For a k x k kernel K of stride s: the Frobenius norm of conv2d(K, K, stride s, padding P) minus
+    the identity at the zero shift, P = floor((k - 1) / s) * s; for 1 x 1: of W W^T - I on the
+    smaller side.
+
+    Args:
+        published: pad by 1 as the published code does; at stride 2 the identity then lies on the
+            shift (+1, +1). For comparison only.
+    """
+    terms = [_one_orthogonality(c.weight, c.stride[0], published) for c in convolutions]
+    return torch.stack(terms).sum()
+
+
+def _one_orthogonality(kernel: Tensor, stride: int, published: bool) -> Tensor:
+    with torch.autocast(kernel.device.type, enabled=False):
+        if kernel.shape[-1] == 1:
+            W = kernel.flatten(1).float()
+            gram = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
+            return torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
+        padding = 1 if published else (kernel.shape[-1] - 1) // stride * stride
+        gram = F.conv2d(kernel.float(), kernel.float(), stride=stride, padding=padding)
+        middle = gram.shape[-1] // 2 if published else padding // stride
+        target = torch.zeros_like(gram)
+        target[:, :, middle, middle] = torch.eye(len(gram), device=gram.device)
+        return torch.linalg.vector_norm(gram - target)
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """One step's loss and its parts (Eq. 5); each a scalar tensor."""
+
+    total: Tensor
+    metric: Tensor
+    cross_entropy: Tensor
+    orthogonality: Tensor
+
+
+class FineTuningLoss:
+    """Eq. 5: triplet margin + lambda x orthogonality + weighted cross-entropy.
+
+    Args:
+        body: the backbone whose convolutions are kept orthogonal.
+        weights: (K,) class weights of the cross-entropy, None for the unweighted warm-up loss.
+        margin: of Eq. 3. metric: factor of Eq. 3 (1 in the paper, 0 leaves it out).
+        lam: lambda, 0 leaves the orthogonality out.
+
+    Raises:
+        RecipeError: lambda > 0 and the backbone has no convolution that it would cover.
+    """
+
+    def __init__(
+        self, body: nn.Module, weights: Tensor | None, *, margin: float, metric: float, lam: float
+    ) -> None:
+        self.weights, self.metric, self.lam = weights, metric, lam
+        self.triplet = triplet_margin(margin)
+        self.covered = covered_convolutions(body) if lam > 0 else []
+        if lam > 0 and not self.covered:
+            raise RecipeError(
+                "the orthogonality loss covers no convolution of this backbone",
+                where="recipe field orthogonality",
+                mend="set orthogonality = 0, or use a residual network such as resnet18",
+            )
+
+    def __call__(self, features: Tensor, logits: Tensor, labels: Tensor) -> LossParts:
+        zero = features.new_zeros(())
+        cross_entropy = F.cross_entropy(logits, labels, weight=self.weights)
+        metric = self.triplet(features, labels) if self.metric > 0 else zero
+        orth = orthogonality(self.covered) if self.lam > 0 else zero
+        total = self.metric * metric + self.lam * orth + cross_entropy
+        return LossParts(total, metric, cross_entropy, orth)

@@ -1,0 +1,87 @@
+"""Pictures without global state: `Figure` objects, safe text, and files that appear whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from numpy.typing import NDArray
+from PIL import Image
+
+from cellkin.core.artifacts import guarded_writes
+
+__all__ = ["FONT", "image_bytes", "new_figure", "printable", "write_bytes", "write_figure"]
+
+FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
+FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+DPI = 150
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A white figure of so many inches that no pyplot state knows about."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@cache
+def _font() -> FT2Font:
+    return FT2Font(str(FONT_FILE))
+
+
+def printable(text: str, width: int = 0) -> str:
+    """`text` for a figure, wrapped at `width`: what the font cannot draw becomes "?"."""
+    known = "".join(c if c.isprintable() and _font().get_char_index(ord(c)) else "?" for c in text)
+    return "\n".join(textwrap.wrap(known, width)) if width else known
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a PNG atomically; the same figure gives the same bytes, no version, no time in it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with guarded_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    return path
+
+
+def image_bytes(image: NDArray[Any], *, lossless: bool) -> tuple[str, bytes]:
+    """Media type and bytes of a uint8 RGB image: PNG, or JPEG where it only illustrates."""
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    if lossless:
+        picture.save(buffer, "PNG", optimize=True)
+        return "image/png", buffer.getvalue()
+    picture.save(buffer, "JPEG", quality=90, subsampling=0)
+    return "image/jpeg", buffer.getvalue()

@@ -1,0 +1,138 @@
+"""The course of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from cellkin.core.errors import OutputError
+from cellkin.report.canvas import FONT, new_figure, write_figure
+
+__all__ = ["training_curve"]
+
+LOSSES = (
+    ("loss", "total", "#1b1f24", "-"),
+    ("metric_loss", "triplet", "#0072b2", "--"),
+    ("cross_entropy", "cross-entropy", "#d55e00", "-."),
+    ("orthogonality", "orthogonality", "#009e73", ":"),
+)
+INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
+WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
+
+
+def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw losses and the accuracy of the neighbour vote by epoch as one PNG.
+
+    Args:
+        history: one row per epoch, in order: `epoch`, `phase` ("warm-up" or "fine-tuning"),
+            `loss`, `metric_loss`, `cross_entropy`, `orthogonality`, `val_accuracy` in [0, 1], `lr`
+            and `selected`; a value that was not measured is None or missing.
+        path: the PNG to write.
+
+    Raises:
+        OutputError: there is no epoch to draw, or the file cannot be written.
+    """
+    if not history:
+        raise OutputError(
+            "this training run has no history to draw", where=path, mend="train at least one epoch"
+        )
+    figure = new_figure(7.2, 5.6)
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.15, 1))
+    epochs = _epochs(history)
+    _losses(axes[0], epochs, history)
+    _accuracy(axes[1], epochs, history)
+    for panel in axes:
+        _phases(panel, epochs, history)
+        _plain(panel)
+    axes[0].set_title("Training", loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
+    figure.subplots_adjust(left=0.1, right=0.78, top=0.93, bottom=0.1, hspace=0.12)
+    return write_figure(figure, Path(path))
+
+
+def _epochs(history: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """The epochs as counted; row by row where fine-tuning starts to count from 1 again."""
+    counted = np.array([row["epoch"] for row in history], np.float64)
+    rising = bool((np.diff(counted) > 0).all())
+    return counted if rising else np.arange(1, len(history) + 1, dtype=np.float64)
+
+
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    values = [row.get(name) for row in history]
+    return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def _losses(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+    columns = {name: _column(history, name) for name, *_ in LOSSES}
+    shown = {name: v for name, v in columns.items() if np.nan_to_num(v).any()}
+    for name, title, color, dashes in LOSSES:
+        if name in shown:
+            marker = "o" if len(epochs) < 4 else ""
+            axes.plot(epochs, shown[name], dashes, color=color, label=title, lw=1.6,
+                      marker=marker, ms=4)  # fmt: skip
+    everything = np.concatenate([*shown.values(), np.ones(0)])
+    positive = everything[everything > 0]
+    if positive.size and positive.max() / positive.min() > WIDE_RANGE:
+        axes.set_yscale("log", nonpositive="mask")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_ylabel("loss", fontsize=9, color=INK, family=FONT)
+    if shown:
+        _legend(axes)
+
+
+def _accuracy(
+    axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]
+) -> None:
+    values = 100 * _column(history, "val_accuracy")
+    measured = np.isfinite(values)
+    if measured.any():
+        axes.plot(epochs[measured], values[measured], color="#0072b2", lw=1.6, marker="o", ms=3,
+                  label="validation vote")  # fmt: skip
+    else:
+        axes.text(0.5, 0.5, "no validation accuracy was measured", transform=axes.transAxes,
+                  ha="center", color=MUTED, fontsize=9, family=FONT)  # fmt: skip
+    chosen = [i for i, row in enumerate(history) if row.get("selected")]
+    if chosen:
+        _mark_chosen(axes, float(epochs[chosen[-1]]), float(values[chosen[-1]]))
+    axes.set_ylabel("accuracy of the vote, %", fontsize=9, color=INK, family=FONT)
+    axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
+    if axes.get_legend_handles_labels()[0]:
+        _legend(axes)
+
+
+def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
+    axes.axvline(epoch, color="#d55e00", lw=1, alpha=0.7)
+    label = f"chosen: epoch {epoch:.0f}"
+    if np.isfinite(value):
+        label += f"\n{value:.1f} %"
+        axes.plot([epoch], [value], "D", color="#d55e00", ms=7, mec="white", label=label)
+    else:
+        axes.plot([], [], "D", color="#d55e00", ms=7, label=label)
+
+
+def _phases(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+    warm = [i for i, row in enumerate(history) if row.get("phase") == "warm-up"]
+    if warm:
+        axes.axvspan(epochs[warm[0]] - 0.5, epochs[warm[-1]] + 0.5, color="#f1e9d8", zorder=0)
+        axes.text(epochs[warm[0]] - 0.4, 0.97, "warm-up", transform=axes.get_xaxis_transform(),
+                  va="top", fontsize=7, color=MUTED, family=FONT)  # fmt: skip
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, colors=MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
+                prop={"family": FONT, "size": 8})  # fmt: skip

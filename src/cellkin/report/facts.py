@@ -1,0 +1,149 @@
+"""What an atlas says about itself, as rows of a table; nothing is computed, only put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellkin.core.records import LabelSet, Provenance
+from cellkin.report.words import number, percent
+
+__all__ = ["fact_rows", "interval_words", "provenance_rows", "recall_rows", "test_rows"]
+
+Rows = list[tuple[str, str]]
+
+TITLES = {
+    "dataset": "Data set",
+    "specimen": "Specimen",
+    "stain": "Stain",
+    "backbone": "Network",
+    "k": "Neighbours that vote (k)",
+    "distance": "Distance",
+    "cells": "Reference cells",
+}
+TOLD_ELSEWHERE = {"provenance", "test", "split", "classes", *TITLES}
+NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
+
+
+def fact_rows(facts: Mapping[str, Any], labels: LabelSet) -> Rows:
+    """Name and words of every fact of an atlas: the known ones first, then whatever else it holds.
+
+    Specimen and stain are always named, as "not stated" where the data set does not say.
+    """
+    rows = [
+        (title, _plain(facts[name]) or "not stated")
+        for name, title in TITLES.items()
+        if name in facts
+    ]
+    named = {name for name, _ in rows}
+    rows += [(t, "not stated") for t in ("Specimen", "Stain") if t not in named]
+    if classes := facts.get("classes"):
+        rows.append(("Reference cells by class", _by_class(classes, labels)))
+    if split := facts.get("split"):
+        rows.append(("Split", _split(split)))
+    rows += test_rows(facts.get("test") or {}, labels)
+    for name, value in facts.items():
+        if name not in TOLD_ELSEWHERE:
+            rows += _flattened(name, value)
+    return rows
+
+
+def provenance_rows(provenance: Provenance) -> Rows:
+    """Everything needed to make the result again."""
+    rows = [
+        ("cellkin", provenance.version),
+        ("Weights", provenance.weights),
+        ("Atlas", provenance.atlas),
+        ("Feature space", provenance.space),
+        ("Recipe", provenance.recipe),
+        ("Seed", str(provenance.seed)),
+        ("Made from", provenance.dataset),
+        ("Created (UTC)", provenance.created),
+        ("Reference cells", "drawn: synthetic, no real blood" if provenance.drawn else ""),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
+    """Test accuracy with its interval, and the clinical numbers or why there are none."""
+    if not test:
+        return []
+    accuracy = f"{percent(test['accuracy'])} ({test['correct']} of {test['n']} cells)"
+    rows = [("Test accuracy", f"{accuracy}; {interval_words(test.get('interval'))}")]
+    if test.get("balanced_accuracy") is not None:
+        rows.append(("Balanced accuracy", percent(test["balanced_accuracy"])))
+    for name in ("sensitivity", "specificity"):
+        value = test.get(name)
+        missing = NO_POSITIVE if labels.positive is None else "not available"
+        rows.append((name.capitalize(), missing if value is None else percent(value)))
+    return rows
+
+
+def interval_words(interval: Mapping[str, Any] | None) -> str:
+    """ "interval 94.1 to 98.9 % (Wilson over cells)", or why there is none."""
+    if not interval:
+        return "no interval"
+    notes = [str(interval[key]) for key in ("method", "note") if interval.get(key)]
+    low, high = interval.get("low"), interval.get("high")
+    if low is None or high is None:
+        return "; ".join(notes) or "no interval"
+    ends = f"{percent(low).removesuffix(' %')} to {percent(high)}"
+    return f"interval {ends}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def recall_rows(test: Mapping[str, Any], labels: LabelSet) -> list[dict[str, Any]]:
+    """Recall by class: title, counts, words, and the numbers a bar is drawn from (0 to 100)."""
+    rows = []
+    for name, row in (test.get("per_class") or {}).items():
+        interval, recall = row.get("interval") or {}, row.get("recall")
+        rows.append(
+            {
+                "title": labels.title(name),
+                "n": row["n"],
+                "correct": row["correct"],
+                "recall": "no test cell" if recall is None else percent(recall),
+                "interval": interval_words(interval) if interval else "",
+                "at": _in_percent(recall),
+                "low": _in_percent(interval.get("low")),
+                "high": _in_percent(interval.get("high")),
+            }
+        )
+    return rows
+
+
+def _in_percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _by_class(classes: Mapping[str, Any], labels: LabelSet) -> str:
+    return ", ".join(f"{labels.title(name)} {count}" for name, count in classes.items())
+
+
+def _split(split: Any) -> str:
+    if not isinstance(split, Mapping):
+        return _plain(split)
+    parts = [f"{name} {n}" for name, n in split.items() if isinstance(n, int) and name != "seed"]
+    unit = f"by {split['unit']}" if split.get("unit") else ""
+    seed = f"seed {split['seed']}" if split.get("seed") is not None else ""
+    return "; ".join(filter(None, (", ".join(parts), unit, seed, str(split.get("note") or ""))))
+
+
+def _flattened(name: str, value: Any) -> Rows:
+    if isinstance(value, Mapping):
+        return [row for key, inner in value.items() for row in _flattened(f"{name}, {key}", inner)]
+    words = _plain(value)
+    title = name.replace("_", " ")
+    return [(title[:1].upper() + title[1:], words)] if words else []
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value, 4)
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_plain(item) for item in value[:12])
+        return f"{shown} and {len(value) - 12} more" if len(value) > 12 else shown
+    return str(value)

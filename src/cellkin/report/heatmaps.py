@@ -1,0 +1,130 @@
+"""Heatmaps on images: one scale for a whole row, zero always neutral, the cell always visible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["EMPTY", "SIDE", "Scale", "color_bar", "overlay", "resized", "shared_scale", "status"]
+
+Array = NDArray[Any]
+
+SIDE = 448  # pixels of a drawn image, twice the 224 it is shown at, for dense screens
+EMPTY = "empty: nothing supports this class here"
+EMPTY_PAIR = "empty: nothing is alike or unlike here"
+UNDEFINED = "not drawn: the map holds values that are no numbers"
+STRONGEST = 0.62  # opacity of the strongest value: the cell shows through everywhere
+CONTOURS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that the ends of the colours stand for, shared by all maps of a row.
+
+    Attributes:
+        limit: largest finite |value| of the row; 0.0 where every map is empty.
+        signed: diverging colours from -limit to limit, zero in the middle; otherwise from 0.
+    """
+
+    limit: float
+    signed: bool
+
+    @property
+    def low(self) -> float:
+        return -self.limit if self.signed else 0.0
+
+    def ticks(self) -> tuple[float, ...]:
+        """Values to print along the colour bar, low to high."""
+        return tuple(np.linspace(self.low, self.limit, 5 if self.signed else 3).tolist())
+
+    def colors(self, values: Array) -> tuple[Array, Array]:
+        """RGB in [0, 255] (..., 3) and opacity in [0, STRONGEST]; both depend on the value only."""
+        share = values / self.limit if self.limit else np.zeros_like(values)
+        share = np.clip(share, -1.0 if self.signed else 0.0, 1.0)
+        name, place = ("RdBu_r", (share + 1) / 2) if self.signed else ("viridis", share)
+        rgb = matplotlib.colormaps[name](place)[..., :3] * 255
+        return rgb, STRONGEST * np.abs(share) ** 0.7
+
+
+def shared_scale(maps: Sequence[Array], *, signed: bool = False) -> Scale:
+    """The scale of a row of maps; a negative value anywhere makes it a signed one."""
+    finite = [np.asarray(m, np.float64)[np.isfinite(m)] for m in maps]
+    values = np.concatenate([np.zeros(1), *finite])
+    return Scale(float(np.abs(values).max()), signed or bool((values < 0).any()))
+
+
+def status(values: Array, *, pair: bool = False) -> str:
+    """Why a map has nothing to show, or an empty string."""
+    if not np.isfinite(values).all():
+        return UNDEFINED
+    return "" if np.any(values) else (EMPTY_PAIR if pair else EMPTY)
+
+
+def resized(image: Array, side: int = SIDE) -> Array:
+    """A uint8 RGB image (S, S, 3) at `side` pixels, smoothly, for display."""
+    if image.shape[:2] == (side, side):
+        return np.asarray(image)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def overlay(image: Array, values: Array, scale: Scale, side: int = SIDE) -> Array:
+    """An image with a heatmap over it.
+
+    Args:
+        image: (S, S, 3) uint8. values: (h, w), raw. scale: that of the whole row.
+
+    Returns:
+        (side, side, 3) uint8. Colour fades in with |value|; lines at a quarter, half and three
+        quarters of the scale, dashed where the value is negative. Of an empty map: the image.
+    """
+    base = resized(image, side)
+    if status(values) or not scale.limit:
+        return base
+    smooth = _smooth(values, side)
+    rgb, opacity = scale.colors(smooth)
+    drawn = _blend(base.astype(np.float64), rgb, opacity)
+    ink, halo = _lines(smooth, scale)
+    drawn = _blend(drawn, np.full(3, 255.0), 0.55 * halo)
+    drawn = _blend(drawn, np.full(3, 20.0), 0.8 * ink)
+    return np.rint(drawn).astype(np.uint8)
+
+
+def _smooth(values: Array, side: int) -> Array:
+    """Bicubic, held inside the map's own range: interpolation must not invent a new extreme."""
+    picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    large = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64)
+    return np.clip(large, values.min(), values.max())
+
+
+def _blend(under: Array, over: Array, opacity: Array) -> Array:
+    weight = opacity[..., None]
+    return np.asarray(under * (1 - weight) + over * weight)
+
+
+def _lines(values: Array, scale: Scale) -> tuple[Array, Array]:
+    """Contour lines as opacities in [0, 1]: the ink and the light rim around it, each (H, W)."""
+    along_y, along_x = np.gradient(values)
+    slope = np.maximum(np.hypot(along_x, along_y), 1e-9 * scale.limit)
+    rows, columns = np.indices(values.shape) // 7
+    dashes = (rows + columns) % 2 == 0
+    ink, halo = np.zeros_like(values), np.zeros_like(values)
+    for share in (*CONTOURS, *(-c for c in CONTOURS if scale.signed)):
+        pixels = np.abs(values - share * scale.limit) / slope
+        drawn = dashes if share < 0 else np.ones_like(dashes)
+        ink = np.maximum(ink, np.clip(1.4 - pixels, 0, 1) * drawn)
+        halo = np.maximum(halo, np.clip(3.0 - pixels, 0, 1) * drawn)
+    return ink, halo
+
+
+def color_bar(scale: Scale, width: int = 256, height: int = 16) -> Array:
+    """(height, width, 3) uint8: the colours from low to high as they lie on a light background."""
+    values = np.tile(np.linspace(scale.low, scale.limit, width), (height, 1))
+    rgb, opacity = scale.colors(values)
+    return np.rint(_blend(np.full((height, width, 3), 245.0), rgb, opacity)).astype(np.uint8)

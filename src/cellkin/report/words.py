@@ -1,0 +1,217 @@
+"""What a decision says, in words and numbers that people read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
+
+__all__ = [
+    "agreement_words",
+    "dissent",
+    "number",
+    "percent",
+    "percentile_words",
+    "shown_name",
+    "state_words",
+    "verdict",
+]
+
+NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
+TIE_RULE = "A tie goes to the smaller mean distance."
+MINUS = "\N{MINUS SIGN}"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+GROUP = re.compile(r"\s*\(\d+\)$")
+# Only a title that ends like a noun takes an article and a plural; "normal" is quoted instead.
+NOUN = re.compile(r"(blast|cell|cyte|let|neutrophil|phil|phage|precursor)$", re.IGNORECASE)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, without an exponent between 1e-4 and 1e6."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
+    power = int(exponent)
+    sign = MINUS if value < 0 else ""
+    if not -4 <= power < 6:
+        return f"{sign}{mantissa} × 10{str(power).translate(RAISED)}"
+    return f"{sign}{float(f'{mantissa}e{power}'):.{max(0, digits - 1 - power)}f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in [0, 1] as "97.4 %"; only the whole is "100 %", only nothing is "0 %"."""
+    shown = f"{100 * share:.{digits}f}"
+    nearly = f"{100 - 10**-digits:.{digits}f}"
+    if share < 1 and float(shown) >= 100:
+        return f"over {nearly} %"
+    if share > 0 and float(shown) == 0:
+        return f"under {10**-digits:.{digits}f} %"
+    return f"{shown.split('.')[0] if share in (0, 1) else shown} %"
+
+
+def shown_name(path: str) -> str:
+    """The last part of an id or path: what a person calls the file."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
+
+
+def _is_noun(title: str) -> bool:
+    return NOUN.search(title) is not None
+
+
+def _one(title: str) -> str:
+    if not _is_noun(title):
+        return f"“{title}”"
+    return f"{'an' if title[0].lower() in 'aeiou' else 'a'} {title}"
+
+
+def _many(title: str) -> str:
+    return f"{title}s" if _is_noun(title) else f"“{title}”"
+
+
+def _counted(count: int, title: str) -> str:
+    return (
+        f"{count} {title if count == 1 else _many(title)}"
+        if _is_noun(title)
+        else (f"{count} “{title}”")
+    )
+
+
+def _kin(count: int, k: int, title: str) -> str:
+    """ "4 of its 5 closest kin are basophils", and its forms for one."""
+    if k == 1:
+        return f"its closest kin is {_one(title)}"
+    be = f"is {_one(title)}" if count == 1 else f"are {_many(title)}"
+    return f"{count} of its {k} closest kin {be}"
+
+
+def _sides(decision: Decision, labels: LabelSet) -> tuple[int, int]:
+    """How many neighbours are lymphoblasts, and how many are not."""
+    blasts = sum(labels.is_positive(n.label) for n in decision.neighbors)
+    return blasts, len(decision.neighbors) - blasts
+
+
+def verdict(decision: Decision, labels: LabelSet) -> tuple[str, ...]:
+    """The call and its reason: a sentence to print large, and those that must follow it.
+
+    Every variant says what the vote was: ties, kin of other classes, and, where the atlas has no
+    clinical verdict, that it knows no lymphoblasts and cannot exclude one.
+    """
+    rest: list[str] = []
+    if decision.clinical is None:
+        head = _by_class(decision, labels)
+    elif decision.clinical == LYMPHOBLAST:
+        head = f"I call this cell a lymphoblast because {_blast_reason(decision, labels)}."
+    else:
+        head = _other_side(decision, labels)
+    if decision.tie is not None:
+        rest.append(f"{_tie(decision, labels)} {TIE_RULE}")
+    rest.extend(filter(None, (dissent(decision, labels),)))
+    if decision.clinical is None:
+        rest.append(NO_VERDICT)
+    return (head, *rest)
+
+
+def _by_class(decision: Decision, labels: LabelSet) -> str:
+    title, count = labels.title(decision.label), decision.votes[decision.label]
+    reason = _kin(count, len(decision.neighbors), title)
+    return f"I call this cell {_one(title)} because {reason}."
+
+
+def _blast_reason(decision: Decision, labels: LabelSet) -> str:
+    return _kin(_sides(decision, labels)[0], len(decision.neighbors), LYMPHOBLAST)
+
+
+def _other_side(decision: Decision, labels: LabelSet) -> str:
+    others, k = _sides(decision, labels)[1], len(decision.neighbors)
+    count = decision.votes[decision.label]
+    if decision.clinical == NO_CELL:
+        return f"I see no white blood cell in this image because {_no_cell_reason(count, k)}."
+    if count == others:
+        return _by_class(decision, labels)
+    title = labels.title(decision.label)
+    what = f"is {_one(title)}" if count == 1 else f"are {_many(title)}"
+    return (
+        f"I call this cell {_one(title)} because {others} of its {k} closest kin "
+        f"are no lymphoblasts, and {count} of these {what}."
+    )
+
+
+def _no_cell_reason(count: int, k: int) -> str:
+    if k == 1:
+        return "its closest kin shows none"
+    return f"{count} of its {k} closest kin {'shows' if count == 1 else 'show'} none"
+
+
+def _tie(decision: Decision, labels: LabelSet) -> str:
+    if decision.tie == "clinical":
+        blasts, others = _sides(decision, labels)
+        be = "is a lymphoblast" if blasts == 1 else "are lymphoblasts"
+        return f"The vote was tied: {blasts} of the kin {be}, {others} not."
+    count = decision.votes[decision.label]
+    rivals = [
+        f"“{labels.title(name)}”"
+        for name, votes in decision.votes.items()
+        if votes == count and _same_side(name, decision, labels)
+    ]
+    return f"The vote between {_listed(rivals)} was tied, {count} each."
+
+
+def _same_side(name: str, decision: Decision, labels: LabelSet) -> bool:
+    if decision.clinical is None:
+        return True
+    return labels.is_positive(name) == labels.is_positive(decision.label)
+
+
+def dissent(decision: Decision, labels: LabelSet) -> str:
+    """The kin that do not stand with the call, or an empty string."""
+    against = {
+        name: votes
+        for name, votes in decision.votes.items()
+        if name != decision.label
+        and not (decision.clinical == LYMPHOBLAST and labels.is_positive(name))
+    }
+    if not against:
+        return ""
+    named = _merge_groups(against, labels)
+    return f"Against it: {_listed([_counted(count, title) for title, count in named.items()])}."
+
+
+def _merge_groups(votes: Mapping[str, int], labels: LabelSet) -> dict[str, int]:
+    """Votes by the words people read; imaging groups of lymphoblasts are one class to them."""
+    merged: dict[str, int] = {}
+    for name, count in votes.items():
+        title = labels.title(name)
+        title = GROUP.sub("", title) if labels.is_positive(name) else title
+        merged[title] = merged.get(title, 0) + count
+    return merged
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def agreement_words(decision: Decision) -> str:
+    """ "4 of 5 (80 %)"."""
+    k = len(decision.neighbors)
+    return f"{round(decision.agreement * k)} of {k} ({percent(decision.agreement, 0)})"
+
+
+def percentile_words(decision: Decision) -> str:
+    """How far the cell is from its kin, against held-out cells of the same class."""
+    if decision.distance_percentile is None:
+        return "not available: no calibration cell of this class"
+    cells = decision.calibration_cells
+    return (
+        f"farther from its kin than {percent(decision.distance_percentile / 100, 0)} "
+        f"of {cells} held-out {'cell' if cells == 1 else 'cells'} of this class"
+    )
+
+
+def state_words(decision: Decision) -> str:
+    """ "decided", or which vote was tied."""
+    ties = {"clinical": "tied on lymphoblast or not", "label": "tied between classes"}
+    return ties.get(decision.tie or "", decision.state)

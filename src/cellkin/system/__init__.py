@@ -1,0 +1,6 @@
+"""Floor 6: `DecisionSupport`, and the compositions that need several rooms: `train` and `index`."""
+
+from cellkin.system.making import index, run_folder, train
+from cellkin.system.support import DecisionSupport, Look
+
+__all__ = ["DecisionSupport", "Look", "index", "run_folder", "train"]

@@ -1,0 +1,339 @@
+"""Making an atlas: train an encoder on labelled cells, or index cells with one that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cellkin
+from cellkin import report
+from cellkin.atlas import Atlas, Cells, build, decide
+from cellkin.atlas.cells import REFERENCE
+from cellkin.core.artifacts import guarded_writes, refuse_existing
+from cellkin.core.errors import ArtifactError, OutputError, RecipeError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Dataset, Features, Provenance, Split
+from cellkin.datasets import splits
+from cellkin.decision import score
+from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.learning.training import Trained, TrainingData, train_encoder
+
+__all__ = ["index", "run_folder", "train"]
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What train and index share: the cells, their images, their parts, and where things go."""
+
+    data: Dataset
+    split: Split
+    images: Images
+    seed: int
+    progress: Progress
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        place = {sample.id: i for i, sample in enumerate(self.data.samples)}
+        return np.array([place[id_] for id_ in ids], dtype=np.int64)
+
+    def cells(self, part: str, ids: Sequence[str]) -> Cells:
+        samples = self.data.select(ids)
+        return Cells(
+            part,
+            tuple(ids),
+            tuple(s.label for s in samples),
+            tuple(s.subject for s in samples),
+            tuple(s.group for s in samples),
+        )
+
+
+def run_folder(out: Path) -> Path:
+    """Where an unfinished training keeps its checkpoints: beside the atlas that it will become."""
+    return out.parent / f"{out.name}.training"
+
+
+def train(
+    data: Dataset,
+    recipe: str | Recipe = "quick",
+    *,
+    seed: int = 0,
+    out: str | Path = "atlas",
+    split: Split | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train an encoder, build its atlas and measure it on the untouched test part.
+
+    Args:
+        data: labelled cells. recipe: a shipped recipe's name, a TOML file, or a `Recipe`.
+        seed: of the split, the weights, the order and the augmentation.
+        out: the atlas folder to write; it appears when everything is done.
+        split: parts made beforehand; by default one part of five is tested, by subject where
+            every cell names one.
+        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`.
+
+    Returns:
+        the atlas folder.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    chosen = _options(options)
+    out = Path(out).expanduser()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    device = choose_device(chosen["device"])
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    split = split or splits.single(data, seed=seed)
+    splits.verify_split(split, data)
+    run = _open_run(run_folder(out), resume=chosen["resume"])
+    geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    job = _Job(data, split, _load(data, geometry, chosen["progress"]), seed, chosen["progress"])
+    trained = train_encoder(
+        _training_data(job), recipe, seed=seed, run=run, device=device, progress=job.progress
+    )
+    report.training_curve(trained.history, run / "training.png")
+    used = np.concatenate([job.rows(split.train), job.rows(split.val)])
+    trained.encoder.trained_on = _fingerprints(job.images[used])
+    atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
+    atlas.save(
+        out,
+        extra=[run / "log.jsonl", run / "training.png"],
+        texts={"split.json": split.to_json(), "predictions.json": predictions},
+        overwrite=chosen["overwrite"],
+    )
+    shutil.rmtree(run, ignore_errors=True)
+    return out
+
+
+def index(
+    source: str | Path,
+    data: Dataset,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    k: int = 5,
+    distance: str = "euclidean",
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """A new atlas over other cells, with the encoder of an atlas or an encoder folder.
+
+    One part of five is held out to measure it, and part of another to calibrate it. Cells that the
+    encoder was trained on become references and never held-out cells: their distances would
+    flatter.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    chosen = _options(options)
+    out = Path(out).expanduser()
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    if k < 1:
+        raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
+    encoder = _open_encoder(Path(source).expanduser(), chosen["device"])
+    images = _load(data, encoder.preprocessor, chosen["progress"])
+    split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
+    job = _Job(data, split, images, seed, chosen["progress"])
+    settings = {
+        "k": k,
+        "distance": distance,
+        "recipe": f"index with {encoder.recipe.get('name', 'an encoder')}",
+    }
+    atlas, predictions = _atlas(job, encoder, settings)
+    texts = {"split.json": split.to_json(), "predictions.json": predictions}
+    atlas.save(out, texts=texts, overwrite=chosen["overwrite"])
+    return out
+
+
+# parts of the work -----------------------------------------------------------------------------
+
+
+def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    known = {"device": "auto", "resume": False, "overwrite": False, "progress": silent}
+    if unknown := set(given or {}) - set(known):
+        raise RecipeError(
+            f"unknown option {sorted(unknown)[0]!r}",
+            where="options",
+            mend=f"known options: {', '.join(known)}",
+        )
+    return {**known, **(given or {})}
+
+
+def _open_run(run: Path, *, resume: bool) -> Path:
+    if resume and not run.is_dir():
+        raise OutputError(
+            "there is no unfinished training to go on with",
+            where=run,
+            mend="leave --resume away to start one",
+        )
+    if not resume and run.is_dir():
+        raise OutputError(
+            "there is an unfinished training here already",
+            where=run,
+            mend="add --resume to go on with it, or remove that folder to start again",
+        )
+    with guarded_writes(run):
+        run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def _load(data: Dataset, preprocessor: Preprocessor, progress: Progress) -> Images:
+    return load_prepared([s.image for s in data.samples], preprocessor, progress=progress)
+
+
+def _fingerprints(images: Images) -> tuple[str, ...]:
+    """Short hashes of prepared images: enough to know a cell again, not to see it."""
+    return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images)
+
+
+def _training_data(job: _Job) -> TrainingData:
+    labels = job.data.labels
+    return TrainingData(
+        images=job.images,
+        ids=tuple(s.id for s in job.data.samples),
+        targets=np.array([labels.index(s.label) for s in job.data.samples], dtype=np.int64),
+        train=job.rows(job.split.train),
+        val=job.rows(job.split.val),
+        labels=labels,
+    )
+
+
+def _settings(trained: Trained, job: _Job) -> dict[str, Any]:
+    recipe = Recipe(**trained.encoder.recipe)
+    best = trained.best
+    return {
+        "k": recipe.k,
+        "distance": recipe.distance,
+        "recipe": recipe.id,
+        "training": {
+            "epochs": len(trained.history),
+            "selected_epoch": best["epoch"],
+            "validation_vote": best["val_accuracy"],
+            "precision": recipe.precision,
+        },
+    }
+
+
+def _atlas(
+    job: _Job, encoder: Encoder, settings: Mapping[str, Any]
+) -> tuple[Atlas, list[dict[str, Any]]]:
+    """The atlas over the training cells, measured on the test cells; and every test decision."""
+    held_out = []
+    for part in ("val", "calibration", "test"):
+        ids = job.split.parts()[part]
+        if ids:
+            features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
+            held_out.append((job.cells(part, ids), features))
+    references = job.cells(REFERENCE, job.split.train)
+    facts = {**_facts(job), **{k: v for k, v in settings.items() if k == "training"}}
+    facts["provenance"] = _provenance(job, encoder, settings["recipe"]).to_json()
+    atlas = build(
+        encoder,
+        (references, job.images[job.rows(job.split.train)]),
+        held_out,
+        labels=job.data.labels,
+        settings={
+            "k": settings["k"],
+            "distance": settings["distance"],
+            "seed": job.seed,
+            "facts": facts,
+        },
+        progress=job.progress,
+    )
+    tested = [pair for pair in held_out if pair[0].part == "test"]
+    test, predictions = _measure(atlas, *tested[0], job) if tested else (None, [])
+    return replace(atlas, facts={**facts, "test": test}), predictions
+
+
+def _measure(
+    atlas: Atlas, cells: Cells, features: Features, job: _Job
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    decisions = decide(atlas, features, subjects=cells.subjects)
+    scores = score(
+        cells.labels,
+        [d.label for d in decisions],
+        atlas.labels,
+        subjects=cells.subjects,
+        unit=job.split.unit,
+        seed=job.seed,
+    )
+    predictions = [
+        {**d.to_json(), "truth": truth, "subject": subject}
+        for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)
+    ]
+    return scores.to_json(), predictions
+
+
+def _facts(job: _Job) -> dict[str, Any]:
+    data, split = job.data, job.split
+    return {
+        "dataset": data.name,
+        "layout": data.layout,
+        "citation": data.citation,
+        "licence": data.licence,
+        "specimen": data.specimen,
+        "stain": data.stain,
+        "notes": list(data.notes),
+        "split": {"unit": split.unit, "seed": split.seed, **split.counts(), "note": split.note},
+    }
+
+
+def _provenance(job: _Job, encoder: Encoder, recipe: str) -> Provenance:
+    return Provenance(
+        version=cellkin.__version__,
+        weights=encoder.weights_sha256,
+        atlas="",
+        recipe=recipe,
+        seed=job.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset=job.data.name,
+        drawn=job.data.drawn,
+    )
+
+
+def _open_encoder(folder: Path, device: str) -> Encoder:
+    for candidate in (folder / "encoder", folder):
+        if (candidate / "encoder.json").is_file():
+            return Encoder.open(candidate, device=choose_device(device))
+    raise ArtifactError(
+        "this is neither an atlas nor an encoder",
+        where=folder,
+        mend="give a folder that cellkin train or cellkin pretrain wrote",
+    )
+
+
+def _with_seen_cells_as_references(
+    data: Dataset, images: Images, encoder: Encoder, split: Split
+) -> Split:
+    """Move the validation cells, and every held-out cell the encoder has learned from, to the
+    references: without training there is nothing to select.
+    """
+    known = set(encoder.trained_on)
+    marks = _fingerprints(images)
+    seen = {s.id for s, mark in zip(data.samples, marks, strict=True) if mark in known}
+    moved = [i for part in (split.calibration, split.test) for i in part if i in seen]
+    calibration = split.calibration or split.val
+    val = split.val if split.calibration else ()
+    notes = [split.note] if split.note and split.calibration else []
+    if moved:
+        notes.append(f"{len(moved)} held-out cells were trained on: they serve as references")
+    return replace(
+        split,
+        train=(*split.train, *val, *moved),
+        val=(),
+        calibration=tuple(i for i in calibration if i not in seen),
+        test=tuple(i for i in split.test if i not in seen),
+        note="; ".join(notes),
+    )

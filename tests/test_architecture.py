@@ -1,0 +1,102 @@
+"""The floors of the house: a room imports only from floors below it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cellkin
+
+FLOORS = {
+    "core": 0,
+    "imaging": 1,
+    "decision": 1,
+    "report": 1,
+    "datasets": 2,
+    "learning": 3,
+    "atlas": 4,
+    "evidence": 5,
+    "system": 6,
+    "study": 7,
+    "web": 8,
+    "cli": 9,
+}
+BANNED = {
+    "core": {"torch", "PIL", "matplotlib", "pickle"},
+    "imaging": {"torch", "random", "matplotlib"},
+    "decision": {"torch", "PIL", "cv2", "matplotlib"},
+    "report": {"torch", "timm", "faiss"},
+    "datasets": {"torch", "timm"},
+    "learning": {"matplotlib", "pickle"},
+    "atlas": {"pickle", "matplotlib"},
+    "evidence": {"matplotlib", "torch.nn"},
+    "cli": {"torch", "timm", "faiss"},
+}
+ROOT = Path(cellkin.__file__).parent
+FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def faults(path: Path, names: list[str]) -> list[str]:
+    own = room(path)
+    found = []
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "cellkin" and len(parts) > 1 and parts[1] in FLOORS and parts[1] != own:
+            if FLOORS[parts[1]] >= FLOORS[own]:
+                found.append(f"{own} (floor {FLOORS[own]}) imports {name}")
+        elif parts[0] in BANNED.get(own, set()) or name in BANNED.get(own, set()):
+            found.append(f"{own} must never import {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+    assert room(path) in FLOORS, (
+        "a new room needs a floor: name it here and in docs/architecture.md"
+    )
+    assert faults(path, list(imports(path))) == []
+
+
+def test_the_walk_finds_a_violation(tmp_path: Path) -> None:
+    bad = ROOT / "decision" / "imaginary.py"
+    assert faults(bad, ["cellkin.atlas.atlas"]) == [
+        "decision (floor 1) imports cellkin.atlas.atlas"
+    ]
+    assert faults(bad, ["cellkin.report"]) == ["decision (floor 1) imports cellkin.report"]
+    assert faults(bad, ["torch"]) == ["decision must never import torch"]
+    assert faults(bad, ["cellkin.core.records"]) == []
+
+
+def test_files_stay_readable() -> None:
+    long = {
+        str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 420
+    }
+    assert long == {}
+
+
+def test_import_is_light() -> None:
+    """`import cellkin` and the command's start cost no torch."""
+    import subprocess
+    import sys
+
+    code = "import sys, cellkin, cellkin.cli.main; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
