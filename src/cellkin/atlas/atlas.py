@@ -118,7 +118,7 @@ class Atlas:
     def image(self, position: int) -> NDArray[np.uint8]:
         """The prepared image (S, S, 3) uint8 of the reference cell at a position."""
         if self.images is not None:
-            return self.images[position]
+            return np.asarray(self.images[position])
         if self.folder is None:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
         return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
@@ -169,7 +169,7 @@ class Atlas:
         return Path(folder)
 
     def _write_vectors(self, path: Path) -> None:
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "vectors": self.vectors,
             "scale": self.scale.scale,
             "offset": self.scale.offset,

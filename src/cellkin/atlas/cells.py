@@ -83,7 +83,7 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
     for part, *row in rows:
         found.setdefault(part, []).append(tuple(row))
     return tuple(
-        Cells(part, *(tuple(column) for column in zip(*rows, strict=True)))  # type: ignore[arg-type]
+        Cells(part, *(tuple(column) for column in zip(*rows, strict=True)))
         for part, rows in found.items()
     )
 

@@ -95,7 +95,7 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
 def _chosen(dss: Any, dataset: Any, pages: int) -> list[Any]:
     """Test cells, one class after the other, so that every class is shown."""
     test = next(cells for cells in dss.atlas.held_out if cells.part == "test")
-    queues = {name: [] for name in dss.atlas.labels.names}
+    queues: dict[str, list[str]] = {name: [] for name in dss.atlas.labels.names}
     for id_, label in zip(test.ids, test.labels, strict=True):
         queues[label].append(id_)
     turns = [

@@ -8,11 +8,11 @@ CellkinError
 │   └── SplitError           the parts that were asked for cannot be cut
 ├── RecipeError              a recipe or a setting with an unknown key or an impossible value
 ├── WeightsError             weights that are missing, do not fit, or cannot be fetched
-├── TrainingError            training stopped: nothing to resume, NaN loss, a class without cells
-├── ArtifactError            an atlas or encoder on disk is damaged, foreign or from a newer version
+├── TrainingError            nothing to resume, NaN loss, a class without cells
+├── ArtifactError            an atlas or encoder on disk is damaged, or of another version
 ├── SpaceMismatch            vectors of two feature spaces were about to be compared
 ├── DecisionError            a question that this atlas cannot answer (k too large, ...)
-└── OutputError              the result cannot be written (exists already, disk full, no permission)
+└── OutputError              the result cannot be written (exists, disk full, no permission)
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class LabelSet:
 
     @property
     def positive(self) -> str | None:
-        """`"lymphoblast"` where a class means it, else None: such an atlas has no clinical verdict."""
+        """`"lymphoblast"` where a class means it, else None: then there is no clinical verdict."""
         return LYMPHOBLAST if LYMPHOBLAST in self.clinical.values() else None
 
     def index(self, name: str) -> int:

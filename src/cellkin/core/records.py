@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where an image lies: a file, a member or row of a container, a box (left, top, right, bottom)."""
+    """Where an image lies: file, member or row of a container, box (left, top, right, bottom)."""
 
     path: Path
     member: str | None = None

@@ -25,4 +25,5 @@ def grad_cam(maps: NDArray[Any], class_weights: NDArray[Any]) -> NDArray[np.floa
     """
     positions = maps.shape[2] * maps.shape[3]
     weights = class_weights.astype(np.float64) / positions
-    return np.maximum(np.einsum("c,nchw->nhw", weights, maps, optimize=True), 0.0)
+    speaks: NDArray[np.float64] = np.einsum("c,nchw->nhw", weights, maps, optimize=True)
+    return np.maximum(speaks, 0.0)

@@ -1,4 +1,4 @@
-"""Augmentation that does not distort the cell (section 5.2): flips and rotations, no zoom, no shift.
+"""Augmentation that does not distort the cell (section 5.2): flips, rotations; no zoom, no shift.
 
 The only home of randomness on images; nothing outside training imports it.
 """

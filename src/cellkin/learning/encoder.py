@@ -107,12 +107,12 @@ class Encoder:
     @property
     def backbone(self) -> str:
         """The name of the backbone."""
-        return self.network.backbone
+        return str(self.network.backbone)
 
     @property
     def pooling(self) -> str:
         """ "average" or "token", see `Network`."""
-        return self.network.pooling
+        return str(self.network.pooling)
 
     @property
     def weights_sha256(self) -> str:
@@ -208,7 +208,8 @@ class Encoder:
 
     def head_weights(self) -> NDArray[np.float32]:
         """(K, C) weights of the linear head."""
-        return self.network.head.weight.detach().cpu().numpy().copy()
+        weights: NDArray[np.float32] = self.network.head.weight.detach().cpu().numpy().copy()
+        return weights
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json` and `weights.safetensors` into a folder that exists."""

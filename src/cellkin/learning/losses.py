@@ -1,4 +1,4 @@
-"""The losses of fine-tuning (section 3.3, Eqs. 3-5) and the orthogonality of convolutions (Eq. 2)."""
+"""The losses of fine-tuning (section 3.3, Eqs. 3-5) and the orthogonality of kernels (Eq. 2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def triplet_margin(margin: float) -> nn.Module:
     All valid triplets of the batch; the mean over those that are not zero.
     """
     distance = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
-    return losses.TripletMarginLoss(margin=margin, distance=distance)
+    loss: nn.Module = losses.TripletMarginLoss(margin=margin, distance=distance)
+    return loss
 
 
 def covered_convolutions(body: nn.Module) -> list[nn.Conv2d]:
@@ -87,13 +88,15 @@ def _one_orthogonality(kernel: Tensor, stride: int, published: bool) -> Tensor:
         if kernel.shape[-1] == 1:
             W = kernel.flatten(1).float()
             gram = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
-            return torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
+            gap: Tensor = torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
+            return gap
         padding = 1 if published else (kernel.shape[-1] - 1) // stride * stride
         gram = F.conv2d(kernel.float(), kernel.float(), stride=stride, padding=padding)
         middle = gram.shape[-1] // 2 if published else padding // stride
         target = torch.zeros_like(gram)
         target[:, :, middle, middle] = torch.eye(len(gram), device=gram.device)
-        return torch.linalg.vector_norm(gram - target)
+        distance: Tensor = torch.linalg.vector_norm(gram - target)
+        return distance
 
 
 @dataclass(frozen=True)

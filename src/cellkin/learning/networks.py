@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from cellkin.core.errors import WeightsError, did_you_mean
 
-__all__ = ["BACKBONES", "Network", "backbone_names"]
+__all__ = ["BACKBONES", "Network", "backbone_names", "timm"]
 
 BACKBONES = ("tf_efficientnet_lite0", "resnet18", "resnet34", "resnet50", "vit_base_patch16_224")
-"""The backbones that cellkin is tested with; every timm model with a pooled feature can be named."""
+"""The backbones that cellkin is tested with; so can every timm model with a pooled feature."""
 
 
 def _declare_missing_torchvision_operators() -> None:
@@ -30,10 +30,10 @@ def _declare_missing_torchvision_operators() -> None:
     if torch.version.cuda is not None or "+cpu" in importlib.metadata.version("torchvision"):
         return
     schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}{schema}")
+            library.define(f"{name}{schema}")  # type: ignore[no-untyped-call]
     _KEPT.append(library)
 
 
@@ -74,15 +74,17 @@ class Network(nn.Module):
                 mend=hint or f"use one of {', '.join(BACKBONES)} or another timm model",
             )
         self.backbone = backbone
-        self.body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
-        self.width = int(self.body.num_features)
-        self.pooling = "token" if hasattr(self.body, "cls_token") else "average"
+        body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
+        self.body = body
+        self.width = int(body.num_features)
+        self.pooling = "token" if hasattr(body, "cls_token") else "average"
         self.layer = "last layer norm" if self.pooling == "token" else "last convolutional stage"
         self.head = nn.Linear(self.width, classes)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """A: (N, C, h, w) of a convolutional network; (N, 1 + P, C) tokens of a transformer."""
-        A: Tensor = self.body.forward_features(x)
+        body: Any = self.body
+        A: Tensor = body.forward_features(x)
         if self.pooling == "average" and (A.ndim != 4 or A.shape[1] != self.width):
             raise WeightsError(
                 f"the backbone {self.backbone!r} has no feature map of shape (N, C, h, w)",
@@ -115,7 +117,7 @@ class Network(nn.Module):
         """
         if count < 0:
             return []
-        body = self.body
+        body: Any = self.body
         stem = [m for n in ("conv_stem", "bn1", "conv1") if (m := getattr(body, n, None))]
         if isinstance(blocks := getattr(body, "blocks", None), nn.Sequential) and stem:
             stages = list(blocks)

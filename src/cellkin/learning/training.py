@@ -129,7 +129,8 @@ class _Run:
 
     @property
     def network(self) -> Network:
-        return self.encoder.network
+        network: Network = self.encoder.network
+        return network
 
     def finish(self) -> Trained:
         total = self.recipe.warmup_epochs + self.recipe.epochs
@@ -314,7 +315,7 @@ class _Run:
         return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.id}
 
     def _checkpoint(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        names = {p: n for n, p in self.network.named_parameters()}
+        names: dict[Any, str] = {p: n for n, p in self.network.named_parameters()}
         state = {
             names[p]: {k: v for k, v in values.items() if isinstance(v, Tensor)}
             for p, values in optimizer.state.items()
@@ -379,7 +380,7 @@ class _Run:
 
 
 def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of `size`; a last one of a single cell joins the one before (no statistics of one)."""
+    """Batches of `size`; a last one of a single cell joins the one before."""
     starts = list(range(0, len(order), size))
     if len(order) % size == 1 and len(starts) > 1:
         starts.pop()

