@@ -67,7 +67,7 @@ cells = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cells)
 def test_scores_equal_scikit_learn(pairs):
     true, predicted = (list(x) for x in zip(*pairs, strict=True))

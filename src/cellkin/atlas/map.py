@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openTSNE import TSNE
 from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
-from openTSNE.tsne import PartialTSNEEmbedding
+from openTSNE.tsne import PartialTSNEEmbedding, TSNEEmbedding
+from scipy.sparse import csr_matrix
 
 from cellkin.decision import Index
 
@@ -74,15 +75,16 @@ def place(queries: Floats, index: Index, xy: Floats) -> Floats:
     start = np.median(xy[neighbors], axis=1)
     if len(xy) < SMALLEST:
         return np.asarray(start)
+    stored = TSNEEmbedding(xy.copy(), PrecomputedAffinities(csr_matrix((len(xy),) * 2), False))
     placed = [
-        _place_one(start[i : i + 1], neighbors[i : i + 1], distances[i : i + 1], xy)
+        _place_one(start[i : i + 1], neighbors[i : i + 1], distances[i : i + 1], stored)
         for i in range(len(queries))
     ]
     return np.concatenate(placed)
 
 
 def _place_one(
-    start: Floats, neighbors: NDArray[np.int64], distances: Floats, xy: Floats
+    start: Floats, neighbors: NDArray[np.int64], distances: Floats, stored: TSNEEmbedding
 ) -> Floats:
     perplexity = min(PLACING_PERPLEXITY, neighbors.shape[1] / 3)
     P: Any = joint_probabilities_nn(
@@ -91,10 +93,10 @@ def _place_one(
         [perplexity],
         symmetrize=False,
         normalization="point-wise",
-        n_reference_samples=len(xy),
+        n_reference_samples=len(stored),
     )
     partial = PartialTSNEEmbedding(
-        start, xy.copy(), P, negative_gradient_method="bh", theta=0.5, n_jobs=1
+        start, stored, P, negative_gradient_method="bh", theta=0.5, n_jobs=1
     )
     moved = partial.optimize(
         n_iter=100, learning_rate=0.1, exaggeration=1.5, momentum=0.0, max_grad_norm=0.25

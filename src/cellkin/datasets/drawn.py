@@ -263,7 +263,7 @@ def draw(
     Written: `<class>/*.png` (RGB), `masks/<class>/*.png` (8-bit grey, see `draw_cell`),
     `labels.csv` (file, label, subject, group = field) and `dataset.json`. The same arguments give
     the same bytes; each picture depends on the seed and its own number only. Every subject
-    contributes to `nothing` and `normal` once there are about three cells per subject; half of
+    contributes to `nothing` and `normal` from three cells per subject on; half of
     the subjects are ill and contribute lymphoblasts.
 
     Args:

@@ -38,8 +38,7 @@ class Shortlist:
         self._centre = np.zeros(references.shape[1])
         if distance != "cosine" and len(references):
             self._centre = references.mean(axis=0)
-        self._reach = self._longest(references - self._centre)
-        self._raw_reach = self._longest(references) + 2 * self._longest(self._centre[None])
+        self._reach = float(self._sizes(references - self._centre).max(initial=0.0))
         self._faiss: Any = None
         if len(references) and references.shape[1] and self._reach < LARGEST_FLOAT32:
             self._faiss = _faiss_index(references.shape[1], distance)
@@ -61,35 +60,31 @@ class Shortlist:
         centred[~fits] = 0.0
         with _matrix_products_for_small_batches():
             values, found = self._faiss.search(centred.astype(np.float32), count)
-        floors = self._floors(values.astype(np.float64), sizes, self._sizes(queries))
+        floors = self._floors(values.astype(np.float64), (sizes + self._reach)[:, None])
         floors[~fits] = -np.inf
         return found.astype(np.int64), floors
 
-    def _floors(self, values: Floats, sizes: Floats, raw_sizes: Floats) -> Floats:
-        """Lower bounds of true distances from float32 values, by the standard error analysis.
+    def _floors(self, values: Floats, span: Floats) -> Floats:
+        """Lower bounds of true distances from faiss's values (M, count), by error analysis.
 
-        A float32 sum of C products is off by at most gamma = (C + const) u times the sum of their
-        absolute values (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
-        `moved` is how far the rounding to float32 and the centring can move two vectors.
+        `span` (M, 1) bounds the sizes of the two vectors together, u is the unit of float32.
+        A float32 sum of C products is off by at most about C u times the sum of their absolute
+        values (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1): that is
+        C u span^2 for squared distances, whether faiss sums (q - r)^2 or expands it. Joining
+        three such sums adds 3 u span^2, rounding the vectors to float32 another 2 u span^2.
         """
         gamma = 1.05 * (len(self._centre) + 8) * UNIT32
         underflow = len(self._centre) * TINY32
-        span = (sizes + self._reach)[:, None]
-        moved = 2 * UNIT32 * span + 2.0**-50 * (raw_sizes + self._raw_reach)[:, None]
         if self._distance == "cosine":
-            return np.asarray(1.0 - values - gamma - 8 * UNIT32)
+            return np.asarray(1.0 - values - gamma)
         if self._distance == "manhattan":
-            return np.asarray(values * (1.0 - gamma) - underflow - moved)
-        squared = np.maximum(values - gamma * span**2 - underflow, 0.0)
-        return np.asarray(np.sqrt(squared) - moved)
+            return np.asarray(values * (1.0 - gamma) - underflow - 2 * UNIT32 * span)
+        return np.asarray(np.sqrt(np.maximum(values - gamma * span**2 - underflow, 0.0)))
 
     def _sizes(self, vectors: Floats) -> Floats:
         if self._distance == "manhattan":
             return np.asarray(np.abs(vectors).sum(axis=1))
         return np.asarray(np.sqrt((vectors * vectors).sum(axis=1)))
-
-    def _longest(self, vectors: Floats) -> float:
-        return float(self._sizes(vectors).max(initial=0.0))
 
 
 def _faiss_index(dimensions: int, distance: str) -> Any:
