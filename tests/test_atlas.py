@@ -36,7 +36,9 @@ def dss(atlas_folder: Path) -> DecisionSupport:
     return DecisionSupport.open(atlas_folder)
 
 
-def test_references_are_the_training_cells(atlas: Atlas, smears: Dataset, atlas_folder: Path) -> None:
+def test_references_are_the_training_cells(
+    atlas: Atlas, smears: Dataset, atlas_folder: Path
+) -> None:
     split = read_json(atlas_folder / "split.json")
     assert list(atlas.cells.ids) == split["train"]
     assert not set(split["train"]) & set(split["test"] + split["calibration"] + split["val"])
@@ -207,9 +209,7 @@ def test_calibration_cells_are_never_references(atlas: Atlas, smears: Dataset) -
 # index ----------------------------------------------------------------------------------------
 
 
-def test_index_with_an_encoder_that_is_there(
-    atlas_folder: Path, tmp_path: Path
-) -> None:
+def test_index_with_an_encoder_that_is_there(atlas_folder: Path, tmp_path: Path) -> None:
     from cellkin.datasets.drawn import draw
 
     other = datasets.open(draw(tmp_path / "other", cells=80, subjects=10, size=64, seed=11))
@@ -271,7 +271,9 @@ def test_killed_and_resumed_equals_undisturbed(
             time.sleep(0.01)
         process.wait()
     assert kills >= 2
-    whole, killed = (read_arrays(f / "encoder" / "weights.safetensors") for f in (tmp_path / "whole", out))
+    whole, killed = (
+        read_arrays(f / "encoder" / "weights.safetensors") for f in (tmp_path / "whole", out)
+    )
     assert all(np.array_equal(whole[name], killed[name]) for name in whole)
     a, b = (read_arrays(f / "features.safetensors") for f in (tmp_path / "whole", out))
     assert all(np.array_equal(a[name], b[name]) for name in a)

@@ -27,7 +27,10 @@ def demo(
 ) -> None:
     """Draw cells (or take yours), train, build the atlas, decide on held-out cells, report."""
     from cellkin import datasets
+    from cellkin.learning.memory import keep_freed_memory
     from cellkin.system import DecisionSupport, run_folder, train
+
+    keep_freed_memory()
 
     atlas = out / "atlas"
     with progress() as tell:

@@ -10,7 +10,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 import cellkin
@@ -18,6 +17,8 @@ from cellkin.cli import cells, data, demo, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
+
+STOPPED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,32 +61,40 @@ for verb in (
 
 def main() -> None:
     """Entry point: every mistake is said with what, where and how to mend it."""
-    debug = os.environ.get("CELLKIN_DEBUG") == "1"
     try:
         status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except CellkinError as error:
-        if debug:
-            raise
-        fail(error)
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        talk("\nStopped. Nothing half-done was left; a training goes on with --resume.")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except MemoryError:
-        talk("This needs more memory than there is: use fewer or smaller images at once.")
-        sys.exit(2)
+    except KeyboardInterrupt:
+        status = STOPPED
     except Exception as error:
-        if debug:
+        if os.environ.get("CELLKIN_DEBUG") == "1":
             raise
-        talk(
-            f"cellkin failed, and that is our fault: {type(error).__name__}: {error}\n"
-            "  mend:  run again with CELLKIN_DEBUG=1 in the environment and report what it prints"
-        )
-        sys.exit(1)
+        status = _said(error)
+    if status == STOPPED:
+        talk("\nStopped. Nothing half-done was left; a training goes on with --resume.")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _said(error: Exception) -> int:
+    """Tell an error to a person, and give the exit status that belongs to it."""
+    if isinstance(error, CellkinError):
+        fail(error)
+        return 2
+    if isinstance(error, BrokenPipeError):  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, MemoryError):
+        talk("This needs more memory than there is: use fewer or smaller images at once.")
+        return 2
+    show = getattr(error, "show", None)  # a mistake in the command's own words
+    if callable(show):
+        show()
+        return 2
+    talk(
+        f"cellkin failed, and that is our fault: {type(error).__name__}: {error}\n"
+        "  mend:  run again with CELLKIN_DEBUG=1 in the environment and report what it prints"
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,10 @@ def train(
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
     from cellkin import datasets
+    from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
+
+    keep_freed_memory()
 
     fields = {
         "backbone": backbone,

@@ -155,7 +155,7 @@ class _Run:
         warm_up = step < self.recipe.warmup_epochs
         epoch = step + 1 if warm_up else step + 1 - self.recipe.warmup_epochs
         generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
-        order = self.data.train[torch.randperm(len(self.data.train), generator=generator).numpy()]
+        order = self._order(generator)
         loss_of = self._loss(warm_up)
         self._set_mode(warm_up)
         sums, started = np.zeros(4), time.perf_counter()
@@ -183,6 +183,20 @@ class _Run:
             "val_loss": None,
             "selected": False,
         }
+
+    def _order(self, generator: torch.Generator) -> NDArray[np.int64]:
+        """The training cells of one epoch, in their order."""
+        train = self.data.train
+        if self.recipe.sampling == "shuffle":
+            return train[torch.randperm(len(train), generator=generator).numpy()]
+        classes = [train[self.data.targets[train] == c] for c in range(len(self.weights))]
+        turns = math.ceil(len(train) / len(classes))
+        columns = []
+        for cells in classes:
+            rounds = math.ceil(turns / len(cells))
+            shuffled = [torch.randperm(len(cells), generator=generator) for _ in range(rounds)]
+            columns.append(cells[torch.cat(shuffled)[:turns].numpy()])
+        return np.stack(columns, axis=1).ravel()[: len(train)]
 
     def _step(
         self,

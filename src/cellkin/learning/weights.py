@@ -1,7 +1,7 @@
 """Where a network's first weights come from: scratch, the data package, a hub, or a file.
 
 `scratch` draws them from the seed; `packaged` are ImageNet weights of EfficientNet-Lite0 that lie
-in a data package and need no network; `hub` fetches timm's own; anything else is the path of a file.
+in a data package and need no network; `hub` fetches timm's own; anything else is a file's path.
 Files are read as weights only, never as arbitrary pickles.
 """
 

@@ -38,10 +38,12 @@ def _font() -> FT2Font:
     return FT2Font(str(FONT_FILE))
 
 
-def printable(text: str, width: int = 0) -> str:
-    """`text` for a figure, wrapped at `width`: what the font cannot draw becomes "?"."""
+def printable(text: str, width: int = 0, lines: int = 3) -> str:
+    """`text` for a figure, wrapped to so many lines; what the font cannot draw becomes "?"."""
     known = "".join(c if c.isprintable() and _font().get_char_index(ord(c)) else "?" for c in text)
-    return "\n".join(textwrap.wrap(known, width)) if width else known
+    if not width:
+        return known
+    return "\n".join(textwrap.wrap(known, width, max_lines=lines, placeholder=" …"))
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
@@ -81,7 +83,7 @@ def image_bytes(image: NDArray[Any], *, lossless: bool) -> tuple[str, bytes]:
     """Media type and bytes of a uint8 RGB image: PNG, or JPEG where it only illustrates."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     if lossless:
-        picture.save(buffer, "PNG", optimize=True)
+        picture.save(buffer, "PNG")
         return "image/png", buffer.getvalue()
     picture.save(buffer, "JPEG", quality=90, subsampling=0)
     return "image/jpeg", buffer.getvalue()

@@ -50,6 +50,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     for panel in axes:
         _phases(panel, epochs, history)
         _plain(panel)
+        _legend(panel)
     axes[0].set_title("Training", loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
     figure.subplots_adjust(left=0.1, right=0.78, top=0.93, bottom=0.1, hspace=0.12)
     return write_figure(figure, Path(path))
@@ -79,11 +80,10 @@ def _losses(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[s
     positive = everything[everything > 0]
     if positive.size and positive.max() / positive.min() > WIDE_RANGE:
         axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
     axes.set_ylabel("loss", fontsize=9, color=INK, family=FONT)
-    if shown:
-        _legend(axes)
 
 
 def _accuracy(
@@ -102,8 +102,6 @@ def _accuracy(
         _mark_chosen(axes, float(epochs[chosen[-1]]), float(values[chosen[-1]]))
     axes.set_ylabel("accuracy of the vote, %", fontsize=9, color=INK, family=FONT)
     axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
-    if axes.get_legend_handles_labels()[0]:
-        _legend(axes)
 
 
 def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
@@ -119,9 +117,8 @@ def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
 def _phases(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
     warm = [i for i, row in enumerate(history) if row.get("phase") == "warm-up"]
     if warm:
-        axes.axvspan(epochs[warm[0]] - 0.5, epochs[warm[-1]] + 0.5, color="#f1e9d8", zorder=0)
-        axes.text(epochs[warm[0]] - 0.4, 0.97, "warm-up", transform=axes.get_xaxis_transform(),
-                  va="top", fontsize=7, color=MUTED, family=FONT)  # fmt: skip
+        start, end = epochs[warm[0]] - 0.5, epochs[warm[-1]] + 0.5
+        axes.axvspan(start, end, color="#f1e9d8", zorder=0, label="warm-up")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
 
 
@@ -134,5 +131,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _legend(axes: Axes) -> None:
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
                 prop={"family": FONT, "size": 8})  # fmt: skip

@@ -59,7 +59,7 @@ def provenance_rows(provenance: Provenance) -> Rows:
         ("Seed", str(provenance.seed)),
         ("Made from", provenance.dataset),
         ("Created (UTC)", provenance.created),
-        ("Reference cells", "drawn: synthetic, no real blood" if provenance.drawn else ""),
+        ("Origin of the cells", "drawn: synthetic, no real blood" if provenance.drawn else ""),
     ]
     return [(name, value) for name, value in rows if value]
 
@@ -69,7 +69,8 @@ def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
     if not test:
         return []
     accuracy = f"{percent(test['accuracy'])} ({test['correct']} of {test['n']} cells)"
-    rows = [("Test accuracy", f"{accuracy}; {interval_words(test.get('interval'))}")]
+    words = interval_words(test.get("interval"))
+    rows = [("Test accuracy", f"{accuracy}; interval: {words}")]
     if test.get("balanced_accuracy") is not None:
         rows.append(("Balanced accuracy", percent(test["balanced_accuracy"])))
     for name in ("sensitivity", "specificity"):
@@ -80,15 +81,15 @@ def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
 
 
 def interval_words(interval: Mapping[str, Any] | None) -> str:
-    """ "interval 94.1 to 98.9 % (Wilson over cells)", or why there is none."""
+    """ "94.1 to 98.9 % (Wilson over cells)", or why there is none."""
     if not interval:
-        return "no interval"
+        return "not available"
     notes = [str(interval[key]) for key in ("method", "note") if interval.get(key)]
     low, high = interval.get("low"), interval.get("high")
     if low is None or high is None:
-        return "; ".join(notes) or "no interval"
+        return "; ".join(notes) or "not available"
     ends = f"{percent(low).removesuffix(' %')} to {percent(high)}"
-    return f"interval {ends}" + (f" ({'; '.join(notes)})" if notes else "")
+    return ends + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def recall_rows(test: Mapping[str, Any], labels: LabelSet) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cellkin.core.records import NOTICE, Evidence
+from cellkin.core.records import NOTICE, Evidence, PairMap
 from cellkin.report.canvas import FONT, new_figure, printable
-from cellkin.report.heatmaps import Scale, color_bar, overlay, resized, shared_scale, status
+from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, style
 from cellkin.report.words import number, shown_name
 
@@ -25,20 +25,22 @@ __all__ = ["grad_cam_figure", "map_figure", "metric_grad_cam_figure", "neighbors
 Array = NDArray[Any]
 
 TILE, GAP, LEFT = 1.9, 0.16, 0.25  # inches
-HEAD, FOOT = 0.62, 0.42
-CAPTION = 0.62
+PIXELS = 300  # of a tile, a little more than it covers at the figure's resolution
+HEAD, FOOT = 0.46, 0.4
+LINE, CAPTION = 0.14, 0.5
+ASIDE, SEAM = 0.62, 0.08
 COLUMNS = 6
-INK, MUTED = "#1b1f24", "#57606a"
+INK, MUTED, EDGE = "#1b1f24", "#57606a", "#1b1f2499"
 
 
 def neighbors_figure(evidence: Evidence) -> Figure:
     """The query beside its k neighbours, with labels and distances (Fig. 7)."""
     images = (evidence.query_image, *evidence.reference_images)
     captions = [_query_caption(evidence), *_kin_captions(evidence)]
-    figure, tiles = _gallery("The query and its closest kin", len(images), evidence)
-    for axes, image, caption in zip(tiles, images, captions, strict=True):
-        _picture(axes, resized(image), *caption)
-    _frame(tiles[0])
+    figure, tiles = _grid("The query and its closest kin", [c[0] for c in captions], evidence)
+    for (axes,), image, caption in zip(tiles, images, captions, strict=True):
+        _picture(axes, resized(image, PIXELS), *caption)
+    _frame(tiles[0][0])
     return figure
 
 
@@ -51,11 +53,14 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
     maps = [h.values for h in heatmaps]
     scale = shared_scale(maps, signed=any(h.signed for h in heatmaps))
     images = (evidence.query_image, *evidence.reference_images)
-    captions = [_query_caption(evidence), *_kin_captions(evidence)]
-    figure, tiles = _gallery(title, len(maps), evidence, bar=scale)
-    for axes, image, values, (head, _) in zip(tiles, images, maps, captions, strict=False):
-        _picture(axes, overlay(image, values, scale), head, status(values))
-    _frame(tiles[0])
+    heads = ["Query", *(head for head, _ in _kin_captions(evidence))]
+    bar = (scale, "evidence for the class, by position")
+    figure, tiles = _grid(title, heads, evidence, bar=bar)
+    for (axes,), image, values, head in zip(tiles, images, maps, heads, strict=True):
+        empty = status(values)
+        below = "" if empty else f"peak {number(peak(values), 2)}"
+        _picture(axes, overlay(image, values, scale, PIXELS), head, below, inside=empty)
+    _frame(tiles[0][0])
     return figure
 
 
@@ -66,44 +71,54 @@ def metric_grad_cam_figure(evidence: Evidence) -> Figure:
         return _absent(title, evidence.pairs_absent, evidence)
     maps = [(pair.on_query(), pair.on_reference()) for pair in evidence.pairs]
     scale = shared_scale([m for both in maps for m in both], signed=True)
-    captions = _kin_captions(evidence)
-    figure, upper, lower = _paired_rows(title, len(maps), evidence, scale)
+    heads = [head for head, _ in _kin_captions(evidence)]
+    bar = (scale, "share of the likeness: red speaks for it, blue (dashed) against it")
+    figure, tiles = _grid(title, heads, evidence, tall=2, bar=bar)
     for i, (pair, (on_query, on_kin)) in enumerate(zip(evidence.pairs, maps, strict=True)):
-        below = f"similarity {number(pair.similarity)}\ncompleteness error " + number(
-            pair.completeness, 2
-        )
-        query_image = overlay(evidence.query_image, on_query, scale)
-        _picture(upper[i], query_image, captions[i][0], status(on_query, pair=True))
-        kin_image = overlay(evidence.reference_images[i], on_kin, scale)
-        _picture(lower[i], kin_image, "", status(on_kin, pair=True) or below)
+        image = overlay(evidence.query_image, on_query, scale, PIXELS)
+        _picture(tiles[i][0], image, heads[i], inside=status(on_query, pair=True))
+        image = overlay(evidence.reference_images[i], on_kin, scale, PIXELS)
+        _picture(tiles[i][1], image, "", _pair_caption(pair), inside=status(on_kin, pair=True))
+    for column in tiles[::COLUMNS]:
+        _name_side(column[0], "on the\nquery")
+        _name_side(column[1], "on the\nkin")
     return figure
 
 
 def map_figure(evidence: Evidence) -> Figure:
     """The t-SNE map with the query and its kin, whole and close up (Fig. 10)."""
-    figure = new_figure(11.6, 6.9)
+    width, height = 11.0, 6.35
+    figure = new_figure(width, height)
     _titles(figure, "Place on the map of the atlas (t-SNE)", evidence)
     whole = map_view(evidence, 640, 520)
     near = map_view(evidence, 340, 340, closeup=True)
-    _draw_map(figure.add_axes((0.02, 0.16, 0.585, 0.755)), whole)
-    axes = figure.add_axes((0.63, 0.36, 0.35, 0.53))
-    _draw_map(axes, near)
-    axes.set_title("around the query", loc="left", fontsize=8.5, color=MUTED, family=FONT)
+    bottom = height - 0.62
+    for view, left, wide in ((whole, LEFT, 6.7), (near, 7.15, 3.6)):
+        tall = wide * view.height / view.width
+        place = (left / width, (bottom - tall) / height, wide / width, tall / height)
+        _draw_map(figure.add_axes(place), view)
+    figure.text(7.15 / width, (bottom + 0.04) / height, "around the query, kin by rank",
+                va="bottom", fontsize=7.5, color=MUTED, family=FONT)  # fmt: skip
     _legend(figure, evidence, whole)
     return figure
 
 
 def _query_caption(evidence: Evidence) -> tuple[str, str]:
-    return "Query", printable(shown_name(evidence.decision.query)[:48], 24)
+    return "Query", printable(shown_name(evidence.decision.query), 24, 2)
 
 
 def _kin_captions(evidence: Evidence) -> list[tuple[str, str]]:
     captions = []
     for kin in evidence.decision.neighbors:
-        label = printable(f"{kin.rank} · {evidence.labels.title(kin.label)}"[:60], 24)
+        label = printable(f"{kin.rank} · {evidence.labels.title(kin.label)}", 24)
         subject = f"\nsubject {printable(kin.subject[:16])}" if kin.subject is not None else ""
         captions.append((label, f"distance {number(kin.distance)}{subject}"))
     return captions
+
+
+def _pair_caption(pair: PairMap) -> str:
+    error = number(pair.completeness, 2)
+    return f"similarity {number(pair.similarity)}\ncompleteness error {error}"
 
 
 def _titles(figure: Figure, title: str, evidence: Evidence) -> None:
@@ -121,63 +136,56 @@ def _tile(figure: Figure, left: float, bottom: float) -> Axes:
     return figure.add_axes((left / width, bottom / height, TILE / width, TILE / height))
 
 
-def _gallery(
-    title: str, count: int, evidence: Evidence, *, bar: Scale | None = None
-) -> tuple[Figure, list[Axes]]:
-    columns, rows = min(count, COLUMNS), -(-count // COLUMNS)
-    width = 2 * LEFT + max(columns, 3) * (TILE + GAP) - GAP
-    step = TILE + CAPTION + 0.42
+def _grid(
+    title: str,
+    heads: Sequence[str],
+    evidence: Evidence,
+    *,
+    tall: int = 1,
+    bar: tuple[Scale, str] | None = None,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a column of `tall` tiles under every head, wrapped after `COLUMNS` of them."""
+    columns, rows = min(len(heads), COLUMNS), -(-len(heads) // COLUMNS)
+    aside = ASIDE if tall > 1 else 0.0
+    width = 2 * LEFT + aside + max(columns, 3) * (TILE + GAP) - GAP
+    head = 0.12 + LINE * max(text.count("\n") + 1 for text in heads)
+    column = tall * (TILE + SEAM) - SEAM
     under = FOOT + (0.5 if bar else 0.0)
+    step = head + column + CAPTION
     figure = new_figure(width, HEAD + rows * step + under)
     _titles(figure, title, evidence)
-    tiles = []
-    for i in range(count):
-        bottom = under + (rows - 1 - i // COLUMNS) * step + CAPTION
-        tiles.append(_tile(figure, LEFT + (i % COLUMNS) * (TILE + GAP), bottom))
     if bar:
-        _draw_bar(figure, bar, "evidence for the class, per position")
+        _draw_bar(figure, *bar)
+    tiles = []
+    for i in range(len(heads)):
+        left = LEFT + aside + (i % COLUMNS) * (TILE + GAP)
+        top = under + (rows - i // COLUMNS) * step - head
+        steps = range(1, tall + 1)
+        tiles.append([_tile(figure, left, top - n * TILE - (n - 1) * SEAM) for n in steps])
     return figure, tiles
 
 
-def _paired_rows(
-    title: str, count: int, evidence: Evidence, scale: Scale
-) -> tuple[Figure, list[Axes], list[Axes]]:
-    columns, rows = min(count, COLUMNS), -(-count // COLUMNS)
-    aside = 0.62
-    width = 2 * LEFT + aside + max(columns, 3) * (TILE + GAP) - GAP
-    step = 2 * TILE + 0.08 + CAPTION + 0.42
-    under = FOOT + 0.5
-    figure = new_figure(width, HEAD + rows * step + under)
-    _titles(figure, title, evidence)
-    upper, lower = [], []
-    for i in range(count):
-        left = LEFT + aside + (i % COLUMNS) * (TILE + GAP)
-        bottom = under + (rows - 1 - i // COLUMNS) * step + CAPTION
-        lower.append(_tile(figure, left, bottom))
-        upper.append(_tile(figure, left, bottom + TILE + 0.08))
-    for axes, name in ((upper, "on the\nquery"), (lower, "on the\nkin")):
-        for first in axes[::COLUMNS]:
-            first.text(-0.05, 0.5, name, transform=first.transAxes, ha="right", va="center",
-                       fontsize=8, color=INK, family=FONT)  # fmt: skip
-    _draw_bar(figure, scale, "share of the likeness: red speaks for it, blue against it")
-    return figure, upper, lower
-
-
-def _picture(axes: Axes, image: Array, above: str, below: str) -> None:
+def _picture(axes: Axes, image: Array, above: str, below: str = "", inside: str = "") -> None:
     axes.imshow(image, interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    text: dict[str, Any] = {
-        "transform": axes.transAxes,
-        "family": FONT,
-        "parse_math": False,
-        "color": INK,
-    }
-    axes.text(0, 1.03, above, va="bottom", fontsize=8, weight="bold", **text)
-    wrapped = "\n".join(printable(line, 30) for line in below.splitlines())
-    axes.text(0, -0.03, wrapped, va="top", fontsize=7.5, **text)
+    _write(axes, (0, 1.03), above, va="bottom", fontsize=8, weight="bold")
+    _write(axes, (0, -0.03), below, va="top", fontsize=7.5)
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
+    if inside:
+        wrapped = printable(inside, 32)
+        _write(axes, (0.03, 0.03), wrapped, va="bottom", fontsize=7, style="italic", bbox=box)
+
+
+def _write(axes: Axes, at: tuple[float, float], text: str, **manner: Any) -> None:
+    axes.text(*at, text, transform=axes.transAxes, family=FONT, parse_math=False, color=INK,
+              **manner)  # fmt: skip
+
+
+def _name_side(axes: Axes, name: str) -> None:
+    _write(axes, (-0.05, 0.5), name, ha="right", va="center", fontsize=8)
 
 
 def _frame(axes: Axes) -> None:
@@ -214,8 +222,9 @@ def _draw_map(axes: Axes, view: MapView) -> None:
         )
     for points in view.references:
         color, marker = style(points.index)
-        axes.scatter(points.xy[:, 0], points.xy[:, 1], s=size, c=COLORS[color], marker=MARKERS[marker],
-                     linewidths=0.35, edgecolors="#1b1f2499", zorder=2)  # fmt: skip
+        axes.scatter(points.xy[:, 0], points.xy[:, 1], s=size, c=COLORS[color],
+                     marker=MARKERS[marker], linewidths=0.35, edgecolors=EDGE,
+                     zorder=2)  # fmt: skip
     x, y = view.query
     for kin in view.kin:
         axes.plot([x, kin.xy[0]], [y, kin.xy[1]], color=INK, lw=0.8, alpha=0.55, zorder=3)
@@ -243,9 +252,10 @@ def _legend(figure: Figure, evidence: Evidence, view: MapView) -> None:
     if view.held_out:
         handles.append(Line2D([], [], ls="", marker="o", ms=2.5, mfc=MUTED, mec="none", alpha=0.6))
         titles.append("held-out cells, in the colour of their class")
-    legend = figure.legend(handles, _wrapped(titles), loc="lower left",
-                           bbox_to_anchor=(0.625, 0.06), frameon=False, ncols=2,
-                           prop={"family": FONT, "size": 7.5}, handletextpad=0.3,
+    size = 7.5 if len(titles) <= 22 else 4.5
+    legend = figure.legend(handles, _wrapped(titles), loc="upper left",
+                           bbox_to_anchor=(0.635, 0.325), frameon=False, ncols=2,
+                           prop={"family": FONT, "size": size}, handletextpad=0.3,
                            columnspacing=1.0)  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)

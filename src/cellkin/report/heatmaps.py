@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["EMPTY", "SIDE", "Scale", "color_bar", "overlay", "resized", "shared_scale", "status"]
+__all__ = [
+    "EMPTY",
+    "SIDE",
+    "Scale",
+    "color_bar",
+    "overlay",
+    "peak",
+    "resized",
+    "shared_scale",
+    "status",
+]
 
 Array = NDArray[Any]
 
@@ -57,6 +67,12 @@ def shared_scale(maps: Sequence[Array], *, signed: bool = False) -> Scale:
     finite = [np.asarray(m, np.float64)[np.isfinite(m)] for m in maps]
     values = np.concatenate([np.zeros(1), *finite])
     return Scale(float(np.abs(values).max()), signed or bool((values < 0).any()))
+
+
+def peak(values: Array) -> float:
+    """The value farthest from zero, with its sign."""
+    flat = np.asarray(values, np.float64).ravel()
+    return float(flat[np.abs(flat).argmax()])
 
 
 def status(values: Array, *, pair: bool = False) -> str:

@@ -23,7 +23,7 @@ from cellkin.core.records import NOTICE, Decision, Evidence, LabelSet, Provenanc
 from cellkin.report import figures
 from cellkin.report.canvas import image_bytes, write_bytes, write_figure
 from cellkin.report.facts import fact_rows, provenance_rows, recall_rows, test_rows
-from cellkin.report.heatmaps import Scale, color_bar, overlay, resized, shared_scale, status
+from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, marker_path, style
 from cellkin.report.words import (
     GROUP,
@@ -249,6 +249,7 @@ def _map_cell(image: Array, values: Array, scale: Scale, *, pair: bool = False) 
     return {
         "image": _data_uri(overlay(image, values, scale), lossless=False),
         "status": status(values, pair=pair),
+        "peak": number(peak(values), 2),
     }
 
 

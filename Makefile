@@ -1,0 +1,53 @@
+# make demo   set up and show the whole way on drawn cells   (DATA=folder: on real ones)
+# make test   set up and run the tests
+# make check  what CI runs: format, lint, types, tests
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+DATA ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check format bench docs clean
+
+demo: $(VENV)/run
+	$(BIN)/cellkin demo --out $(OUT) $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: $(VENV)/dev
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: $(VENV)/dev
+	for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/docs
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
+
+$(VENV)/run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cellkin needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 2; }
+	@echo "setting up $(VENV) (some minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/run
+	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/docs: $(VENV)/run
+	$(PIP) -e '.[docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) site build .pytest_cache .mypy_cache .ruff_cache

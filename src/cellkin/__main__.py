@@ -1,0 +1,5 @@
+"""`python -m cellkin` is the command `cellkin`."""
+
+from cellkin.cli.main import main
+
+main()
