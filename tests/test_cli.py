@@ -171,6 +171,27 @@ def test_every_verb_has_help_with_examples(run: Run, verb: str) -> None:
     assert "Examples" in result.out
 
 
+def test_demo_goes_the_whole_way_and_can_be_repeated(run: Run, tmp_path: Path) -> None:
+    recipe = named(
+        tmp_path / "tiny.toml",
+        "backbone = 'resnet18'\ninit = 'scratch'\nsize = 32\nepochs = 1\nk = 3\n",
+    )
+    out = tmp_path / "demo"
+    first = run("demo", "--out", out, "--recipe", recipe, "--cells", 100, "--pages", 5)
+    assert first.status == 0, first.err
+    page = out / "report" / "index.html"
+    assert str(page) in first.err.replace("\n", "")
+    text = page.read_text()
+    assert "research use only" in text
+    assert "rawn" in text
+    pages = sorted((out / "report").glob("*/evidence.html"))
+    assert len(pages) == 5
+    assert all(f"{p.parent.name}/evidence.html" in text for p in pages)
+    again = run("demo", "--out", out, "--recipe", recipe, "--cells", 100, "--pages", 5)
+    assert again.status == 0
+    assert "there already" in again.err
+
+
 # mistakes of the user's: exit status 2, what, where, mend, no traceback ------------------------
 
 
@@ -253,7 +274,8 @@ CASES: dict[str, Case] = {
     "labels.csv with a missing file": lambda t, a, c: [
         "check", named(folder_with(t / "d", "a.png") / "labels.csv",
                        "file,label\na.png,normal\nb.png,lymphoblast\n").parent],
-    "an unknown recipe": lambda t, a, c: ["train", c.parents[1], "--out", t / "o", "--recipe", "quik"],
+    "an unknown recipe": lambda t, a, c: [
+        "train", c.parents[1], "--out", t / "o", "--recipe", "quik"],
     "a recipe with an unknown key": lambda t, a, c: [
         "train", c.parents[1], "--out", t / "o", "--recipe", named(t / "r.toml", "epoch = 3")],
     "an unknown backbone": lambda t, a, c: [
@@ -269,7 +291,8 @@ CASES: dict[str, Case] = {
         "index", a, c.parents[1], "--out", t / "o", "--k", "100000"],
     "too few drawn cells": lambda t, a, c: ["draw", t / "o", "--cells", "2"],
     "drawing over something": lambda t, a, c: ["draw", c.parents[1]],
-    "an unknown split unit": lambda t, a, c: ["train", c.parents[1], "--out", t / "o", "--by", "patient"],
+    "an unknown split unit": lambda t, a, c: [
+        "train", c.parents[1], "--out", t / "o", "--by", "patient"],
 }  # fmt: skip
 
 

@@ -22,6 +22,10 @@ def demo(
     data: Annotated[
         Path | None, typer.Option("--data", help="Labelled cells; drawn ones without it.")
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="demo for drawn cells, quick for yours, if not given.")
+    ] = None,
+    cells: Annotated[int, typer.Option(help="Number of cells to draw.")] = 390,
     seed: Annotated[int, typer.Option(help="Of drawing, split and training.")] = 0,
     pages: Annotated[int, typer.Option(min=1, help="Held-out cells that get a page.")] = 12,
 ) -> None:
@@ -34,15 +38,14 @@ def demo(
 
     atlas = out / "atlas"
     with progress() as tell:
-        cells = data or _drawn(out / "cells", seed, tell)
-        dataset = datasets.open(cells)
+        dataset = datasets.open(data or _drawn(out / "cells", cells, seed, tell))
         talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
         if (atlas / "atlas.json").is_file():
             talk(f"the atlas is there already: {atlas}")
         else:
-            recipe = "quick" if data else "demo"
             options = {"progress": tell, "resume": run_folder(atlas).is_dir()}
-            train(dataset, recipe, seed=seed, out=atlas, options=options)
+            chosen = recipe or ("quick" if data else "demo")
+            train(dataset, chosen, seed=seed, out=atlas, options=options)
         dss = DecisionSupport.open(atlas)
         rows = _report(dss, dataset, out / "report", pages, tell)
     _tell(dss, rows)
@@ -50,14 +53,14 @@ def demo(
     talk(NOTICE)
 
 
-def _drawn(folder: Path, seed: int, tell: Any) -> Path:
+def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
     from cellkin.datasets.drawn import draw
 
     if (folder / "dataset.json").is_file():
         return folder
     return draw(
         folder,
-        cells=390,
+        cells=cells,
         subjects=20,
         seed=seed,
         progress=lambda done, total: tell("drawing cells", done, total),

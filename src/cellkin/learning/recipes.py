@@ -18,7 +18,6 @@ __all__ = ["Recipe", "load_recipe", "recipe_names"]
 CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine"),
-    "sampling": ("shuffle", "balanced"),
     "rotation": ROTATIONS,
     "precision": ("auto", "bf16", "fp32"),
     "distance": ("euclidean", "cosine", "manhattan"),
@@ -40,8 +39,6 @@ class Recipe:
         metric: factor of the triplet loss (Eq. 3). margin: its margin.
         orthogonality: lambda of Eq. 5; 0 leaves it out.
         class_weighted: cross-entropy weighted by N / count (Eq. 4).
-        sampling: "shuffle" (every training cell once per epoch) or "balanced" (as many cells per
-            epoch, every class equally often; rare cells come again, turned otherwise).
         rotation, flips: augmentation, see `cellkin.learning.augmentation`.
         frozen_stages: -1 trains all layers; n >= 0 keeps the stem and the first n stages as
             they came, batch-norm statistics included.
@@ -71,7 +68,6 @@ class Recipe:
     margin: float = 1.0
     orthogonality: float = 0.0
     class_weighted: bool = True
-    sampling: str = "shuffle"
     rotation: str = "quarter"
     flips: bool = True
     frozen_stages: int = -1

@@ -9,22 +9,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellkin.core.artifacts import digest, guarded_writes
 from cellkin.core.errors import TrainingError
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import LabelSet
-from cellkin.decision import MinMaxScale, nearest, vote
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints
 from cellkin.learning.augmentation import augment
@@ -32,34 +29,11 @@ from cellkin.learning.encoder import Encoder
 from cellkin.learning.losses import FineTuningLoss, LossParts, class_weights
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
+from cellkin.learning.sampling import TrainingData, batches, epoch_order
+from cellkin.learning.selection import validation_vote
 from cellkin.learning.weights import initialize
 
 __all__ = ["Trained", "TrainingData", "resolved_precision", "train_encoder"]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Prepared cells to learn from and to select on; no test cell is among them.
-
-    Attributes:
-        images: (N, S, S, 3) uint8, prepared by the geometry of the recipe.
-        ids: N ids. targets: (N,) class indices.
-        train, val: positions of the two parts among the N.
-        labels: the classes.
-    """
-
-    images: NDArray[np.uint8]
-    ids: tuple[str, ...]
-    targets: NDArray[np.int64]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    labels: LabelSet
-
-    @property
-    def id(self) -> str:
-        """Hash of ids, labels and parts: a run is only resumed on the same data."""
-        parts = [self.train.tolist(), self.val.tolist()]
-        return digest([self.ids, self.targets.tolist(), parts, self.labels.names])
 
 
 @dataclass(frozen=True)
@@ -125,7 +99,7 @@ class _Run:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.best_state: dict[str, Tensor] | None = None
-        self.steps_per_epoch = len(list(_batches(np.arange(len(data.train)), recipe.batch)))
+        self.steps_per_epoch = len(list(batches(np.arange(len(data.train)), recipe.batch)))
 
     @property
     def network(self) -> Network:
@@ -155,13 +129,13 @@ class _Run:
         warm_up = step < self.recipe.warmup_epochs
         epoch = step + 1 if warm_up else step + 1 - self.recipe.warmup_epochs
         generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
-        order = self._order(generator)
+        order = epoch_order(self.data, generator)
         loss_of = self._loss(warm_up)
         self._set_mode(warm_up)
         sums, started = np.zeros(4), time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.initial_seed()))
-            for number, batch in enumerate(_batches(order, self.recipe.batch)):
+            for number, batch in enumerate(batches(order, self.recipe.batch)):
                 rate = self._rate(epoch, number, warm_up)
                 parts = self._step(batch, loss_of, optimizer, rate, generator)
                 values = [parts.total, parts.metric, parts.cross_entropy, parts.orthogonality]
@@ -183,20 +157,6 @@ class _Run:
             "val_loss": None,
             "selected": False,
         }
-
-    def _order(self, generator: torch.Generator) -> NDArray[np.int64]:
-        """The training cells of one epoch, in their order."""
-        train = self.data.train
-        if self.recipe.sampling == "shuffle":
-            return train[torch.randperm(len(train), generator=generator).numpy()]
-        classes = [train[self.data.targets[train] == c] for c in range(len(self.weights))]
-        turns = math.ceil(len(train) / len(classes))
-        columns = []
-        for cells in classes:
-            rounds = math.ceil(turns / len(cells))
-            shuffled = [torch.randperm(len(cells), generator=generator) for _ in range(rounds)]
-            columns.append(cells[torch.cat(shuffled)[:turns].numpy()])
-        return np.stack(columns, axis=1).ravel()[: len(train)]
 
     def _step(
         self,
@@ -279,7 +239,9 @@ class _Run:
         """Measure the neighbour vote on the validation part; keep the weights if it is the best."""
         if row["phase"] == "warm-up" or (row["epoch"] % self.recipe.validate_every and not last):
             return
-        row["val_accuracy"], row["val_loss"] = self._validation_vote()
+        row["val_accuracy"], row["val_loss"] = validation_vote(
+            self.encoder, self.data, self.recipe, self.weights
+        )
         if not self.best or (row["val_accuracy"], -row["val_loss"]) > (
             self.best["val_accuracy"],
             -self.best["val_loss"],
@@ -289,39 +251,6 @@ class _Run:
             row["selected"] = True
             self.best = dict(row)
             self.best_state = {k: v.clone() for k, v in self.network.state_dict().items()}
-
-    def _validation_vote(self) -> tuple[float, float]:
-        data, classes = self.data, self.data.labels.names
-        references, _ = self._embed(data.train)
-        held_out, logits = self._embed(data.val)
-        scale = MinMaxScale.fit(references)
-        k = min(self.recipe.k, len(references))
-        index, distance = nearest(
-            scale.apply(held_out),
-            scale.apply(references),
-            ids=[data.ids[i] for i in data.train],
-            k=k,
-            distance=self.recipe.distance,
-        )
-        labels = np.array(classes)[data.targets[data.train]]
-        called = [
-            vote(list(labels[i]), d, data.labels).label
-            for i, d in zip(index, distance, strict=True)
-        ]
-        truth = torch.from_numpy(data.targets[data.val])
-        correct = sum(c == classes[t] for c, t in zip(called, truth.tolist(), strict=True))
-        loss = F.cross_entropy(torch.from_numpy(logits), truth, weight=self.weights)
-        return correct / len(called), float(loss)
-
-    def _embed(self, positions: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-        chunks = [
-            self.encoder.view(self.data.images[part])
-            for part in np.array_split(positions, max(1, len(positions) // 64))
-        ]
-        return (
-            np.concatenate([c.features for c in chunks]),
-            np.concatenate([c.logits for c in chunks]),
-        )
 
     # keeping and telling --------------------------------------------------------------------
 
@@ -391,15 +320,6 @@ class _Run:
             where=self.run,
             mend="train again with a smaller lr; the last good epoch is kept in this folder",
         )
-
-
-def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of `size`; a last one of a single cell joins the one before."""
-    starts = list(range(0, len(order), size))
-    if len(order) % size == 1 and len(starts) > 1:
-        starts.pop()
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        yield order[start:end]
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:

@@ -31,6 +31,8 @@ LINE, CAPTION = 0.14, 0.5
 ASIDE, SEAM = 0.62, 0.08
 COLUMNS = 6
 INK, MUTED, EDGE = "#1b1f24", "#57606a", "#1b1f2499"
+ACCENT, WARNING = "#0b5cad", "#8a4b00"
+DRAWN = "Drawn cells: synthetic, no real blood"
 
 
 def neighbors_figure(evidence: Evidence) -> Figure:
@@ -87,12 +89,12 @@ def metric_grad_cam_figure(evidence: Evidence) -> Figure:
 
 def map_figure(evidence: Evidence) -> Figure:
     """The t-SNE map with the query and its kin, whole and close up (Fig. 10)."""
-    width, height = 11.0, 6.35
+    width, height = 11.0, 6.45
     figure = new_figure(width, height)
     _titles(figure, "Place on the map of the atlas (t-SNE)", evidence)
     whole = map_view(evidence, 640, 520)
     near = map_view(evidence, 340, 340, closeup=True)
-    bottom = height - 0.62
+    bottom = height - 0.58
     for view, left, wide in ((whole, LEFT, 6.7), (near, 7.15, 3.6)):
         tall = wide * view.height / view.width
         place = (left / width, (bottom - tall) / height, wide / width, tall / height)
@@ -123,12 +125,13 @@ def _pair_caption(pair: PairMap) -> str:
 
 def _titles(figure: Figure, title: str, evidence: Evidence) -> None:
     width, height = figure.get_size_inches()
-    drawn = " · Drawn cells: synthetic, no real blood" if evidence.provenance.drawn else ""
-    place: dict[str, Any] = {"ha": "left", "family": FONT, "parse_math": False}
-    figure.text(LEFT / width, 1 - 0.16 / height, printable(title), va="top", fontsize=11,
-                weight="bold", color=INK, **place)  # fmt: skip
-    figure.text(LEFT / width, 0.14 / height, f"{NOTICE}{drawn}", va="bottom", fontsize=6,
-                color=MUTED, **place)  # fmt: skip
+    place: dict[str, Any] = {"x": LEFT / width, "ha": "left", "family": FONT, "parse_math": False}
+    figure.text(y=1 - 0.16 / height, s=printable(title), va="top", fontsize=11, weight="bold",
+                color=INK, **place)  # fmt: skip
+    figure.text(y=0.1 / height, s=NOTICE, va="bottom", fontsize=6, color=MUTED, **place)
+    if evidence.provenance.drawn:
+        figure.text(y=0.22 / height, s=DRAWN, va="bottom", fontsize=6.5, weight="bold",
+                    color=WARNING, **place)  # fmt: skip
 
 
 def _tile(figure: Figure, left: float, bottom: float) -> Axes:
@@ -147,7 +150,7 @@ def _grid(
     """A figure with a column of `tall` tiles under every head, wrapped after `COLUMNS` of them."""
     columns, rows = min(len(heads), COLUMNS), -(-len(heads) // COLUMNS)
     aside = ASIDE if tall > 1 else 0.0
-    width = 2 * LEFT + aside + max(columns, 3) * (TILE + GAP) - GAP
+    width = 2 * LEFT + aside + max(columns, 4) * (TILE + GAP) - GAP
     head = 0.12 + LINE * max(text.count("\n") + 1 for text in heads)
     column = tall * (TILE + SEAM) - SEAM
     under = FOOT + (0.5 if bar else 0.0)
@@ -190,7 +193,7 @@ def _name_side(axes: Axes, name: str) -> None:
 
 def _frame(axes: Axes) -> None:
     for side in axes.spines.values():
-        side.set(visible=True, linewidth=2.2, edgecolor=INK)
+        side.set(visible=True, linewidth=2.4, edgecolor=ACCENT)
 
 
 def _draw_bar(figure: Figure, scale: Scale, name: str) -> None:
@@ -206,9 +209,9 @@ def _draw_bar(figure: Figure, scale: Scale, name: str) -> None:
 
 
 def _absent(title: str, reason: str, evidence: Evidence) -> Figure:
-    figure = new_figure(7.0, 1.7)
+    figure = new_figure(8.6, 1.5)
     _titles(figure, title, evidence)
-    figure.text(LEFT / 7.0, 0.5, printable(f"Not available: {reason}", 88), fontsize=9,
+    figure.text(LEFT / 8.6, 0.55, printable(f"Not available: {reason}", 100), fontsize=9,
                 va="center", color=INK, family=FONT, parse_math=False)  # fmt: skip
     return figure
 

@@ -305,7 +305,7 @@ def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
         "percentile": percentile_words(decision),
         "tied": decision.tie is not None,
         # the colon of "javascript:" is encoded as well, so a link can only be a relative path
-        "href": None if href is None else quote(href, safe="/#"),
+        "href": None if href is None else quote(href, safe="/"),
     }
 
 

@@ -39,6 +39,8 @@ def number(value: float, digits: int = 3) -> str:
     sign = MINUS if value < 0 else ""
     if not -4 <= power < 6:
         return f"{sign}{mantissa} × 10{str(power).translate(RAISED)}"
+    if power >= digits:  # never fewer digits than stand before the point
+        return f"{sign}{abs(value):.0f}"
     return f"{sign}{float(f'{mantissa}e{power}'):.{max(0, digits - 1 - power)}f}"
 
 

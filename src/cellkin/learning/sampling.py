@@ -1,0 +1,55 @@
+"""The cells to learn from, and the order in which an epoch sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellkin.core.artifacts import digest
+from cellkin.core.records import LabelSet
+
+__all__ = ["TrainingData", "batches", "epoch_order"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Prepared cells to learn from and to select on; no test cell is among them.
+
+    Attributes:
+        images: (N, S, S, 3) uint8, prepared by the geometry of the recipe.
+        ids: N ids. targets: (N,) class indices.
+        train, val: positions of the two parts among the N.
+        labels: the classes.
+    """
+
+    images: NDArray[np.uint8]
+    ids: tuple[str, ...]
+    targets: NDArray[np.int64]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    labels: LabelSet
+
+    @property
+    def id(self) -> str:
+        """Hash of ids, labels and parts: a run is only resumed on the same data."""
+        parts = [self.train.tolist(), self.val.tolist()]
+        return digest([self.ids, self.targets.tolist(), parts, self.labels.names])
+
+
+def epoch_order(data: TrainingData, generator: torch.Generator) -> NDArray[np.int64]:
+    """Positions of all training cells, shuffled."""
+    shuffled = torch.randperm(len(data.train), generator=generator)
+    return np.asarray(data.train[shuffled.numpy()])
+
+
+def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of `size`; a last one of a single cell joins the one before."""
+    starts = list(range(0, len(order), size))
+    if len(order) % size == 1 and len(starts) > 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        yield order[start:end]

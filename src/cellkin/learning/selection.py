@@ -1,0 +1,55 @@
+"""Selection (section 5.2): the epoch whose neighbour vote is best on the validation part."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellkin.decision import MinMaxScale, nearest, vote
+from cellkin.learning.encoder import Encoder, Views
+from cellkin.learning.recipes import Recipe
+from cellkin.learning.sampling import TrainingData
+
+__all__ = ["validation_vote"]
+
+
+def validation_vote(
+    encoder: Encoder, data: TrainingData, recipe: Recipe, weights: Tensor
+) -> tuple[float, float]:
+    """Accuracy of the vote that will decide, and the weighted cross-entropy, on validation cells.
+
+    References are the clean training cells, as they will be in the atlas.
+    """
+    references, held_out = (_views(encoder, data, part) for part in (data.train, data.val))
+    scale = MinMaxScale.fit(references.features)
+    index, distances = nearest(
+        scale.apply(held_out.features),
+        scale.apply(references.features),
+        ids=[data.ids[i] for i in data.train],
+        k=min(recipe.k, len(data.train)),
+        distance=recipe.distance,
+    )
+    names = np.array(data.labels.names)
+    labels, truth = names[data.targets[data.train]], data.targets[data.val]
+    called = [
+        vote(list(labels[row]), list(lengths), data.labels).label
+        for row, lengths in zip(index, distances, strict=True)
+    ]
+    correct = int(np.sum(np.array(called) == names[truth]))
+    logits = torch.from_numpy(held_out.logits)
+    loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
+    return correct / len(called), float(loss)
+
+
+def _views(encoder: Encoder, data: TrainingData, positions: NDArray[np.int64]) -> Views:
+    """Features and logits of many cells; their maps are not kept."""
+    parts = [
+        encoder.view(data.images[chunk])
+        for chunk in np.array_split(positions, max(1, len(positions) // 64))
+    ]
+    features = np.concatenate([part.features for part in parts])
+    logits = np.concatenate([part.logits for part in parts])
+    return Views(np.zeros((len(features), 0, 0, 0), np.float32), features, logits)
