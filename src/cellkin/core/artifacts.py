@@ -159,7 +159,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, atomically; NaN is refused, it is no JSON."""
-    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False)
     write_text(path, text + "\n")
 
 

@@ -21,7 +21,10 @@ TITLES = {
     "distance": "Distance",
     "cells": "Reference cells",
 }
-TOLD_ELSEWHERE = {"provenance", "test", "split", "classes", *TITLES}
+BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
+# titles and clinical meaning are in every word of a page; the space is in its provenance
+TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space"}
+TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 
 
@@ -37,8 +40,7 @@ def fact_rows(facts: Mapping[str, Any], labels: LabelSet) -> Rows:
     ]
     named = {name for name, _ in rows}
     rows += [(t, "not stated") for t in ("Specimen", "Stain") if t not in named]
-    if classes := facts.get("classes"):
-        rows.append(("Reference cells by class", _by_class(classes, labels)))
+    rows += [(title, _by_class(facts[k], labels)) for k, title in BY_CLASS.items() if facts.get(k)]
     if split := facts.get("split"):
         rows.append(("Split", _split(split)))
     rows += test_rows(facts.get("test") or {}, labels)
@@ -66,7 +68,7 @@ def provenance_rows(provenance: Provenance) -> Rows:
 
 def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
     """Test accuracy with its interval, and the clinical numbers or why there are none."""
-    if not test:
+    if not test.get("n"):
         return []
     accuracy = f"{percent(test['accuracy'])} ({test['correct']} of {test['n']} cells)"
     words = interval_words(test.get("interval"))
@@ -75,21 +77,25 @@ def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
         rows.append(("Balanced accuracy", percent(test["balanced_accuracy"])))
     for name in ("sensitivity", "specificity"):
         value = test.get(name)
-        missing = NO_POSITIVE if labels.positive is None else "not available"
+        missing = (
+            NO_POSITIVE if labels.positive is None else "not available: no such cell was tested"
+        )
         rows.append((name.capitalize(), missing if value is None else percent(value)))
     return rows
 
 
 def interval_words(interval: Mapping[str, Any] | None) -> str:
-    """ "94.1 to 98.9 % (Wilson over cells)", or why there is none."""
+    """ "94.1 to 98.9 % (95 %, Wilson)", or why there is none."""
     if not interval:
         return "not available"
     notes = [str(interval[key]) for key in ("method", "note") if interval.get(key)]
     low, high = interval.get("low"), interval.get("high")
     if low is None or high is None:
         return "; ".join(notes) or "not available"
+    if interval.get("level"):
+        notes.insert(0, percent(interval["level"], 0))
     ends = f"{percent(low).removesuffix(' %')} to {percent(high)}"
-    return ends + (f" ({'; '.join(notes)})" if notes else "")
+    return ends + (f" ({', '.join(notes)})" if notes else "")
 
 
 def recall_rows(test: Mapping[str, Any], labels: LabelSet) -> list[dict[str, Any]]:
