@@ -20,7 +20,9 @@ from cellkin.core.errors import (
     TrainingError,
     WeightsError,
 )
+from cellkin.core.records import LabelSet
 from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning import checkpoints
 from cellkin.learning.augmentation import augment
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.losses import (
@@ -32,6 +34,8 @@ from cellkin.learning.losses import (
 )
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe, load_recipe, recipe_names
+from cellkin.learning.sampling import TrainingData
+from cellkin.learning.training import train_encoder
 from cellkin.learning.weights import initialize
 
 CLASSES = ("a", "b", "c")
@@ -381,3 +385,128 @@ def test_fault_14_cpu_is_enough_and_devices_are_named() -> None:
 def test_a_recipe_field_of_the_wrong_type_in_python() -> None:
     with pytest.raises(RecipeError, match=r"epochs = 2\.5"):
         Recipe(epochs=2.5)  # type: ignore[arg-type]
+
+
+# what the fields of a recipe do to a training --------------------------------------------------
+
+
+def tiny_data(labels: int = 3, n: int = 24) -> TrainingData:
+    rng = np.random.default_rng(5)
+    targets = np.arange(n) % labels
+    images = rng.integers(0, 60, (n, 32, 32, 3), dtype=np.uint8)
+    images[np.arange(n), :, :, targets] += 90  # the class is the brightest channel
+    names = CLASSES[:labels]
+    return TrainingData(
+        images=images,
+        ids=tuple(f"cell {i}" for i in range(n)),
+        targets=targets.astype(np.int64),
+        train=np.arange(n - 6),
+        val=np.arange(n - 6, n),
+        labels=LabelSet(names, dict.fromkeys(names, "other cell")),
+    )
+
+
+BASE = Recipe(size=32, epochs=2, batch=6, lr=0.01, k=3, precision="fp32", rotation="none")
+
+
+def weights_after(recipe: Recipe, run: Path) -> dict[str, np.ndarray]:
+    run.mkdir(parents=True)
+    trained = train_encoder(tiny_data(), recipe, seed=0, run=run)
+    return {k: v.numpy().copy() for k, v in trained.encoder.network.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def base_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    return weights_after(BASE, tmp_path_factory.mktemp("base") / "run")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 1},
+        {"batch": 9},
+        {"lr": 0.02},
+        {"momentum": 0.5},
+        {"weight_decay": 0.1},
+        {"optimizer": "adamw"},
+        {"schedule": "cosine"},
+        {"lr_every": 1},
+        {"lr_every": 1, "lr_factor": 0.1},
+        {"warmup_epochs": 1},
+        {"metric": 0.0},
+        {"margin": 5.0},
+        {"orthogonality": 0.1},
+        {"rotation": "quarter"},
+        {"rotation": "any"},
+        {"flips": False},
+        {"frozen_stages": 1},
+        {"frozen_batch_norm": True},
+        {"precision": "bf16"},
+    ],
+    ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items()),
+)
+def test_every_field_changes_the_training(
+    change: dict[str, object], base_weights: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    changed = weights_after(BASE.with_changes(**change), tmp_path / "run")
+    assert any(not np.array_equal(changed[k], base_weights[k]) for k in base_weights)
+
+
+def test_what_is_frozen_does_not_move(tmp_path: Path) -> None:
+    start, _ = initialize("resnet18", 3, "scratch", size=32, seed=0)
+    before = {k: v.numpy().copy() for k, v in start.body.state_dict().items()}
+    after = weights_after(BASE.with_changes(frozen_stages=1), tmp_path / "a")
+    early = [k for k in before if k.split(".")[0] in ("conv1", "bn1", "layer1")]
+    assert all(np.array_equal(before[k], after[f"body.{k}"]) for k in early)
+    assert not np.array_equal(before["layer4.0.conv1.weight"], after["body.layer4.0.conv1.weight"])
+    fixed = weights_after(BASE.with_changes(frozen_batch_norm=True), tmp_path / "b")
+    running = [k for k in before if "running" in k]
+    assert all(np.array_equal(before[k], fixed[f"body.{k}"]) for k in running)
+
+
+def test_warm_up_moves_the_head_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    original = checkpoints.save
+
+    def spy(folder: Path, checkpoint: checkpoints.Checkpoint) -> None:
+        seen.append({k: v.clone() for k, v in checkpoint.network.items()})
+        original(folder, checkpoint)
+
+    monkeypatch.setattr("cellkin.learning.training.checkpoints.save", spy)
+    weights_after(BASE.with_changes(warmup_epochs=2, epochs=1), tmp_path / "run")
+    start, _ = initialize("resnet18", 3, "scratch", size=32, seed=0)
+    for state in seen[:2]:
+        moved = {k for k, v in start.state_dict().items() if not torch.equal(v, state[k])}
+        assert moved == {"head.weight", "head.bias"}
+
+
+def test_the_best_validated_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Best accuracy first, then lower loss; the weights returned are those of that epoch."""
+    answers = iter([(0.5, 1.0), (0.9, 1.0), (0.9, 0.5), (0.9, 0.7), (0.2, 0.1)])
+    states: list[dict[str, torch.Tensor]] = []
+
+    def told(encoder: Encoder, *_: object) -> tuple[float, float]:
+        states.append({k: v.clone() for k, v in encoder.network.state_dict().items()})
+        return next(answers)
+
+    monkeypatch.setattr("cellkin.learning.training.validation_vote", told)
+    trained = train_encoder(tiny_data(), BASE.with_changes(epochs=5), seed=0, run=tmp_path)
+    assert [row["selected"] for row in trained.history] == [False, False, True, False, False]
+    final = trained.encoder.network.state_dict()
+    assert all(torch.equal(final[k], states[2][k]) for k in final)
+
+
+def test_validation_starts_and_repeats_as_told(tmp_path: Path) -> None:
+    recipe = BASE.with_changes(epochs=6, validate_from=3, validate_every=2)
+    history = train_encoder(tiny_data(), recipe, seed=0, run=tmp_path).history
+    measured = [row["epoch"] for row in history if row["val_accuracy"] is not None]
+    assert measured == [4, 6]
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """The class is the brightest channel: the vote must find that within a few epochs."""
+    history = train_encoder(
+        tiny_data(n=48), BASE.with_changes(epochs=4, batch=12), seed=0, run=tmp_path
+    ).history
+    assert history[-1]["cross_entropy"] < history[0]["cross_entropy"]
+    assert max(row["val_accuracy"] for row in history) == 1.0

@@ -409,6 +409,14 @@ def test_absent_heatmaps_give_their_reason(tmp_path: Path) -> None:
     assert len([tag for tag, _ in tags.found if tag == "img"]) == 6
 
 
+def test_a_query_that_is_a_reference_cell_is_said(tmp_path: Path) -> None:
+    evidence = basophil_evidence()
+    said = "this very image: its own label voted"
+    assert said not in page_of(evidence, tmp_path)[0]
+    images = (evidence.query_image, *evidence.reference_images[1:])
+    assert page_of(replace(evidence, reference_images=images), tmp_path)[0].count(said) == 1
+
+
 def test_an_empty_map_is_said_to_be_empty(tmp_path: Path) -> None:
     evidence = basophil_evidence()
     nothing = Heatmap(np.zeros((7, 7)), "grad-cam", "layer4", "basophil", "x")

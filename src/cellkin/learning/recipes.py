@@ -44,6 +44,7 @@ class Recipe:
             they came, batch-norm statistics included.
         frozen_batch_norm: keep the statistics of every batch norm as they came.
         validate_every: epochs between two measurements of the validation vote.
+        validate_from: the first epoch of fine-tuning that may be selected; the last one always may.
         precision: of training: "bf16" autocast, "fp32", or "auto" (bf16 where the hardware has it).
         k, distance: of the vote that decides (Eqs. 6-7).
         needs_pretraining: refuse to start from scratch.
@@ -73,6 +74,7 @@ class Recipe:
     frozen_stages: int = -1
     frozen_batch_norm: bool = False
     validate_every: int = 1
+    validate_from: int = 1
     precision: str = "auto"
     k: int = 5
     distance: str = "euclidean"
@@ -85,7 +87,7 @@ class Recipe:
                 raise _bad(
                     key, value, did_you_mean(value, allowed) or f"use {' or '.join(allowed)}"
                 )
-        for key in ("size", "epochs", "k", "lr_every", "validate_every"):
+        for key in ("size", "epochs", "k", "lr_every", "validate_every", "validate_from"):
             _at_least(self, key, 1)
         _at_least(self, "batch", 2)
         for key in ("lr", "warmup_lr", "lr_factor", "margin"):

@@ -237,7 +237,9 @@ class _Run:
 
     def _validate(self, row: dict[str, Any], *, last: bool) -> None:
         """Measure the neighbour vote on the validation part; keep the weights if it is the best."""
-        if row["phase"] == "warm-up" or (row["epoch"] % self.recipe.validate_every and not last):
+        epoch, recipe = row["epoch"], self.recipe
+        due = epoch >= recipe.validate_from and epoch % recipe.validate_every == 0
+        if row["phase"] == "warm-up" or not (due or last):
             return
         row["val_accuracy"], row["val_loss"] = validation_vote(
             self.encoder, self.data, self.recipe, self.weights

@@ -202,6 +202,7 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
                 "distance": number(kin.distance),
                 "subject": kin.subject,
                 "image": _data_uri(image, lossless=True),
+                "identical": np.array_equal(image, evidence.query_image),
             }
         )
     return rows
