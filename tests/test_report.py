@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cellkin import report
+from cellkin.core import artifacts
 from cellkin.core.errors import OutputError
 from cellkin.core.records import (
     LYMPHOBLAST,
@@ -34,7 +35,7 @@ from cellkin.core.records import (
     PairMap,
     Provenance,
 )
-from cellkin.report import canvas, curves, facts, figures, heatmaps, pages, scatter, words
+from cellkin.report import curves, facts, figures, heatmaps, pages, scatter, words
 
 BLASTS = LabelSet(
     ("nothing", "normal", "monocyte", "lymphoblast (1)", "lymphoblast (2)"),
@@ -518,7 +519,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_rest(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr(canvas.os, "replace", refuse)
+    monkeypatch.setattr(artifacts.os, "replace", refuse)
     with pytest.raises(OutputError, match="no permission"):
         report.save(basophil_evidence(atlas_facts={}), path)
     assert path.read_bytes() == before

@@ -32,9 +32,9 @@ __all__ = [
     "read_json",
     "read_manifest",
     "write_arrays",
+    "write_bytes",
     "write_json",
     "write_manifest",
-    "write_text",
 ]
 
 CHUNK = 1 << 20
@@ -140,14 +140,18 @@ def _flush(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically (UTF-8)."""
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     with guarded_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
@@ -155,12 +159,13 @@ def write_text(path: Path, text: str) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+    return path
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, atomically; NaN is refused, it is no JSON."""
     text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False)
-    write_text(path, text + "\n")
+    write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

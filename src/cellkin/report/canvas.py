@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -17,9 +15,9 @@ from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image
 
-from cellkin.core.artifacts import guarded_writes
+from cellkin.core.artifacts import write_bytes
 
-__all__ = ["FONT", "image_bytes", "new_figure", "printable", "write_bytes", "write_figure"]
+__all__ = ["FONT", "image_bytes", "new_figure", "printable", "write_figure"]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
 FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -55,28 +53,6 @@ def write_figure(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file atomically.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    with guarded_writes(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    return path
 
 
 def image_bytes(image: NDArray[Any], *, lossless: bool) -> tuple[str, bytes]:

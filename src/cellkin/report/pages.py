@@ -17,11 +17,11 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from cellkin.core.artifacts import write_json
+from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.records import NOTICE, Decision, Evidence, LabelSet, Provenance
 from cellkin.report import figures
-from cellkin.report.canvas import image_bytes, write_bytes, write_figure
+from cellkin.report.canvas import image_bytes, write_figure
 from cellkin.report.facts import fact_rows, provenance_rows, recall_rows, test_rows
 from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, marker_path, style
