@@ -108,6 +108,8 @@ class Dataset:
         layout: how it lay on disk, in words: "class folders", "C-NMC 2019", ...
         specimen, stain: what the publisher states ("bone marrow", "Wright"), None where unknown.
         drawn: True for synthetic cells; every page then says so.
+        levels: for several labels per image, the codes of each label level in their order
+            (ADP: 9, 26, 38 codes), and `labels` has no class; empty for cells, one class each.
         notes: what a user should know about how the folder was read.
     """
 
@@ -121,6 +123,7 @@ class Dataset:
     specimen: str | None = None
     stain: str | None = None
     drawn: bool = False
+    levels: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

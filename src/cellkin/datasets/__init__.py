@@ -11,6 +11,7 @@ from __future__ import annotations
 from cellkin.datasets.checking import CheckReport, check
 from cellkin.datasets.opening import READERS, Reader
 from cellkin.datasets.opening import open_dataset as open  # noqa: A004
+from cellkin.datasets.saved import save_dataset as save
 from cellkin.datasets.splits import folds, official, single, split_unit, verify_split
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "folds",
     "official",
     "open",
+    "save",
     "single",
     "split_unit",
     "verify_split",

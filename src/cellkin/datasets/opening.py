@@ -11,6 +11,7 @@ from cellkin.core.records import Dataset
 from cellkin.datasets import cnmc, folders, pbc, table
 from cellkin.datasets.description import described
 from cellkin.datasets.listing import Listing, list_folder, shown
+from cellkin.datasets.saved import open_saved
 
 __all__ = ["READERS", "Reader", "open_dataset"]
 
@@ -39,7 +40,8 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
     """Open a data set; its layout is recognised and said in `Dataset.layout`. No image is decoded.
 
     Args:
-        folder: the data set's root; `~` is expanded.
+        folder: the data set's root, or a description that cellkin wrote (`.json`, see
+            `cellkin.datasets.saved`); `~` is expanded.
         clinical: class -> "lymphoblast", "other cell" or "no cell", for classes that neither a
             `classes.csv` in the root nor the vocabulary knows.
 
@@ -52,6 +54,8 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
             or faults in `labels.csv` or `classes.csv`.
         SplitError: a subject lies in two of the publisher's folds.
     """
+    if Path(folder).suffix.lower() == ".json" and not Path(folder).expanduser().is_dir():
+        return open_saved(folder)
     listing = list_folder(folder)
     for reader in READERS:
         if reader.recognises(listing):
