@@ -1,0 +1,184 @@
+"""The audit of a data set: one look at every image, then pairs, conflicts and shortcuts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+import cellkin
+from cellkin.core.errors import DataError
+from cellkin.core.findings import AuditReport, Cue, DuplicatePair
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Dataset, Sample, Split
+from cellkin.datasets.auditing.pairs import Match, clusters, exact, near, spread
+from cellkin.datasets.auditing.shortcuts import measure
+from cellkin.datasets.auditing.sides import sides_of
+from cellkin.datasets.auditing.views import CUES, View, view_all
+
+__all__ = ["audit"]
+
+ORDER = ("class", "split", "subject")
+KINDS = ("same file", "same pixels", "near duplicate", "overlap")
+
+
+def audit(
+    dataset: Dataset,
+    *,
+    split: Split | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> AuditReport:
+    """Find duplicates, conflicting labels, leakage and shortcuts in a data set.
+
+    Args:
+        split: whose parts no pair should cross; by default the split that training would make.
+        seed: of the default split and of the random deals of the shortcut meter.
+
+    Raises:
+        SplitError: `split` does not belong to this data set.
+        DataError: no image of it can be read.
+    """
+    sides, words = sides_of(dataset, split, seed)
+    views = view_all(dataset.samples, progress)
+    good = [seen for seen in views if not seen.error]
+    if not good:
+        raise DataError(
+            "none of the images can be read",
+            where=dataset.root,
+            mend="cellkin check DATA says why; the first: " + (views[0].error if views else ""),
+        )
+    matches, proposed = _matches(good, progress)
+    pairs = _pairs(matches, good, sides)
+    return AuditReport(
+        name=dataset.name,
+        layout=dataset.layout,
+        root=str(dataset.root),
+        drawn=dataset.drawn,
+        specimen=dataset.specimen,
+        stain=dataset.stain,
+        images=len(dataset),
+        counts=_counts(dataset),
+        titles={name: dataset.labels.title(name) for name in dataset.labels.names},
+        subjects=len(dataset.subjects()),
+        unreadable=tuple((seen.sample.id, seen.error) for seen in views if seen.error),
+        pairs=pairs,
+        groups=clusters((good[m.first].sample.id, good[m.second].sample.id) for m in matches),
+        split=words,
+        cues=_class_cues(good, seed, progress),
+        subject_cues=_subject_cues(good, seed, progress),
+        proposed=proposed,
+        compared=len(good) * (len(good) - 1) // 2,
+        notes=_notes(dataset),
+        seed=seed,
+        version=cellkin.__version__,
+    )
+
+
+def _label(sample: Sample) -> str:
+    """The label, or the codes of the finest level where there are several."""
+    return "+".join(sample.labels[-1]) if sample.labels else ""
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    if not dataset.levels:
+        return dataset.counts()
+    codes = [code for sample in dataset for code in sample.labels[-1]]
+    return {code: codes.count(code) for code in dataset.levels[-1]}
+
+
+def _matches(views: Sequence[View], progress: Progress) -> tuple[list[Match], int]:
+    equal, kept = exact(views)
+    alike, proposed = near([views[i] for i in kept], progress)
+    first = {views[i].pixels: i for i in kept}
+    twins: dict[int, list[int]] = defaultdict(list)
+    for number, seen in enumerate(views):
+        twins[first[seen.pixels]].append(number)
+    by_kept = {place: twins[number] for place, number in enumerate(kept)}
+    return [*equal, *spread(alike, by_kept)], proposed
+
+
+def _pairs(
+    matches: Sequence[Match], views: Sequence[View], sides: dict[str, str]
+) -> tuple[DuplicatePair, ...]:
+    found = []
+    for match in matches:
+        a, b = views[match.first].sample, views[match.second].sample
+        found.append(
+            DuplicatePair(
+                first=a.id,
+                second=b.id,
+                labels=(_label(a), _label(b)),
+                subjects=(a.subject, b.subject),
+                sides=(sides.get(a.id), sides.get(b.id)),
+                kind=match.kind,
+                relation=match.relation,
+                score=match.score,
+                overlap=match.overlap,
+                difference=match.difference,
+            )
+        )
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(pair: DuplicatePair) -> tuple[int, int, float, str, str]:
+    worst = min((ORDER.index(name) for name in pair.crosses), default=len(ORDER))
+    return worst, KINDS.index(pair.kind), -pair.score, pair.first, pair.second
+
+
+def _units(samples: Sequence[Sample]) -> tuple[list[str], str]:
+    """What belongs together: subjects, else slides or fields, else every image by itself."""
+    if all(s.subject is not None for s in samples):
+        return [str(s.subject) for s in samples], "subject"
+    if all(s.group is not None for s in samples):
+        return [str(s.group) for s in samples], "slide/field"
+    return [s.id for s in samples], "image"
+
+
+def _class_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[Cue, ...]:
+    samples = [seen.sample for seen in views]
+    if any(len(s.labels) != 1 or len(s.labels[0]) != 1 for s in samples):
+        return ()
+    groups, unit = _units(samples)
+    found = [
+        measure(name, _values(views, name), [s.label for s in samples], groups,
+                about=("class", unit, seed), progress=progress)  # fmt: skip
+        for name in CUES
+    ]
+    return tuple(cue for cue in found if cue is not None)
+
+
+def _subject_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[Cue, ...]:
+    """Whether the mean colour gives the subject away: never within one field, where known."""
+    samples = [seen.sample for seen in views]
+    if any(s.subject is None for s in samples):
+        return ()
+    fields = all(s.group is not None for s in samples)
+    groups = [str(s.group) if fields else s.id for s in samples]
+    about = ("subject", "slide/field" if fields else "image", seed)
+    cue = measure(
+        "mean colour",
+        _values(views, "mean colour"),
+        [str(s.subject) for s in samples],
+        groups,
+        about=about,
+        progress=progress,
+    )
+    return () if cue is None else (cue,)
+
+
+def _values(views: Sequence[View], name: str) -> np.ndarray:
+    return np.stack([seen.cues[name] for seen in views if seen.cues is not None])
+
+
+def _notes(dataset: Dataset) -> tuple[str, ...]:
+    notes = list(dataset.notes)
+    if dataset.levels:
+        notes.append("images carry several labels: the shortcut meter was left out")
+    elif not dataset.subjects() and not any(s.group for s in dataset):
+        notes.append(
+            "no subjects or fields are named: the shortcut meter leaves out single images, and "
+            "what two pictures of one slide share counts as a cue"
+        )
+    return tuple(notes)

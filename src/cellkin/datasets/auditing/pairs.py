@@ -1,0 +1,182 @@
+"""Pairs of images that show the same thing: found, verified, and named by how they differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, product
+
+import numpy as np
+
+from cellkin.core.progress import Progress, silent
+from cellkin.datasets.auditing.alignment import Fit, align, placed
+from cellkin.datasets.auditing.pictures import WINDOWS, Picture, picture
+from cellkin.datasets.auditing.proposals import Proposal, by_keypoints, by_looks
+from cellkin.datasets.auditing.views import View
+from cellkin.imaging.decode import decode
+
+__all__ = ["Match", "clusters", "exact", "near"]
+
+LIKENESS, DETAIL, OUTLINE = 0.75, 0.68, 0.8
+"""What two images must reach to be one: see the decision on duplicates for where these lie."""
+
+EVERY_PAIR = 6  # images of one exact group up to which every pair is listed
+WHOLE = 0.93  # of the smaller image: less is an overlap of two fields
+CROPPED = 0.93  # area of one over the other: less is a crop
+RECODED = 1.5  # grey levels, and a detail of
+RECODED_DETAIL = 0.96
+RECOLOURED = 8.0
+TURN = 4.0  # degrees
+KEPT = 512  # pictures in memory
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two images, by number, that belong together; the fields are those of `DuplicatePair`."""
+
+    first: int
+    second: int
+    kind: str
+    relation: str
+    score: float = 1.0
+    overlap: float = 1.0
+    difference: float = 0.0
+
+
+def exact(views: Sequence[View]) -> tuple[list[Match], list[int]]:
+    """Equal files and equal pixels, and one representative of every image's pixels.
+
+    Returns:
+        the matches (each pair of a small group; in a large one each image with the first), and the
+        numbers of readable images that differ from each other in some pixel.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, seen in enumerate(views):
+        if not seen.error:
+            groups[seen.pixels].append(number)
+    matches = []
+    for members in groups.values():
+        for a, b in _listed(members):
+            same = views[a].sha256 is not None and views[a].sha256 == views[b].sha256
+            kind = "same file" if same else "same pixels"
+            words = "equal byte for byte" if same else "equal in every pixel, another file"
+            matches.append(Match(a, b, kind, words))
+    return matches, sorted(members[0] for members in groups.values())
+
+
+def _listed(members: Sequence[int]) -> Iterator[tuple[int, int]]:
+    if len(members) <= EVERY_PAIR:
+        yield from combinations(members, 2)
+    else:
+        yield from product(members[:1], members[1:])
+
+
+def near(views: Sequence[View], progress: Progress = silent) -> tuple[list[Match], int]:
+    """Near duplicates and overlapping fields among images that differ in some pixel.
+
+    Returns:
+        the matches, by numbers within `views`, and how many pairs were laid over each other.
+    """
+    grids = np.stack([seen.grids for seen in views]) if views else np.zeros((0, 10, 12, 12, 3))
+    points = [seen.points for seen in views if seen.points is not None]
+    proposals = [*by_keypoints(points, progress), *by_looks(grids, progress)]
+    pictures = lru_cache(KEPT)(lambda i: picture(decode(views[i].sample.image)))
+    found: dict[tuple[int, int], Match] = {}
+    order = sorted(range(len(proposals)), key=lambda i: (proposals[i].first, proposals[i].second))
+    for done, number in enumerate(order, start=1):
+        proposal = proposals[number]
+        key = (min(proposal.first, proposal.second), max(proposal.first, proposal.second))
+        match = _verified(proposal, pictures(proposal.first), pictures(proposal.second))
+        if match is not None and (key not in found or found[key].score < match.score):
+            found[key] = match
+        progress("laying pairs over each other", done, len(order))
+    return [found[key] for key in sorted(found)], len({_key(p) for p in proposals})
+
+
+def _key(proposal: Proposal) -> tuple[int, int]:
+    return min(proposal.first, proposal.second), max(proposal.first, proposal.second)
+
+
+def _verified(proposal: Proposal, first: Picture, second: Picture) -> Match | None:
+    start = proposal.matrix
+    if start is None:
+        start = placed(proposal.orientation, WINDOWS[proposal.window], first, second)
+    fit = align(first, second, start)
+    if fit is None or fit.likeness < LIKENESS or fit.detail < DETAIL or fit.outline < OUTLINE:
+        return None
+    kind = "near duplicate" if fit.overlap >= WHOLE else "overlap"
+    return Match(
+        proposal.first,
+        proposal.second,
+        kind,
+        _relation(fit, first, second),
+        round(fit.detail, 4),
+        round(fit.overlap, 4),
+        round(fit.difference, 2),
+    )
+
+
+def _relation(fit: Fit, first: Picture, second: Picture) -> str:
+    words = [_turned(fit)]
+    if fit.overlap < WHOLE:
+        words.append(f"overlapping by {100 * fit.overlap:.0f} %")
+    else:
+        area = abs(float(np.linalg.det(fit.matrix[:, :2])))
+        shared = area * first.shape[0] * first.shape[1] / (second.shape[0] * second.shape[1])
+        left = min(shared, 1 / shared)
+        words.append(f"cropped to {100 * left:.0f} % of its area" if left < CROPPED else "")
+    if fit.difference > RECOLOURED:
+        words.append("in other colours")
+    elif fit.detail >= RECODED_DETAIL and fit.difference <= RECODED and not any(words):
+        words.append("re-encoded")
+    return ", ".join(filter(None, words)) or "another picture of the same"
+
+
+def _turned(fit: Fit) -> str:
+    linear = fit.matrix[:, :2]
+    mirror = bool(np.linalg.det(linear) < 0)
+    turn = linear @ np.diag([-1.0 if mirror else 1.0, 1.0])
+    angle = float(np.degrees(np.arctan2(turn[0, 1] - turn[1, 0], turn[0, 0] + turn[1, 1]))) % 360
+    quarter = round(angle / 90) * 90
+    shown = quarter % 360 if abs(angle - quarter) < TURN else round(angle)
+    parts = ["mirrored" if mirror else "", f"rotated by {shown} degrees" if shown else ""]
+    return " and ".join(filter(None, parts))
+
+
+def clusters(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Ids that hang together by pairs, each cluster sorted, the largest first."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for a, b in pairs:
+        one, other = sorted((root(a), root(b)))
+        parent[other] = one
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in parent:
+        found[root(name)].append(name)
+    return tuple(sorted((tuple(sorted(c)) for c in found.values()), key=lambda c: (-len(c), c)))
+
+
+def spread(matches: Sequence[Match], twins: Mapping[int, Sequence[int]]) -> list[Match]:
+    """Carry matches between representatives over to the images that equal them in every pixel.
+
+    Of large groups only the representatives are listed; the clusters hold every image anyhow.
+    """
+    found = []
+    for match in matches:
+        left, right = twins[match.first], twins[match.second]
+        if len(left) * len(right) > EVERY_PAIR**2:
+            left, right = left[:1], right[:1]
+        found += [
+            Match(a, b, match.kind, match.relation, match.score, match.overlap, match.difference)
+            for a, b in product(left, right)
+        ]
+    return found

@@ -1,0 +1,177 @@
+"""The shortcut meter: how well the class can be told without the cell.
+
+The classifier is the simplest that needs no assumption: each image is called by the 15 images that
+are most alike in the cue, none of them of its own subject (or field), each class weighted by its
+size. Its neighbours do not depend on the labels, so the same classifier can be run on 999 random
+deals of the labels: what it reaches there is chance, whatever the classes' sizes and however many
+cells a subject has. Labels are dealt to whole subjects (each gets the labels of another one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.findings import ALARM, FAINT, SILENT, Cue
+from cellkin.core.progress import Progress, silent
+
+__all__ = ["DEALS", "NEIGHBORS", "measure"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+NEIGHBORS = 15
+DEALS = 999
+ALARM_P = 0.002  # 1 % for the five cues together
+FAINT_SKILL = 0.1  # of the way from chance to certainty: less is no alarm, however sure
+BLOCK = 512
+
+WORDS = {
+    "corners": "the four corners",
+    "border": "the border strip",
+    "size and format": "image size and file format",
+    "mean colour": "the mean colour",
+    "focus": "the focus score",
+}
+
+
+def measure(
+    name: str,
+    values: Floats,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    about: tuple[str, str, int] = ("class", "image", 0),
+    progress: Progress = silent,
+) -> Cue | None:
+    """How well the labels can be told from one cue, and what chance would give.
+
+    Args:
+        name: of the cue. values: (N, d) float32. labels, groups: N of each.
+        about: what the labels are ("class" or "subject"), what the groups are, the seed.
+
+    Returns:
+        None where there are fewer than two labels or groups.
+    """
+    target, unit, seed = about
+    names, truth = np.unique(np.asarray(labels), return_inverse=True)
+    units, owner = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2 or len(units) < 3:
+        return None
+    near = _neighbors(_scaled(values), owner)
+    found = _called(near, truth, owner, len(names))
+    real = _balanced(found, truth, len(names))
+    deals = np.random.default_rng([seed, len(names), len(units)])
+    null = np.empty(DEALS)
+    for turn, dealt in enumerate(_dealt(truth, owner, deals)):
+        null[turn] = _balanced(_called(near, dealt, owner, len(names)), dealt, len(names))
+        progress(f"measuring {name}", turn + 1, DEALS)
+    p_value = float((1 + (null >= real).sum()) / (1 + DEALS))
+    counts = np.bincount(truth, minlength=len(names))
+    state = _state(real, 1 / len(names), p_value)
+    return Cue(
+        name=name,
+        target=target,
+        balanced_accuracy=real,
+        accuracy=float((found == truth).mean()),
+        chance=1 / len(names),
+        majority=float(counts.max() / counts.sum()),
+        null=(float(np.quantile(null, 0.025)), float(np.quantile(null, 0.975))),
+        p_value=p_value,
+        state=state,
+        verdict=_verdict(name, target, state, real, 1 / len(names)),
+        unit=unit,
+        units=len(units),
+        told={str(n): float((found == k)[truth == k].mean()) for k, n in enumerate(names)},
+    )
+
+
+def _scaled(values: Floats) -> Floats:
+    """Each column by its standard deviation; a constant column says nothing."""
+    spread = values.std(0, dtype=np.float64)
+    useful = spread > 1e-3
+    centred = values[:, useful] - values[:, useful].mean(0, dtype=np.float64)
+    scaled: Floats = (centred / spread[useful]).astype(np.float32)
+    return scaled
+
+
+def _neighbors(values: Floats, owner: Ints) -> Ints:
+    """(N, 15) numbers of the nearest images of other groups, -1 where there are not so many.
+
+    Images that are equally far are taken in a random order that is the same for every image, so
+    that a cue without information (all values alike) sees a fair sample.
+    """
+    n = len(values)
+    order = np.random.default_rng(n).permutation(n)
+    shuffled, owners = values[order], owner[order]
+    squares = (shuffled * shuffled).sum(1)
+    k = min(NEIGHBORS, n - 1)
+    near = np.full((n, k), -1, np.int64)
+    for start in range(0, n, BLOCK):
+        rows = slice(start, start + BLOCK)
+        part = values[rows]
+        distance = squares[None] - 2 * part @ shuffled.T
+        distance[owner[rows][:, None] == owners[None]] = np.inf
+        best = np.argpartition(distance, k - 1, axis=1)[:, :k]
+        reached = np.isfinite(np.take_along_axis(distance, best, 1))
+        near[rows] = np.where(reached, order[best], -1)
+    return near
+
+
+def _called(near: Ints, labels: Ints, owner: Ints, classes: int) -> Ints:
+    """The class with the most votes for its size, both without the image's own group."""
+    own = np.zeros((int(owner.max()) + 1, classes), np.int64)
+    np.add.at(own, (owner, labels), 1)
+    counts = np.maximum(own.sum(0) - own, 1)[owner]
+    votes = np.zeros((len(near), classes))
+    padded = np.append(labels, classes)  # number -1 is nobody
+    voted = padded[near]
+    for k in range(classes):
+        votes[:, k] = (voted == k).sum(1) / counts[:, k]
+    called: Ints = votes.argmax(1)
+    return called
+
+
+def _balanced(found: Ints, truth: Ints, classes: int) -> float:
+    right = np.bincount(truth[found == truth], minlength=classes)
+    counts = np.bincount(truth, minlength=classes)
+    present = counts > 0
+    return float((right[present] / counts[present]).mean())
+
+
+def _dealt(truth: Ints, owner: Ints, rng: np.random.Generator) -> Iterator[Ints]:
+    """The labels of whole groups dealt to other groups, repeated or cut to their size."""
+    members = [np.flatnonzero(owner == u) for u in range(int(owner.max()) + 1)]
+    single = len(members) == len(truth)
+    for _ in range(DEALS):
+        if single:
+            yield rng.permutation(truth)
+            continue
+        dealt = np.empty_like(truth)
+        for mine, other in zip(members, rng.permutation(len(members)), strict=True):
+            dealt[mine] = np.resize(rng.permutation(truth[members[other]]), len(mine))
+        yield dealt
+
+
+def _state(real: float, chance: float, p_value: float) -> str:
+    if p_value > ALARM_P:
+        return SILENT
+    return ALARM if (real - chance) / (1 - chance) >= FAINT_SKILL else FAINT
+
+
+def _verdict(name: str, target: str, state: str, real: float, chance: float) -> str:
+    what = WORDS.get(name, name)
+    be = "tell" if name == "corners" else "tells"
+    if state == SILENT:
+        be = "do not tell" if name == "corners" else "does not tell"
+        if name == "size and format":
+            be = "do not tell"
+        return f"{what[:1].upper()}{what[1:]} {be} the {target}"
+    if name == "size and format":
+        be = "tell"
+    skill = (real - chance) / (1 - chance)
+    how = " almost surely" if skill >= 0.8 else "" if skill >= 0.4 else " in part"
+    how = " a little better than chance" if state == FAINT else how
+    return f"{what[:1].upper()}{what[1:]} alone {be} the {target}{how}"

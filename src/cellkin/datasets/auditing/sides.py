@@ -1,0 +1,135 @@
+"""On which side of a split an image lies, and units merged so that duplicates stay on one side."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cellkin.core.artifacts import read_json, write_bytes
+from cellkin.core.errors import LayoutError, SplitError
+from cellkin.core.records import Dataset, Sample, Split
+from cellkin.datasets.auditing.pairs import clusters
+from cellkin.datasets.saved import save_dataset
+from cellkin.datasets.splits import single, verify_split
+
+__all__ = ["merged", "read_split", "sides_of", "write_merged"]
+
+
+def read_split(path: str | Path) -> Split:
+    """The split of a file `split.json`, or of an atlas folder, which holds one.
+
+    Raises:
+        SplitError: there is no such file, or it holds no split.
+    """
+    path = Path(path).expanduser()
+    file = path / "split.json" if path.is_dir() else path
+    if not file.is_file():
+        raise SplitError(
+            "there is no saved split here",
+            where=file,
+            mend="give a split.json that cellkin wrote, or an atlas folder",
+        )
+    try:
+        return Split.from_json(read_json(file))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SplitError(
+            f"this file holds no split ({type(error).__name__}: {error})",
+            where=file,
+            mend="give one with the lists train, val, calibration and test, the unit and the seed",
+        ) from None
+
+
+def sides_of(
+    dataset: Dataset, split: Split | None, seed: int
+) -> tuple[dict[str, str], str]:
+    """Id -> part of the split, and what the split is in words ("no split: ..." without one).
+
+    Without a split, the first fold that `datasets.folds` would cut is taken.
+
+    Raises:
+        SplitError: a split that was given does not belong to this data set.
+    """
+    if split is not None:
+        verify_split(split, dataset)
+        words = f"the given split by {split.unit}, seed {split.seed}"
+    else:
+        try:
+            split = single(dataset, seed=seed)
+        except SplitError as error:
+            return {}, f"no split: {error.what}"
+        words = f"the default split by {split.unit}, seed {split.seed}"
+    return {i: part for part, ids in split.parts().items() for i in ids}, words
+
+
+def merged(dataset: Dataset, groups: Sequence[Sequence[str]]) -> Dataset:
+    """The data set with units (subjects, else slides or fields, else images) joined by duplicates.
+
+    Subjects of one cluster become one subject, called by all their names ("H2+H6"); so do groups;
+    an image without a group is one of its own.
+    """
+    samples = list(dataset.samples)
+    for key in ("subject", "group"):
+        own = {s.id: getattr(s, key) for s in samples}
+        if key == "group":
+            own = {i: name or i for i, name in own.items()}
+        names = _joined(own, groups)
+        samples = [replace(s, **{key: names.get(own[s.id], own[s.id])}) for s in samples]
+    return replace(dataset, samples=tuple(samples))
+
+
+def _joined(own: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> dict[str, str]:
+    pairs = []
+    for group in groups:
+        known = [own[i] for i in group if own[i] is not None]
+        pairs += [(known[0], other) for other in known[1:]]
+    return {name: "+".join(joined) for joined in clusters(pairs) for name in joined}
+
+
+def write_merged(dataset: Dataset, groups: Sequence[Sequence[str]], path: str | Path) -> Path:
+    """Write the merged data set: `.json` as a description, `.csv` as a labels.csv.
+
+    Raises:
+        LayoutError: another suffix, or a labels.csv for images that are no files of their own.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    joined = merged(dataset, groups)
+    if path.suffix.lower() == ".json":
+        return save_dataset(joined, path, made_by={"verb": "audit", "clusters": len(groups)})
+    if path.suffix.lower() != ".csv":
+        raise LayoutError(
+            "groups are written as .csv or .json",
+            where=path,
+            mend="name it labels.csv, to be put into the data set's folder, or groups.json, which "
+            "cellkin opens from anywhere",
+        )
+    if any(not _is_file_of_its_own(sample, dataset.root) for sample in dataset):
+        raise LayoutError(
+            "a labels.csv lists files, and images of this data set are parts of files",
+            where=path,
+            mend="write --groups groups.json: cellkin opens it like a data set",
+        )
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = ["file", "label", "subject", "group", *(["fold"] if _has_folds(joined) else [])]
+    rows.writerow(columns)
+    for sample in joined:
+        file = sample.image.path.relative_to(dataset.root).as_posix()
+        rows.writerow(
+            [file, sample.label, sample.subject or "", sample.group, sample.fold or ""][: len(columns)]
+        )
+    return write_bytes(path, text.getvalue().encode())
+
+
+def _has_folds(dataset: Dataset) -> bool:
+    return any(sample.fold is not None for sample in dataset)
+
+
+def _is_file_of_its_own(sample: Sample, root: Path) -> bool:
+    ref = sample.image
+    parts = ref.member is None and ref.row is None and ref.box is None
+    return parts and ref.path.is_relative_to(root)

@@ -1,0 +1,134 @@
+"""One look at every image: hashes, what it is known again by, and what is not the cell in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.artifacts import file_sha256
+from cellkin.core.errors import ImageError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Sample
+from cellkin.datasets.auditing.pictures import Keypoints, describe, keypoints, picture
+from cellkin.imaging.decode import decode
+
+__all__ = ["CUES", "View", "view", "view_all"]
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+CUES = ("corners", "border", "size and format", "mean colour", "focus")
+"""What the shortcut meter looks at, none of it the cell in the middle."""
+
+CORNER = 0.08  # of the shorter side
+STRIP = 0.04
+FORMATS = ("png", "jpg", "bmp", "tif", "npz")
+OTHER_SUFFIX = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "dib": "bmp"}
+
+
+@dataclass(frozen=True)
+class View:
+    """What the audit keeps of one image.
+
+    Attributes:
+        sha256: of the file; None for a part of a file. pixels: SHA-256 of size and RGB values.
+        grids: (10, 12, 12, 3) float32, see `pictures.describe`. points: see `keypoints`.
+        cues: name of `CUES` -> (d,) float32.
+        error: why it cannot be read; then everything else is empty.
+    """
+
+    sample: Sample
+    sha256: str | None = None
+    pixels: str = ""
+    grids: Floats | None = None
+    points: Keypoints | None = None
+    cues: Mapping[str, Floats] | None = None
+    error: str = ""
+
+
+def view_all(samples: Sequence[Sample], progress: Progress = silent) -> list[View]:
+    """Look at every image once, several beside each other; the order is kept."""
+    views = []
+    for done, seen in enumerate(_beside(samples), start=1):
+        views.append(seen)
+        progress("looking at images", done, len(samples))
+    return views
+
+
+def _beside(samples: Sequence[Sample]) -> Iterator[View]:
+    workers = min(8, os.cpu_count() or 1)
+    rest = iter(samples)
+    with ThreadPoolExecutor(workers) as pool:
+        while block := list(islice(rest, 16 * workers)):
+            yield from pool.map(view, block)
+
+
+def view(sample: Sample) -> View:
+    """Look at one image; what cannot be read is no error here but `View.error`."""
+    ref = sample.image
+    try:
+        image = decode(ref, name=sample.id)
+    except ImageError as error:
+        return View(sample, error=error.what)
+    height, width = image.shape[:2]
+    pixels = hashlib.sha256(f"{width}x{height}".encode())
+    pixels.update(image.data)
+    whole = ref.member is None and ref.row is None and ref.box is None
+    seen = picture(image)
+    return View(
+        sample,
+        sha256=file_sha256(ref.path) if whole else None,
+        pixels=pixels.hexdigest(),
+        grids=describe(seen),
+        points=keypoints(seen),
+        cues=_cues(image, sample),
+    )
+
+
+def _cues(image: Bytes, sample: Sample) -> dict[str, Floats]:
+    suffix = sample.image.path.suffix.lower().lstrip(".")
+    kind = OTHER_SUFFIX.get(suffix, suffix)
+    height, width = image.shape[:2]
+    values: dict[str, Any] = {
+        "corners": np.concatenate([_summary(part) for part in _corners(image)]),
+        "border": np.concatenate([_summary(part) for part in _sides(image)]),
+        "size and format": [width, height, *(float(kind == name) for name in FORMATS)],
+        "mean colour": image.reshape(-1, 3).mean(0),
+        "focus": [_sharpness(image)],
+    }
+    return {name: np.asarray(value, np.float32) for name, value in values.items()}
+
+
+def _summary(part: Bytes) -> NDArray[np.float64]:
+    """Mean of R, G, B, then spread, darkest and brightest of the grey levels."""
+    flat = part.reshape(-1, 3).astype(np.float64)
+    grey = flat.mean(1)
+    return np.array([*flat.mean(0), grey.std(), grey.min(), grey.max()])
+
+
+def _corners(image: Bytes) -> list[Bytes]:
+    side = max(3, round(CORNER * min(image.shape[:2])))
+    ends = (slice(None, side), slice(-side, None))
+    return [image[y, x] for y in ends for x in ends]
+
+
+def _sides(image: Bytes) -> list[Bytes]:
+    """The four strips along the border, without the corners."""
+    shorter = min(image.shape[:2])
+    corner, strip = max(3, round(CORNER * shorter)), max(2, round(STRIP * shorter))
+    inner = slice(corner, -corner)
+    return [image[:strip, inner], image[-strip:, inner], image[inner, :strip], image[inner, -strip:]]
+
+
+def _sharpness(image: Bytes) -> float:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return float(np.log1p(cv2.Laplacian(grey, cv2.CV_32F).var()))
