@@ -139,7 +139,9 @@ class AuditReport:
             data[key] = [item.to_json() for item in data[key]]
         found = {
             **self.kinds(),
-            **{f"across {what}": len(self.crossing(what)) for what in ("class", "split", "subject")},
+            **{
+                f"across {what}": len(self.crossing(what)) for what in ("class", "split", "subject")
+            },
             "alarms": sum(cue.state == ALARM for cue in self.cues),
             "images in pairs": sum(len(group) for group in self.groups),
         }

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
+from PIL import Image
 
 from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
@@ -35,7 +36,7 @@ from cellkin.report.words import (
     verdict,
 )
 
-__all__ = ["save", "save_all", "save_table"]
+__all__ = ["picture_uri", "save", "save_all", "save_table", "write_page"]
 
 Array = NDArray[Any]
 
@@ -49,7 +50,7 @@ def save(evidence: Evidence, path: str | Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return _write_page("evidence.html.j2", _evidence_context(evidence), Path(path))
+    return write_page("evidence.html.j2", _evidence_context(evidence), Path(path))
 
 
 def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
@@ -110,7 +111,7 @@ def save_table(
         "no_verdict": labels.positive is None,
         **_foot(facts, labels, provenance),
     }
-    return _write_page("table.html.j2", context, Path(path))
+    return write_page("table.html.j2", context, Path(path))
 
 
 @cache
@@ -124,7 +125,12 @@ def _environment() -> Environment:
     )
 
 
-def _write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
+def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
+    """Render a template of this room and write it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     if path.is_dir():
         raise OutputError(
             "this is a folder, not a file",
@@ -134,6 +140,13 @@ def _write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
     html = _environment().get_template(template).render(context)
     # a file name that is no UTF-8 carries lone surrogates, which no page can hold
     return write_bytes(path, html.encode("utf-8", "replace"))
+
+
+def picture_uri(image: Array, side: int) -> str:
+    """An image as a data URI (JPEG), its longer side at most `side` pixels, for illustration."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _data_uri(np.asarray(picture), lossless=False)
 
 
 def _foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> dict[str, Any]:

@@ -17,7 +17,8 @@ Floats = NDArray[np.float64]
 Image = NDArray[Any]
 
 START = 0.6  # likeness of a guess below which no duplicate was ever reached
-STEPS, EPSILON = 60, 1e-4
+STEPS, EPSILON, FILTER = 60, 1e-4, 5
+CRITERIA = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
 SMOOTH = 1.0  # pixels: JPEG blocks and resampling matter less
 COARSE = 5.0  # pixels: what is wider than this is no detail
 SCALES = (0.6, 1.67)
@@ -69,7 +70,8 @@ def placed(
     tall, wide = second.shape
     sx, sy = side * wide / width, side * tall / height
     into = np.array([[sx, 0, x * wide + (sx - 1) / 2], [0, sy, y * tall + (sy - 1) / 2]])
-    return into[:, :2] @ turned + np.c_[np.zeros((2, 2)), into[:, 2]]
+    matrix: Floats = into[:, :2] @ turned + np.c_[np.zeros((2, 2)), into[:, 2]]
+    return matrix
 
 
 def align(first: Picture, second: Picture, start: Floats) -> Fit | None:
@@ -87,13 +89,12 @@ def align(first: Picture, second: Picture, start: Floats) -> Fit | None:
 
 
 def _refined(first: Picture, second: Picture, start: Floats) -> Floats | None:
-    grey = [cv2.cvtColor(p.rgb, cv2.COLOR_RGB2GRAY) for p in (first, second)]
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, STEPS, EPSILON)
+    left, right = (cv2.cvtColor(p.rgb, cv2.COLOR_RGB2GRAY) for p in (first, second))
+    everywhere = np.full(second.shape, 255, np.uint8)
+    guess = start.astype(np.float32)
+    kind, until = cv2.MOTION_AFFINE, (CRITERIA, STEPS, EPSILON)
     try:
-        _, found = cv2.findTransformECC(
-            grey[0], grey[1], start.astype(np.float32), cv2.MOTION_AFFINE, criteria,
-            None, 5,
-        )  # fmt: skip
+        _, found = cv2.findTransformECC(left, right, guess, kind, until, everywhere, FILTER)
     except cv2.error:  # it does not converge: these two do not agree from here
         return None
     matrix = np.asarray(found, np.float64)

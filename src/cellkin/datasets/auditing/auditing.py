@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 import cellkin
 from cellkin.core.errors import DataError
@@ -142,8 +143,14 @@ def _class_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[C
         return ()
     groups, unit = _units(samples)
     found = [
-        measure(name, _values(views, name), [s.label for s in samples], groups,
-                about=("class", unit, seed), progress=progress)  # fmt: skip
+        measure(
+            name,
+            _values(views, name),
+            [s.label for s in samples],
+            groups,
+            about=("class", unit, seed),
+            progress=progress,
+        )
         for name in CUES
     ]
     return tuple(cue for cue in found if cue is not None)
@@ -168,7 +175,7 @@ def _subject_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple
     return () if cue is None else (cue,)
 
 
-def _values(views: Sequence[View], name: str) -> np.ndarray:
+def _values(views: Sequence[View], name: str) -> NDArray[np.float32]:
     return np.stack([seen.cues[name] for seen in views if seen.cues is not None])
 
 

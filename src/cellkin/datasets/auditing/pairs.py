@@ -19,12 +19,15 @@ from cellkin.imaging.decode import decode
 
 __all__ = ["Match", "clusters", "exact", "near"]
 
-LIKENESS, DETAIL, OUTLINE = 0.75, 0.68, 0.8
-"""What two images must reach to be one: see the decision on duplicates for where these lie."""
+LIKENESS, OUTLINE = 0.75, 0.8
+DETAIL, DETAIL_CUT_OUT = 0.68, 0.4
+"""What two images must reach to be one (a segmented cell has no red cells around it that all look
+alike): see the decision on duplicates for where these lie."""
 
 EVERY_PAIR = 6  # images of one exact group up to which every pair is listed
 WHOLE = 0.93  # of the smaller image: less is an overlap of two fields
 CROPPED = 0.93  # area of one over the other: less is a crop
+EQUAL = 0.1  # grey levels
 RECODED = 1.5  # grey levels, and a detail of
 RECODED_DETAIL = 0.96
 RECOLOURED = 8.0
@@ -79,9 +82,9 @@ def near(views: Sequence[View], progress: Progress = silent) -> tuple[list[Match
     Returns:
         the matches, by numbers within `views`, and how many pairs were laid over each other.
     """
-    grids = np.stack([seen.grids for seen in views]) if views else np.zeros((0, 10, 12, 12, 3))
+    grids = [seen.grids for seen in views if seen.grids is not None]
     points = [seen.points for seen in views if seen.points is not None]
-    proposals = [*by_keypoints(points, progress), *by_looks(grids, progress)]
+    proposals = [*by_keypoints(points, progress), *by_looks(np.asarray(grids), progress)]
     pictures = lru_cache(KEPT)(lambda i: picture(decode(views[i].sample.image)))
     found: dict[tuple[int, int], Match] = {}
     order = sorted(range(len(proposals)), key=lambda i: (proposals[i].first, proposals[i].second))
@@ -104,7 +107,10 @@ def _verified(proposal: Proposal, first: Picture, second: Picture) -> Match | No
     if start is None:
         start = placed(proposal.orientation, WINDOWS[proposal.window], first, second)
     fit = align(first, second, start)
-    if fit is None or fit.likeness < LIKENESS or fit.detail < DETAIL or fit.outline < OUTLINE:
+    if fit is None or fit.likeness < LIKENESS or fit.outline < OUTLINE:
+        return None
+    cut_out = not (first.mask.all() and second.mask.all())
+    if fit.detail < (DETAIL_CUT_OUT if cut_out else DETAIL):
         return None
     kind = "near duplicate" if fit.overlap >= WHOLE else "overlap"
     return Match(
@@ -127,7 +133,9 @@ def _relation(fit: Fit, first: Picture, second: Picture) -> str:
         shared = area * first.shape[0] * first.shape[1] / (second.shape[0] * second.shape[1])
         left = min(shared, 1 / shared)
         words.append(f"cropped to {100 * left:.0f} % of its area" if left < CROPPED else "")
-    if fit.difference > RECOLOURED:
+    if fit.difference <= EQUAL and not any(words):
+        words.append("equal, in another frame")
+    elif fit.difference > RECOLOURED:
         words.append("in other colours")
     elif fit.detail >= RECODED_DETAIL and fit.difference <= RECODED and not any(words):
         words.append("re-encoded")

@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GRID", "WINDOWS", "Keypoints", "Picture", "describe", "keypoints", "mirrored", "picture"]
+__all__ = [
+    "GRID",
+    "WINDOWS",
+    "Keypoints",
+    "Picture",
+    "describe",
+    "keypoints",
+    "mirrored",
+    "picture",
+]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.progress import Progress, silent
-from cellkin.datasets.auditing.pictures import GRID, WINDOWS, Keypoints, mirrored
+from cellkin.datasets.auditing.pictures import GRID, Keypoints, mirrored
 
 __all__ = ["Proposal", "by_keypoints", "by_looks", "turned"]
 
@@ -73,12 +73,12 @@ def by_looks(grids: Floats, progress: Progress = silent) -> list[Proposal]:
         return []
     axes, mean = _principal_axes(grids)
     index = faiss.IndexFlatL2(axes.shape[1])
-    index.add((grids.reshape(n * windows, -1) - mean) @ axes)
+    index.add(_projected(grids.reshape(n * windows, -1), mean, axes))
     best: dict[tuple[int, int], Proposal] = {}
     for orientation in range(8):
         for start in range(0, n, BLOCK):
             part = turned(grids[start : start + BLOCK, 0], orientation)
-            query = (part.reshape(len(part), -1) - mean) @ axes
+            query = _projected(part.reshape(len(part), -1), mean, axes)
             squared, found = index.search(query, min(NEAREST, n * windows))
             _keep(best, (start, orientation, windows), squared, found)
         progress("comparing looks", orientation + 1, 8)
@@ -94,6 +94,10 @@ def _strongest(best: dict[tuple[int, int], Proposal]) -> list[Proposal]:
             taken.update(key)
             kept.append(best[key])
     return kept
+
+
+def _projected(flat: Floats, mean: Floats, axes: Floats) -> Floats:
+    return np.ascontiguousarray((flat - mean) @ axes, np.float32)
 
 
 def _principal_axes(grids: Floats) -> tuple[Floats, Floats]:
@@ -139,9 +143,7 @@ def by_keypoints(points: Sequence[Keypoints], progress: Progress = silent) -> li
             progress("comparing details", turn * len(owners) + start, 2 * len(owners))
         for key, places in sorted(matches.items()):
             moved = _movement(xy, places, flip)
-            if moved is not None and (
-                key not in proposals or proposals[key].strength < moved[1]
-            ):
+            if moved is not None and (key not in proposals or proposals[key].strength < moved[1]):
                 proposals[key] = Proposal(*key, strength=moved[1], matrix=moved[0])
     progress("comparing details", 2 * len(owners), 2 * len(owners))
     return [proposals[key] for key in sorted(proposals)]
@@ -161,14 +163,14 @@ def _rooted(vectors: NDArray[np.uint8], mean: Floats, axes: Floats) -> Floats:
 
 def _index(words: Floats) -> Any:
     if len(words) <= EXACT:
-        index = faiss.IndexFlatL2(WORDS)
-    else:
-        lists = int(2 * np.sqrt(len(words)))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(WORDS), WORDS, lists)
-        index.cp.seed, index.cp.niter = SEED, 8
-        index.cp.max_points_per_centroid = 64
-        index.train(words)
-        index.nprobe = 12
+        flat = faiss.IndexFlatL2(WORDS)
+        flat.add(words)
+        return flat
+    lists = int(2 * np.sqrt(len(words)))
+    index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(WORDS), WORDS, lists)
+    index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = SEED, 8, 64
+    index.train(words)
+    index.nprobe = 12
     index.add(words)
     return index
 

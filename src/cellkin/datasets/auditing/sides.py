@@ -43,9 +43,7 @@ def read_split(path: str | Path) -> Split:
         ) from None
 
 
-def sides_of(
-    dataset: Dataset, split: Split | None, seed: int
-) -> tuple[dict[str, str], str]:
+def sides_of(dataset: Dataset, split: Split | None, seed: int) -> tuple[dict[str, str], str]:
     """Id -> part of the split, and what the split is in words ("no split: ..." without one).
 
     Without a split, the first fold that `datasets.folds` would cut is taken.
@@ -120,7 +118,9 @@ def write_merged(dataset: Dataset, groups: Sequence[Sequence[str]], path: str | 
     for sample in joined:
         file = sample.image.path.relative_to(dataset.root).as_posix()
         rows.writerow(
-            [file, sample.label, sample.subject or "", sample.group, sample.fold or ""][: len(columns)]
+            [file, sample.label, sample.subject or "", sample.group, sample.fold or ""][
+                : len(columns)
+            ]
         )
     return write_bytes(path, text.getvalue().encode())
 

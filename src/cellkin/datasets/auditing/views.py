@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
 from cellkin.datasets.auditing.pictures import Keypoints, describe, keypoints, picture
 from cellkin.imaging.decode import decode
+from cellkin.imaging.focus import focus_score
 
 __all__ = ["CUES", "View", "view", "view_all"]
 
@@ -103,7 +103,7 @@ def _cues(image: Bytes, sample: Sample) -> dict[str, Floats]:
         "border": np.concatenate([_summary(part) for part in _sides(image)]),
         "size and format": [width, height, *(float(kind == name) for name in FORMATS)],
         "mean colour": image.reshape(-1, 3).mean(0),
-        "focus": [_sharpness(image)],
+        "focus": [focus_score(image)],
     }
     return {name: np.asarray(value, np.float32) for name, value in values.items()}
 
@@ -126,9 +126,9 @@ def _sides(image: Bytes) -> list[Bytes]:
     shorter = min(image.shape[:2])
     corner, strip = max(3, round(CORNER * shorter)), max(2, round(STRIP * shorter))
     inner = slice(corner, -corner)
-    return [image[:strip, inner], image[-strip:, inner], image[inner, :strip], image[inner, -strip:]]
-
-
-def _sharpness(image: Bytes) -> float:
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return float(np.log1p(cv2.Laplacian(grey, cv2.CV_32F).var()))
+    return [
+        image[:strip, inner],
+        image[-strip:, inner],
+        image[inner, :strip],
+        image[inner, -strip:],
+    ]
