@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -15,6 +16,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 __all__ = ["load_prepared"]
 
@@ -33,13 +35,20 @@ def load_prepared(
         ImageError: some cannot be read; all are tried, and the error names them.
     """
     prepared = np.empty((len(sources), preprocessor.size, preprocessor.size, 3), np.uint8)
-    faults: list[ImageError] = []
-    for i, outcome in enumerate(_in_order(sources, preprocessor)):
+    order = in_reading_order(list(sources))
+    faults: dict[int, ImageError] = {}
+    outcomes = _outcomes([sources[i] for i in order], preprocessor)
+    for done, (i, outcome) in enumerate(zip(order, outcomes, strict=True), start=1):
         try:
             prepared[i] = outcome.result()
         except ImageError as error:
-            faults.append(error)
-        progress("reading images", i + 1, len(sources))
+            faults[i] = error
+        progress("reading images", done, len(sources))
+    _raise([faults[i] for i in sorted(faults)])
+    return prepared
+
+
+def _raise(faults: Sequence[ImageError]) -> None:
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -50,25 +59,40 @@ def load_prepared(
             where="\n         ".join(told) + more,
             mend="mend or remove these files; cellkin check DATA lists every one",
         )
-    return prepared
 
 
-def _in_order(
+def _outcomes(
     sources: Sequence[ImageRef], preprocessor: Preprocessor
 ) -> Iterator[Future[NDArray[np.uint8]]]:
-    """Futures in the order of the sources; only a few images wait in memory at any time."""
+    """Futures in the order of the sources; only a few images wait in memory at any time.
+
+    Whole files are decoded beside each other. Parts of a container or field are decoded in this
+    thread, one after another, so that the file is opened once; only their preparation is shared.
+    """
     workers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
+    with Series() as series, ThreadPoolExecutor(workers) as pool:
 
         def submit(source: ImageRef) -> Future[NDArray[np.uint8]]:
-            return pool.submit(lambda: preprocessor.prepare(decode(source)))
+            if not is_shared(source):
+                return pool.submit(lambda: preprocessor.prepare(decode(source)))
+            try:
+                rgb = series.decode(source)
+            except ImageError as error:
+                return _failed(error)
+            return pool.submit(preprocessor.prepare, rgb)
 
         rest = iter(sources)
-        waiting = [submit(source) for source in islice(rest, 4 * workers)]
+        waiting = deque(submit(source) for source in islice(rest, 4 * workers))
         try:
             while waiting:
-                yield waiting.pop(0)
+                yield waiting.popleft()
                 waiting.extend(submit(source) for source in islice(rest, 1))
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _failed(error: ImageError) -> Future[NDArray[np.uint8]]:
+    future: Future[NDArray[np.uint8]] = Future()
+    future.set_exception(error)
+    return future
