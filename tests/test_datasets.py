@@ -798,7 +798,7 @@ def test_real_pbc_depends_on_the_format(real_data: Path) -> None:
         "formats depend on the class" in w and "29 % of platelet" in w for w in report.warnings
     )
     assert report.complete is False
-    assert "918 of 1,218 images of basophil are missing" in report.missing
+    assert "918 of 1,218 basophil missing" in report.missing
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
 from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
+from cellkin.core.errors import RecipeError
 
 
 @examples("""
@@ -34,7 +35,10 @@ cellkin split bloodmnist_224.npz --by official
 """)
 def split(
     data: Data,
-    folds: Annotated[int, typer.Option(help="1: one split. n: n-fold cross-validation.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="1: one split. n: n-fold cross-validation. Default 5, official 1."),
+    ] = None,
     by: Annotated[
         str, typer.Option(help="Unit: auto, subject, slide, field, image or official.")
     ] = "auto",
@@ -54,7 +58,8 @@ def split(
     dataset = sets.open(data, clinical=clinical_of(clinical))
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)
-    parts = cut(dataset, n=folds, seed=seed, unit=by)
+    count = folds if folds is not None else (1 if by == "official" else 5)
+    parts = cut(dataset, n=count, seed=seed, unit=by)
     tables = [part_table(part, dataset) for part in parts]
     if out is not None:
         save_splits(parts, dataset, out)
@@ -76,6 +81,43 @@ def split(
             _print_parts(f"fold {number}" if len(parts) > 1 else "split", part, table)
     if out is not None:
         talk(f"written: {out}   (cellkin train DATA --split {out})")
+
+
+def planned(
+    dataset: Any, new: tuple[int, str, int], saved: tuple[Path | None, int | None, bool]
+) -> tuple[Any, ...]:
+    """The splits to train on: cut anew (folds, unit, seed), or read (file, one fold, leaky).
+
+    Raises:
+        RecipeError: a file beside --folds or --by, --fold without a file, or no such fold.
+        SplitError: the splits cannot be cut, or are refused (see `open_splits`).
+    """
+    from cellkin.datasets.split_files import open_splits
+    from cellkin.datasets.splits import cut
+
+    (folds, by, seed), (file, fold, leaky) = new, saved
+    if file is None:
+        if fold is not None or leaky:
+            raise RecipeError(
+                f"--{'fold' if fold is not None else 'allow-leaks'} is about a saved split",
+                where="--split",
+                mend="give the file too: --split splits.json",
+            )
+        return cut(dataset, n=folds, seed=seed, unit=by)
+    if folds != 1 or by != "auto":
+        raise RecipeError(
+            "--folds and --by are given beside --split",
+            where=file,
+            mend="leave them away: the file says both",
+        )
+    splits = open_splits(file, dataset, leaky=leaky)
+    if fold is None:
+        return splits
+    if not 1 <= fold <= len(splits):
+        raise RecipeError(
+            f"there is no fold {fold}", where=file, mend=f"folds run from 1 to {len(splits)}"
+        )
+    return (splits[fold - 1],)
 
 
 def _print_parts(title: str, part: Any, rows: dict[str, Any]) -> None:

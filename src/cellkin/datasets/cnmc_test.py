@@ -32,7 +32,7 @@ LABELS = {"1": "all", "0": "hem"}
 PUBLISHED_COUNTS = {"hem": 648, "all": 1219}
 PUBLISHED_SUBJECTS = 28
 NUMBERED = re.compile(r"(?:(.*)/)?\d+\.(?:bmp|png|jpe?g|tiff?)", re.IGNORECASE)
-TRAINED = re.compile(r"(?:(.*?)/)?((?:fold_\d+/)?(?:all|hem)/[^/]+)", re.IGNORECASE)
+TRAINED = re.compile(r"(?:(.*?)/)??((?:fold_\d+/)?(?:all|hem)/[^/]+)", re.IGNORECASE)
 
 _ALONE = Published(
     name=LAYOUT,

@@ -53,8 +53,7 @@ class Published:
         """What a data set lacks, or has too much, against the published counts; empty: complete."""
         found = found_by_class(dataset)
         lines = [
-            _difference(found.get(name, 0), whole, f"images of {name}")
-            for name, whole in self.counts.items()
+            _difference(found.get(name, 0), whole, name) for name, whole in self.counts.items()
         ]
         if not self.counts:
             lines.append(_difference(len(dataset), self.total, "images"))
@@ -105,7 +104,7 @@ def _difference(found: int, whole: int, what: str) -> str:
     if found == whole:
         return ""
     if found < whole:
-        return f"{whole - found:,} of {whole:,} {what} are missing"
+        return f"{whole - found:,} of {whole:,} {what} missing"
     return f"{found - whole:,} {what} more than the {whole:,} published"
 
 

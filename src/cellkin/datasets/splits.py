@@ -91,16 +91,31 @@ def single(dataset: Dataset, *, seed: int = 0, unit: str = "auto", n: int = 5) -
 
 
 def cut(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
-    """`folds`, `single` (n = 1) or `official` (unit "official"; always one split), as asked for.
+    """`folds`, or `single` for n = 1; for the unit "official" the publisher's own folds.
+
+    With n = 1 the last official fold is tested (see `official`); otherwise n must be the number of
+    official folds, and each is tested once.
 
     Raises:
-        SplitError, LabelError: as they do.
+        SplitError, LabelError: as they do, and for another number of official folds.
     """
-    if unit == "official":
-        return (official(dataset, seed=seed),)
+    if unit != "official":
+        return (
+            (single(dataset, seed=seed, unit=unit),)
+            if n == 1
+            else folds(dataset, n=n, seed=seed, unit=unit)
+        )
     if n == 1:
-        return (single(dataset, seed=seed, unit=unit),)
-    return folds(dataset, n=n, seed=seed, unit=unit)
+        return (official(dataset, seed=seed),)
+    names = _official_folds(dataset)
+    if n != len(names) or set(names) == set(PARTS):
+        raise SplitError(
+            f"{n} folds cannot be cut from the official ones: {', '.join(names)}",
+            where=dataset.root,
+            mend="take --folds 1"
+            + ("" if set(names) == set(PARTS) else f", or --folds {len(names)}"),
+        )
+    return tuple(official(dataset, test_fold=name, seed=seed) for name in names)
 
 
 def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -> Split:
