@@ -127,7 +127,7 @@ def _sample(path: Path, part: str, row: int, value: int) -> Sample:
 def _labels(path: Path, part: str) -> NDArray[Any]:
     name = f"{part}_labels"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if name not in arrays.files:
                 raise LayoutError(
                     f"there is no array {name!r} in this file",
