@@ -26,19 +26,23 @@ UNITS = (SUBJECT, GROUP, "slide", "field", IMAGE)
 
 def split_unit(dataset: Dataset) -> str:
     """What to keep on one side: "subject", else "slide/field", where every image has one, else
-    "image".
+    "image". Where only some images have a subject and all have a slide or field, it is the latter,
+    and the note of the split says that subjects are on both sides.
 
     Raises:
-        SplitError: only some of the images have a subject, or none has and only some a slide or
-            field.
+        SplitError: only some of the images have a subject, or a slide or field, and nothing larger
+            than an image is known of all.
     """
-    for unit in (SUBJECT, GROUP):
-        lacking = sum(unit_of(sample, unit) is None for sample in dataset)
-        if lacking == 0 and len(dataset):
+    lacking = {
+        unit: sum(unit_of(sample, unit) is None for sample in dataset) for unit in (SUBJECT, GROUP)
+    }
+    for unit, count in lacking.items():
+        if count == 0 and len(dataset):
             return unit
-        if lacking < len(dataset):
+    for unit, count in lacking.items():
+        if count < len(dataset):
             raise SplitError(
-                f"{lacking} of {len(dataset)} images have no {unit}, the others have one",
+                f"{count} of {len(dataset)} images have no {unit}, the others have one",
                 where=dataset.root,
                 mend=f"complete the {unit} of every image, or take the unit 'image', which leaves "
                 f"cells of one {unit} on both sides",
