@@ -22,6 +22,7 @@ __all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "read", "recognises"]
 
 LAYOUT = "ALL-IDB1"
 BLASTS = "blasts"
+OTHERS = "others.csv"  # a list of other white cells, for `patches`; not the publisher's
 PLACE = re.compile(rf"im/{allidb.NAME}\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
 POINTS = re.compile(rf"xyc/{allidb.NAME}\.xyc", re.IGNORECASE)
 CLASSES = {
@@ -98,7 +99,7 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         root=listing.root,
         specimen=allidb.SPECIMEN,
         stain=allidb.STAIN,
-        notes=(*listing.notes(expected=points), *_notes(samples)),
+        notes=(*listing.notes(expected={*points, OTHERS}), *_notes(samples)),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -18,8 +17,11 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
-__all__ = ["load_prepared"]
+__all__ = ["load_prepared", "prepared_blocks"]
 
+Source = ImageRef | NDArray[np.uint8]
+
+BLOCK = 32  # images handed on at once
 SHOWN = 5  # unreadable images named in one error
 
 
@@ -34,37 +36,64 @@ def load_prepared(
     Raises:
         ImageError: some cannot be read; all are tried, and the error names them.
     """
-    prepared = np.empty((len(sources), preprocessor.size, preprocessor.size, 3), np.uint8)
-    order = in_reading_order(list(sources))
-    faults: dict[int, ImageError] = {}
-    outcomes = _outcomes([sources[i] for i in order], preprocessor)
-    for done, (i, outcome) in enumerate(zip(order, outcomes, strict=True), start=1):
-        try:
-            prepared[i] = outcome.result()
-        except ImageError as error:
-            faults[i] = error
-        progress("reading images", done, len(sources))
-    _raise([faults[i] for i in sorted(faults)])
+    size = preprocessor.size
+    prepared = np.empty((len(sources), size, size, 3), np.uint8)
+    order = in_reading_order(sources)
+    done = 0
+    for block in prepared_blocks([sources[i] for i in order], preprocessor, progress=progress):
+        prepared[order[done : done + len(block)]] = block
+        done += len(block)
     return prepared
 
 
-def _raise(faults: Sequence[ImageError]) -> None:
+def prepared_blocks(
+    sources: Sequence[Source],
+    preprocessor: Preprocessor,
+    *,
+    progress: Progress = silent,
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode and prepare images block by block, (n, S, S, 3) uint8 with n up to 32, in order.
+
+    The images after a block are decoded in threads while the caller works on it. Arrays (H, W, 3)
+    uint8 may stand among the sources.
+
+    Raises:
+        ImageError: some cannot be read; from the first on no block is handed out any more, all
+            are tried, and the error names them.
+    """
+    faults: list[ImageError] = []
+    waiting: list[NDArray[np.uint8]] = []
+    for i, outcome in enumerate(_in_order(sources, preprocessor)):
+        try:
+            waiting.append(outcome.result())
+        except ImageError as error:
+            faults.append(error)
+        progress("reading images", i + 1, len(sources))
+        if not faults and len(waiting) == BLOCK:
+            yield np.stack(waiting)
+            waiting = []
+    if faults:
+        _refuse(faults)
+    if waiting:
+        yield np.stack(waiting)
+
+
+def _refuse(faults: Sequence[ImageError]) -> None:
     if len(faults) == 1:
         raise faults[0]
-    if faults:
-        told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
-        more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ImageError(
-            f"{len(faults)} images cannot be used",
-            where="\n         ".join(told) + more,
-            mend="mend or remove these files; cellkin check DATA lists every one",
-        )
+    told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
+    more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    raise ImageError(
+        f"{len(faults)} images cannot be used",
+        where="\n         ".join(told) + more,
+        mend="mend or remove these files; cellkin check DATA lists every one",
+    )
 
 
-def _outcomes(
-    sources: Sequence[ImageRef], preprocessor: Preprocessor
+def _in_order(
+    sources: Sequence[Source], preprocessor: Preprocessor
 ) -> Iterator[Future[NDArray[np.uint8]]]:
-    """Futures in the order of the sources; only a few images wait in memory at any time.
+    """Futures in the order of the sources; only a few images wait in memory.
 
     Whole files are decoded beside each other. Parts of a container or field are decoded in this
     thread, one after another, so that the file is opened once; only their preparation is shared.
@@ -72,7 +101,9 @@ def _outcomes(
     workers = min(8, os.cpu_count() or 1)
     with Series() as series, ThreadPoolExecutor(workers) as pool:
 
-        def submit(source: ImageRef) -> Future[NDArray[np.uint8]]:
+        def submit(source: Source) -> Future[NDArray[np.uint8]]:
+            if not isinstance(source, ImageRef):
+                return pool.submit(preprocessor.prepare, source)
             if not is_shared(source):
                 return pool.submit(lambda: preprocessor.prepare(decode(source)))
             try:
@@ -82,10 +113,10 @@ def _outcomes(
             return pool.submit(preprocessor.prepare, rgb)
 
         rest = iter(sources)
-        waiting = deque(submit(source) for source in islice(rest, 4 * workers))
+        waiting = [submit(source) for source in islice(rest, max(BLOCK, 4 * workers))]
         try:
             while waiting:
-                yield waiting.popleft()
+                yield waiting.pop(0)
                 waiting.extend(submit(source) for source in islice(rest, 1))
         finally:
             for future in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,7 @@ def is_shared(ref: ImageRef) -> bool:
     return ref.member is not None or ref.row is not None or ref.box is not None
 
 
-def in_reading_order(refs: list[ImageRef]) -> list[int]:
+def in_reading_order(refs: Sequence[ImageRef]) -> list[int]:
     """Positions of `refs` in the order in which `Series` opens every file once.
 
     Whole files keep their order and come first.
