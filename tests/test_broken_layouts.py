@@ -322,7 +322,7 @@ BROKEN: Mapping[str, tuple[Break, type[DataError], str, str, str]] = {
         "images end in",
     ),
     "ADP: no column of names": (
-        tissue("name,E,C", f"{FIRST},1,0"),
+        tissue("name,E,E.M", f"{FIRST},1,0"),
         LabelError,
         "adp.csv lacks the column patch names",
         "adp.csv, line 1",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +25,12 @@ from layouts import (
 )
 
 from cellkin import datasets
-from cellkin.core.errors import LabelError, SplitError
-from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset
+from cellkin.core.errors import ImageError, LabelError, SplitError
+from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef
 from cellkin.datasets import allidb1, cnmc, cnmc_test, known, pbc
 from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.published import Published
-from cellkin.imaging import npz
+from cellkin.imaging import npz, series
 from cellkin.imaging.decode import decode
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
@@ -208,6 +210,14 @@ def test_cnmc_test_phase_beside_the_training_folds(above: str, tmp_path: Path) -
     assert {s.fold for s in data.select(split.test)} == {"preliminary test"}
 
 
+def test_a_users_own_csv_makes_no_published_data_set(tmp_path: Path) -> None:
+    pictures(tmp_path, ["normal/1.png", "lymphoblast/2.png"])
+    write_csv(tmp_path / "meta.csv", [["Patient_ID", "labels", "E"], ["p", 1, 2]])
+    data = datasets.open(tmp_path)
+    assert data.layout == "class folders"
+    assert any("meta.csv" in note for note in data.notes)
+
+
 # --- BloodMNIST ------------------------------------------------------------------------------
 
 
@@ -272,6 +282,37 @@ def test_a_container_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert restarts == []
     for ref, image in zip(mixed, loaded, strict=True):
         assert np.array_equal(image, geometry.prepare(decode(ref)))
+
+
+def test_a_field_is_decoded_once_for_its_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [picture(tmp_path / f"{i}.png", i, (60, 80)) for i in range(2)]
+    boxes = [(x, y, x + 20, y + 20) for x in (0, 31, 60) for y in (0, 40)]
+    refs = [ImageRef(path, box=box) for box in boxes for path in paths]
+    expected = [decode(ref) for ref in refs]
+    decoded: list[Path] = []
+
+    def counted(source: Path | ImageRef, **options: Any) -> Any:
+        decoded.append(source if isinstance(source, Path) else source.path)
+        return decode(source, **options)
+
+    monkeypatch.setattr(series, "decode", counted)
+    with series.Series() as opened:
+        found = {i: opened.decode(refs[i]) for i in series.in_reading_order(refs)}
+    assert sorted(decoded) == sorted(paths)
+    assert all(np.array_equal(found[i], image) for i, image in enumerate(expected))
+
+
+def test_faults_in_a_container_are_named_and_the_rest_is_tried(tmp_path: Path) -> None:
+    data = datasets.open(bloodmnist(tmp_path / "bloodmnist.npz", {"train": 8, "val": 8, "test": 8}))
+    first = data.samples[0].image
+    bad = [replace(first, row=99), replace(first, row=98), first]
+    geometry = Preprocessor(size=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(ImageError, match="2 images cannot be used") as caught:
+        load_prepared(bad, geometry)
+    assert "row 99" in caught.value.where
+    assert "row 98" in caught.value.where
 
 
 # --- ADP -------------------------------------------------------------------------------------
@@ -429,7 +470,7 @@ def test_complete_adp(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "total"), [("ALL-IDB2", 390), ("ALL-IDB Patches", 9318)])
 def test_complete_after_class_injection(name: str, total: int, tmp_path: Path) -> None:
     """The tables of the paper hold data sets after class injection; they come as descriptions."""
-    from cellkin.core.records import ImageRef, LabelSet, Sample
+    from cellkin.core.records import LabelSet, Sample
     from cellkin.datasets.vocabulary import KNOWN
 
     entry = next(e for e in known.PUBLISHED if e.name == f"{name} after class injection")

@@ -232,6 +232,13 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
+@pytest.mark.parametrize("verb", ["datasets", "split", "patches"])
+def test_help_has_examples(verb: str, run: Run) -> None:
+    status, out, _ = run(verb, "--help")
+    assert status == 0
+    assert f"cellkin {verb}" in out.partition("Examples")[2]
+
+
 def test_datasets_by_command(run: Run) -> None:
     status, out, _ = run("datasets", "--json")
     assert status == 0

@@ -103,8 +103,8 @@ def _tables(listing: Listing) -> list[str]:
     for name in listing.others:
         if name.lower().endswith(".csv"):
             columns = columns_of(listing.root / name)
-            codes = [c for c in columns if CODE.fullmatch(c.upper())]
-            if COLUMN in columns or ("e" in codes and len(codes) > 1):
+            codes = [c for c in columns if "." in c and CODE.fullmatch(c.upper())]
+            if COLUMN in columns or ("e" in columns and codes):
                 found.append(name)
     return found
 

@@ -79,7 +79,11 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     samples = tuple(_sample(listing, image, drawn=drawn) for image in listing.images)
     _refuse_doubled_numbers(listing)
     _refuse_single_class(listing, samples)
-    notes = [*listing.notes(), "ALL-IDB2 names no subjects: cells are taken as independent"]
+    notes = [
+        *listing.notes(),
+        "ALL-IDB2 names no subjects: cells are taken as independent, though they are crops of "
+        "ALL-IDB1 and one person's may lie on both sides of a split",
+    ]
     twins = [sample.id for sample in samples if TWINS in sample.annotations]
     if twins:
         notes.append(

@@ -63,7 +63,7 @@ PUBLISHED = (_ALONE, _BESIDE)
 
 
 def recognises(listing: Listing) -> bool:
-    """Whether there are numbered images, and a csv with two of the three columns."""
+    """Whether there are numbered images, and a csv with the column `new_names`."""
     return any(NUMBERED.fullmatch(image) for image in listing.images) and bool(_tables(listing))
 
 
@@ -111,11 +111,13 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
 
 def _tables(listing: Listing) -> list[str]:
     return [
-        name
-        for name in listing.others
-        if name.lower().endswith(".csv")
-        and len(set(columns_of(listing.root / name)) & set(COLUMNS)) >= 2
+        name for name in listing.others if name.lower().endswith(".csv") and _is_ours(listing, name)
     ]
+
+
+def _is_ours(listing: Listing, name: str) -> bool:
+    columns = set(columns_of(listing.root / name))
+    return "new_names" in columns or ("prelim" in name.lower() and bool(columns & set(COLUMNS)))
 
 
 def _table(listing: Listing) -> Rows:
