@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import auditing, cells, data, demo, training
+from cellkin.cli import auditing, cells, data, demo, sets, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -56,6 +56,9 @@ for verb in (
     cells.decide,
     cells.explain,
     cells.inspect,
+    sets.datasets,
+    sets.split,
+    sets.patches,
 ):
     app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
 

@@ -76,8 +76,8 @@ def picture(image: Bytes) -> Picture:
         image: (H, W, 3) uint8 RGB.
     """
     content = _content(image)
-    top, bottom = _extent(content.any(1))
-    left, right = _extent(content.any(0))
+    top, bottom = _extent(np.asarray(content.any(1)))
+    left, right = _extent(np.asarray(content.any(0)))
     cut, mask = image[top:bottom, left:right], content[top:bottom, left:right]
     longer = max(cut.shape[:2])
     side = SIDE if longer <= FIELD else min(LARGEST, longer // 4)
