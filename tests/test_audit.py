@@ -90,6 +90,10 @@ def _table(folder: Path, rows: Sequence[Sequence[str]], source: Dataset) -> None
         csv.writer(file).writerows([("label", "clinical"), *pairs])
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
 def names(report: AuditReport) -> set[str]:
     return {"|".join(sorted((pair.first, pair.second))) for pair in report.pairs}
 
@@ -101,7 +105,7 @@ def sorted_pairs(truth: set[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, set[str], AuditReport]:
     root = tmp_path_factory.mktemp("audit")
-    source = datasets.open(draw(root / "drawn", cells=60, subjects=6, size=96, seed=5))
+    source = datasets.open(draw(root / "drawn", cells=48, subjects=6, size=96, seed=5))
     data, truth = plant(source, root / "planted", each=4)
     return data, sorted_pairs(truth), audit(data)
 
@@ -139,12 +143,14 @@ def test_pairs_are_named_by_how_they_differ(
 def test_planted_duplicates_of_real_cells(real_data: Path, tmp_path: Path, name: str) -> None:
     """Recall 1.0 and at most 1 % false pairs; what the publisher's own data hold is none."""
     whole = datasets.open(real_data / name)
-    some = replace(whole, samples=whole.samples[:: len(whole) // 80])
+    some = replace(whole, samples=whole.samples[:: len(whole) // 45])
     data, truth = plant(some, tmp_path / name, each=5)
-    found = names(audit(data))
-    originals = {pair for pair in found if "-" not in pair}
+    report = audit(data)
+    found = names(report)
+    roots = {pair: frozenset(name[:4] for name in pair.split("|")) for pair in found}
+    originals = {roots[pair] for pair in found if "-" not in pair}
     assert sorted_pairs(truth) <= found
-    false = found - originals - sorted_pairs(truth)
+    false = [pair for pair, root in roots.items() if len(root) == 2 and root not in originals]
     assert len(false) <= 0.01 * len(found)
     assert len(originals) <= 2
 
@@ -269,7 +275,7 @@ def test_clusters() -> None:
 def test_a_planted_corner_mark_is_named(tmp_path: Path, smears: Dataset) -> None:
     """A small pale square in one corner of one class: the corners tell the class, and are named."""
     rows = []
-    for i, sample in enumerate(smears.samples):
+    for i, sample in enumerate(smears.samples[:90]):
         image = decode(sample.image).copy()
         label = "ab"[(i // 3) % 2]
         if label == "a":
@@ -344,7 +350,7 @@ def test_merged_units_keep_duplicates_on_one_side(
     assert len(joined.subjects()) == len(data.subjects()) - 1
     opened = datasets.open(write_merged(data, [(one, two)], tmp_path / "merged.json"))
     assert opened.subjects() == joined.subjects()
-    table = list(csv.DictReader(write_merged(data, [(one, two)], tmp_path / "labels.csv").open()))
+    table = _rows(write_merged(data, [(one, two)], tmp_path / "labels.csv"))
     groups = {row["file"]: row["group"] for row in table}
     assert groups[one] == groups[two]
     assert len(set(groups.values())) == len(data) - 1
@@ -393,7 +399,7 @@ def test_the_folder_and_the_verb(
     assert printed["found"]["same file"] == 4
     written = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert written == json.loads(json.dumps(report.to_json()))
-    rows = list(csv.DictReader((tmp_path / "out" / "audit.csv").open()))
+    rows = _rows(tmp_path / "out" / "audit.csv")
     assert {"|".join(sorted((r["first"], r["second"]))) for r in rows} == truth
     page = (tmp_path / "out" / "audit.html").read_text()
     assert NOTICE in page
