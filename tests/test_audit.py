@@ -200,7 +200,7 @@ def test_crossings_are_named_and_listed_first(tmp_path: Path, smears: Dataset) -
     data = datasets.open(tmp_path)
     ids = [s.id for s in data]
     split = Split(tuple(i for i in ids if i != "same.png"), (), (), ("same.png",), "image", 0)
-    first, second = audit(data, split=split).pairs
+    first, second = audit(data, splits=[split]).pairs
     assert {first.first, first.second} == {"0.png", "wrong.png"}
     assert first.crosses == ("class",)
     assert second.kind == "same file"
@@ -321,6 +321,21 @@ def test_what_belongs_to_the_subject_is_no_news_about_the_class() -> None:
     assert fair.state == SILENT
 
 
+def test_sizes_that_differ_between_classes_are_told(rng: Rng) -> None:
+    """Half of one class in another size: seen among few values, each shared by many images."""
+    labels = np.repeat(["a", "b", "c"], 200)
+    sizes = np.where((labels == "c") & (np.arange(600) % 2 == 0), 360, 363)[:, None]
+    units = [str(i) for i in range(600)]
+    cue = measure("size and format", sizes.astype(np.float32), list(labels), units)
+    assert cue is not None
+    assert cue.state == ALARM
+    assert cue.told["c"] == 0.5
+    dealt = [str(x) for x in rng.permutation(labels)]
+    nothing = measure("size and format", sizes.astype(np.float32), dealt, units)
+    assert nothing is not None
+    assert nothing.state == SILENT
+
+
 def test_a_strong_cue_is_told_by_subject_and_a_constant_one_is_chance() -> None:
     owner = np.repeat(np.arange(24), 8)
     truth = (np.arange(24) % 2)[owner]
@@ -361,7 +376,11 @@ def test_merged_units_keep_duplicates_on_one_side(
 def test_a_saved_split_is_read(tmp_path: Path, smears: Dataset) -> None:
     split = datasets.single(smears)
     (tmp_path / "split.json").write_text(json.dumps(split.to_json()))
-    assert read_split(tmp_path) == read_split(tmp_path / "split.json") == split
+    assert read_split(tmp_path) == read_split(tmp_path / "split.json") == (split,)
+    several = datasets.folds(smears, n=3)
+    data = {"splits": [one.to_json() for one in several]}
+    (tmp_path / "folds.json").write_text(json.dumps(data))
+    assert read_split(tmp_path / "folds.json") == several
     (tmp_path / "bad.json").write_text("{}")
     for path, match in ((tmp_path / "bad.json", "no split"), (tmp_path / "x", "no saved split")):
         with pytest.raises(SplitError, match=match):

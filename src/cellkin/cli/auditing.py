@@ -24,7 +24,7 @@ def audit(
         Path | None,
         typer.Option(
             metavar="SPLIT|ATLAS",
-            help="A split.json, or an atlas that holds one; by default the split of train.",
+            help="A file of cellkin split, or an atlas; by default the split of train.",
         ),
     ] = None,
     groups: Annotated[
@@ -47,10 +47,10 @@ def audit(
     from cellkin.system import audit as audit_cells
 
     dataset = datasets.open(data, clinical=clinical_of(clinical))
-    parts = None if split is None else read_split(split)
+    parts = () if split is None else read_split(split)
     with progress() as tell:
         report = audit_cells(
-            dataset, out=out, split=parts, seed=seed, overwrite=overwrite, progress=tell
+            dataset, out=out, splits=parts, seed=seed, overwrite=overwrite, progress=tell
         )
     if groups is not None:
         talk(f"duplicates joined: {write_merged(dataset, report.groups, groups)}")

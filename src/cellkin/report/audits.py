@@ -20,6 +20,9 @@ Image = NDArray[Any]
 SHOWN = 60  # pairs of one section that a page shows; the files hold all
 THUMBNAIL = 224  # pixels, shown at half of it and less
 
+INCLUDE_THE_CELL = ("mean colour", "focus")
+"""Cues that may be honest ones: to be known, not to be mended."""
+
 SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "class",
@@ -88,7 +91,8 @@ def headlines(report: AuditReport) -> list[dict[str, str]]:
         heads.append(_head("bad", f"{_pairs(subject)} filed under two subjects"))
     for cue in report.cues:
         if cue.state != SILENT:
-            state = "bad" if cue.state == ALARM else "warn"
+            outside = cue.name not in INCLUDE_THE_CELL
+            state = "bad" if cue.state == ALARM and outside else "warn"
             heads.append(_head(state, f"{cue.verdict}: {_right(cue)}"))
     for cue in report.subject_cues:
         if cue.state != SILENT:
@@ -209,12 +213,13 @@ def _meter_how(cues: Sequence[Cue]) -> str:
         return ""
     unit, units = cues[0].unit, cues[0].units
     what = {"subject": "subject", "slide/field": "slide or field"}.get(unit, "image")
+    own = "itself" if unit == "image" else f"one of its own {what}"
     few = ""
     if unit != "image" and units < 20:
         few = f" With only {units} {what}s it takes a strong cue to rise above chance."
     return (
-        f"Each image is called by the 15 that are most alike in the cue, never by one of its own "
-        f"{what}. The grey band is the middle 95 % of 999 random deals of the labels to the "
+        f"Each image is called by the 15 that are most alike in the cue, never by "
+        f"{own}. The grey band is the middle 95 % of 999 random deals of the labels to the "
         f"{units} {what}s: that is what chance gives here.{few}"
     )
 

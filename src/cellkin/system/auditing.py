@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from cellkin.core.artifacts import new_folder, refuse_existing, write_bytes, write_json
@@ -26,7 +27,7 @@ def audit(
     data: Dataset,
     *,
     out: str | Path,
-    split: Split | None = None,
+    splits: Sequence[Split] = (),
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -34,7 +35,7 @@ def audit(
     """Audit a data set and write `audit.html`, `audit.json` and `audit.csv` into a new folder.
 
     Args:
-        split: whose parts no pair should cross; by default the one that training would make.
+        splits: whose parts no pair should cross; by default the one that training would make.
 
     Raises:
         OutputError: the folder exists and `overwrite` is off, or cannot be written.
@@ -43,7 +44,7 @@ def audit(
     out = Path(out).expanduser()
     if not overwrite:
         refuse_existing(out)
-    report = auditing.audit(data, split=split, seed=seed, progress=progress)
+    report = auditing.audit(data, splits=splits, seed=seed, progress=progress)
     images = {sample.id: sample.image for sample in data}
     with new_folder(out, overwrite=overwrite) as folder:
         save_audit(report, lambda name: decode(images[name]), folder / "audit.html")

@@ -27,21 +27,21 @@ KINDS = ("same file", "same pixels", "near duplicate", "overlap")
 def audit(
     dataset: Dataset,
     *,
-    split: Split | None = None,
+    splits: Sequence[Split] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> AuditReport:
     """Find duplicates, conflicting labels, leakage and shortcuts in a data set.
 
     Args:
-        split: whose parts no pair should cross; by default the split that training would make.
+        splits: one, or the folds, whose parts no pair should cross; by default the split that training would make.
         seed: of the default split and of the random deals of the shortcut meter.
 
     Raises:
-        SplitError: `split` does not belong to this data set.
+        SplitError: a split does not belong to this data set.
         DataError: no image of it can be read.
     """
-    sides, words = sides_of(dataset, split, seed)
+    sides, words = sides_of(dataset, splits, seed)
     views = view_all(dataset.samples, progress)
     good = [seen for seen in views if not seen.error]
     if not good:

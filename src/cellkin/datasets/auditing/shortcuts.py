@@ -9,7 +9,7 @@ cells a subject has. Labels are dealt to whole subjects (each gets the labels of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +60,13 @@ def measure(
     units, owner = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2 or len(units) < 3:
         return None
-    near = _neighbors(_scaled(values), owner)
-    found = _called(near, truth, owner, len(names))
+    call = _caller(_scaled(values), owner, len(names))
+    found = call(truth)
     real = _balanced(found, truth, len(names))
     deals = np.random.default_rng([seed, len(names), len(units)])
     null = np.empty(DEALS)
     for turn, dealt in enumerate(_dealt(truth, owner, deals)):
-        null[turn] = _balanced(_called(near, dealt, owner, len(names)), dealt, len(names))
+        null[turn] = _balanced(call(dealt), dealt, len(names))
         progress(f"measuring {name}", turn + 1, DEALS)
     p_value = float((1 + (null >= real).sum()) / (1 + DEALS))
     counts = np.bincount(truth, minlength=len(names))
@@ -98,40 +98,64 @@ def _scaled(values: Floats) -> Floats:
 
 
 def _neighbors(values: Floats, owner: Ints) -> Ints:
-    """(N, 15) numbers of the nearest images of other groups, -1 where there are not so many.
-
-    Images that are equally far are taken in a random order that is the same for every image, so
-    that a cue without information (all values alike) sees a fair sample.
-    """
+    """(N, 15) numbers of the nearest images of other groups, -1 where there are not so many."""
     n = len(values)
-    order = np.random.default_rng(n).permutation(n)
-    shuffled, owners = values[order], owner[order]
-    squares = (shuffled * shuffled).sum(1)
+    squares = (values * values).sum(1)
     k = min(NEIGHBORS, n - 1)
     near = np.full((n, k), -1, np.int64)
     for start in range(0, n, BLOCK):
         rows = slice(start, start + BLOCK)
         part = values[rows]
-        distance = squares[None] - 2 * part @ shuffled.T
-        distance[owner[rows][:, None] == owners[None]] = np.inf
+        distance = squares[None] - 2 * part @ values.T
+        distance[owner[rows][:, None] == owner[None]] = np.inf
         best = np.argpartition(distance, k - 1, axis=1)[:, :k]
         reached = np.isfinite(np.take_along_axis(distance, best, 1))
-        near[rows] = np.where(reached, order[best], -1)
+        near[rows] = np.where(reached, best, -1)
     return near
 
 
-def _called(near: Ints, labels: Ints, owner: Ints, classes: int) -> Ints:
-    """The class with the most votes for its size, both without the image's own group."""
-    own = np.zeros((int(owner.max()) + 1, classes), np.int64)
-    np.add.at(own, (owner, labels), 1)
-    counts = np.maximum(own.sum(0) - own, 1)[owner]
-    votes = np.zeros((len(near), classes))
-    padded = np.append(labels, classes)  # number -1 is nobody
-    voted = padded[near]
-    for k in range(classes):
-        votes[:, k] = (voted == k).sum(1) / counts[:, k]
-    called: Ints = votes.argmax(1)
+def _caller(values: Floats, owner: Ints, classes: int) -> Callable[[Ints], Ints]:
+    """The classifier: labels (N,) to the class that each image is called (N,), -1 for none.
+
+    A cue with few values (sizes and formats) is voted on by every image of the same value.
+    """
+    kinds, code = np.unique(values, axis=0, return_inverse=True)
+    code = code.ravel()
+    votes_of = _same_value(code, owner, classes)
+    if NEIGHBORS * len(kinds) > len(values):
+        votes_of = _nearest(_neighbors(values, owner), classes)
+
+    def called(labels: Ints) -> Ints:
+        """The most votes for the class's size, both without the image's own group."""
+        own = np.zeros((int(owner.max()) + 1, classes), np.int64)
+        np.add.at(own, (owner, labels), 1)
+        shares = votes_of(labels) / np.maximum(own.sum(0) - own, 1)[owner]
+        return np.where(shares.max(1) > 0, shares.argmax(1), -1)
+
     return called
+
+
+def _same_value(code: Ints, owner: Ints, classes: int) -> Callable[[Ints], Floats]:
+    pairs, pair = np.unique(np.stack([code, owner], 1), axis=0, return_inverse=True)
+    pair = pair.ravel()
+
+    def votes(labels: Ints) -> Floats:
+        every = np.zeros((int(code.max()) + 1, classes), np.float32)
+        np.add.at(every, (code, labels), 1)
+        own = np.zeros((len(pairs), classes), np.float32)
+        np.add.at(own, (pair, labels), 1)
+        return every[code] - own[pair]
+
+    return votes
+
+
+def _nearest(near: Ints, classes: int) -> Callable[[Ints], Floats]:
+    def votes(labels: Ints) -> Floats:
+        voted = np.append(labels, classes)[near]  # number -1 is nobody
+        found = np.stack([(voted == k).sum(1) for k in range(classes)], 1)
+        return found.astype(np.float32)
+
+    return votes
 
 
 def _balanced(found: Ints, truth: Ints, classes: int) -> float:

@@ -19,8 +19,8 @@ from cellkin.datasets.splits import single, verify_split
 __all__ = ["merged", "read_split", "sides_of", "write_merged"]
 
 
-def read_split(path: str | Path) -> Split:
-    """The split of a file `split.json`, or of an atlas folder, which holds one.
+def read_split(path: str | Path) -> tuple[Split, ...]:
+    """The split (or the folds) of a file that `cellkin split` wrote, or the split of an atlas.
 
     Raises:
         SplitError: there is no such file, or it holds no split.
@@ -31,10 +31,12 @@ def read_split(path: str | Path) -> Split:
         raise SplitError(
             "there is no saved split here",
             where=file,
-            mend="give a split.json that cellkin wrote, or an atlas folder",
+            mend="give a file that cellkin split wrote, or an atlas folder",
         )
     try:
-        return Split.from_json(read_json(file))
+        data = read_json(file)
+        rows = data["splits"] if "splits" in data else [data]
+        return tuple(Split.from_json(row) for row in rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise SplitError(
             f"this file holds no split ({type(error).__name__}: {error})",
@@ -43,16 +45,23 @@ def read_split(path: str | Path) -> Split:
         ) from None
 
 
-def sides_of(dataset: Dataset, split: Split | None, seed: int) -> tuple[dict[str, str], str]:
+def sides_of(dataset: Dataset, splits: Sequence[Split], seed: int) -> tuple[dict[str, str], str]:
     """Id -> part of the split, and what the split is in words ("no split: ..." without one).
 
-    Without a split, the first fold that `datasets.folds` would cut is taken.
+    Of several folds the side is the fold that tests an image. Without a split, the first fold that
+    `datasets.folds` would cut is taken.
 
     Raises:
         SplitError: a split that was given does not belong to this data set.
     """
-    if split is not None:
-        verify_split(split, dataset)
+    for given in splits:
+        verify_split(given, dataset)
+    if len(splits) > 1:
+        words = f"the {len(splits)} given folds by {splits[0].unit}, seed {splits[0].seed}"
+        tested = [(i, f"fold {n}") for n, s in enumerate(splits, start=1) for i in s.test]
+        return dict(tested), words
+    if splits:
+        split = splits[0]
         words = f"the given split by {split.unit}, seed {split.seed}"
     else:
         try:
