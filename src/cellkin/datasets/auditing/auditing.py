@@ -34,7 +34,8 @@ def audit(
     """Find duplicates, conflicting labels, leakage and shortcuts in a data set.
 
     Args:
-        splits: one, or the folds, whose parts no pair should cross; by default the split that training would make.
+        splits: one, or the folds, whose parts no pair should cross; by default the split that
+            training would make.
         seed: of the default split and of the random deals of the shortcut meter.
 
     Raises:

@@ -35,7 +35,7 @@ def read_split(path: str | Path) -> tuple[Split, ...]:
         )
     try:
         data = read_json(file)
-        rows = data["splits"] if "splits" in data else [data]
+        rows = data.get("splits", [data])
         return tuple(Split.from_json(row) for row in rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise SplitError(
