@@ -64,7 +64,7 @@ def subject_style(rng: Rng) -> SubjectStyle:
             violet * rng.uniform(0.72, 1.05),
             np.array([0.54, 0.48, 0.14]) * (1 + rng.normal(0, [0.1, 0.1, 0.3])),
             np.array([0.2, 0.34, 0.12]) * (1 + rng.normal(0, 0.12, 3)),
-            np.array([0.14, 0.62, 0.6]) * (1 + rng.normal(0, [0.2, 0.08, 0.12])),
+            np.array([0.15, 0.62, 0.53]) * (1 + rng.normal(0, [0.2, 0.08, 0.12])),
         ]
     )
     absorbance *= rng.uniform(0.8, 1.2)

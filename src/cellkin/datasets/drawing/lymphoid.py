@@ -53,12 +53,12 @@ def lymphocyte(rng: Rng) -> WhiteCell:
 
 def lymphoblast(rng: Rng) -> WhiteCell:
     """Mostly larger: nucleus nearly fills the cell, fine chromatin, nucleoli, deep blue rim."""
-    radius = float(np.clip(rng.normal(6.0, 0.75), 4.5, 7.9))
+    radius = float(np.clip(rng.normal(6.1, 0.75), 4.6, 8.0))
     share = float(np.clip(rng.normal(0.84, 0.04), 0.72, 0.93))
     inner = radius * share**0.5
-    nucleus = outline(rng, inner, 0.04, abs(rng.normal(0, 0.04)))
-    if rng.random() < 0.6:
-        nucleus = bent(rng, nucleus, (0.1, 0.34), (0.16, 0.4))
+    nucleus = outline(rng, inner, 0.05, abs(rng.normal(0, 0.05)))
+    if rng.random() < 0.7:
+        nucleus = bent(rng, nucleus, (0.12, 0.4), (0.16, 0.4))
     nucleoli = _nucleoli(rng, int(rng.integers(1, 4)), inner, (0.6, 1.1))
     vacuoles = int(rng.integers(1, 7)) if rng.random() < 0.25 else 0
     return WhiteCell(

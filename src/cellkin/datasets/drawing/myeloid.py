@@ -30,7 +30,7 @@ Links = tuple[tuple[float, float, float, float, float], ...]
 
 def neutrophil(rng: Rng) -> WhiteCell:
     """Nucleus of two to five lobes on a bow, joined by filaments; pale pink dusty body."""
-    radius = float(np.clip(rng.normal(6.3, 0.5), 5.2, 7.4))
+    radius = float(np.clip(rng.normal(6.7, 0.5), 5.6, 7.8))
     count = int(rng.choice([2, 3, 4, 5], p=[0.15, 0.4, 0.33, 0.12]))
     turn = rng.uniform(2.6, 4.4) if count > 2 else rng.uniform(1.6, 2.4)
     lobes, links = _bow(rng, radius, count, turn)
@@ -48,7 +48,7 @@ def _bow(rng: Rng, radius: float, count: int, turn: float) -> tuple[tuple[Part, 
     bow = rng.uniform(0, 2 * np.pi) + np.linspace(0, turn, count) + rng.normal(0, 0.1, count)
     reach = radius * rng.uniform(0.42, 0.52) * rng.uniform(0.85, 1.15, count)
     xs, ys = (reach * np.cos(bow)).tolist(), (reach * np.sin(bow)).tolist()
-    sizes = radius * rng.uniform(0.85, 1.18, count) * (0.48 - 0.045 * count)
+    sizes = radius * rng.uniform(0.85, 1.18, count) * (0.5 - 0.044 * count)
     parts = [outline(rng, size, 0.08, rng.uniform(0.05, 0.24)) for size in sizes.tolist()]
     links = tuple(
         (xs[i], ys[i], xs[i + 1], ys[i + 1], rng.uniform(0.25, 0.9)) for i in range(count - 1)
@@ -58,7 +58,7 @@ def _bow(rng: Rng, radius: float, count: int, turn: float) -> tuple[tuple[Part, 
 
 def eosinophil(rng: Rng) -> WhiteCell:
     """Two lobes like spectacles; a body full of round, brick to orange granules."""
-    radius = float(np.clip(rng.normal(6.6, 0.45), 5.5, 7.7))
+    radius = float(np.clip(rng.normal(6.9, 0.45), 5.8, 8.0))
     count = int(rng.choice([2, 3], p=[0.85, 0.15]))
     lobes, links = _bow(rng, 1.12 * radius, count, rng.uniform(1.5, 2.3))
     return WhiteCell(
@@ -69,15 +69,15 @@ def eosinophil(rng: Rng) -> WhiteCell:
         cytoplasm=Cytoplasm(
             rng.uniform(0.0, 0.1),
             rng.uniform(0.1, 0.25),
-            granules=(Granules(EOSIN, rng.uniform(0.45, 0.7), 0.4, 0.62),),
-            eosin=rng.uniform(0.3, 0.45),
+            granules=(Granules(EOSIN, rng.uniform(0.6, 0.85), 0.36, 0.66),),
+            eosin=rng.uniform(0.22, 0.34),
         ),
     )
 
 
 def basophil(rng: Rng) -> WhiteCell:
     """Dark violet granules, coarse and uneven, that hide much of a pale lobed nucleus."""
-    radius = float(np.clip(rng.normal(5.8, 0.45), 4.9, 6.9))
+    radius = float(np.clip(rng.normal(6.2, 0.45), 5.2, 7.3))
     lobes, links = _bow(rng, 1.15 * radius, int(rng.integers(2, 4)), rng.uniform(1.6, 3.0))
     granules = Granules(
         NUCLEAR, rng.uniform(0.55, 0.85), 0.34, 0.74, rng.uniform(0.65, 0.9), over_nucleus=True
@@ -93,7 +93,7 @@ def basophil(rng: Rng) -> WhiteCell:
 
 def monocyte(rng: Rng) -> WhiteCell:
     """Large: kidney-shaped nucleus with lacy chromatin; grey-blue body with vacuoles."""
-    radius = float(np.clip(rng.normal(7.9, 0.6), 6.6, 9.2))
+    radius = float(np.clip(rng.normal(8.1, 0.6), 6.8, 9.4))
     inner = radius * float(rng.uniform(0.68, 0.76))
     at = rng.uniform(0, 2 * np.pi)
     kidney = notched(
@@ -105,9 +105,9 @@ def monocyte(rng: Rng) -> WhiteCell:
     if rng.random() < 0.4:
         kidney = bent(rng, kidney, (0.08, 0.2), (0.2, 0.35))
     back = (radius - inner) * rng.uniform(0.35, 0.8)
-    vacuoles = scattered(rng, int(rng.integers(0, 12)), 0.92 * radius, (0.2, 0.55))
+    vacuoles = scattered(rng, int(rng.integers(0, 16)), 0.92 * radius, (0.22, 0.65))
     return WhiteCell(
-        radii=_pushed(rng, outline(rng, radius, 0.06, abs(rng.normal(0, 0.06)))),
+        radii=_pushed(rng, outline(rng, radius, 0.07, rng.uniform(0.02, 0.13))),
         lobes=((float(-back * np.cos(at)), float(-back * np.sin(at)), kidney),),
         links=(),
         chromatin=Chromatin(rng.normal(0.72, 0.06), rng.uniform(0.32, 0.46), 0.07, 0.95),
@@ -125,7 +125,7 @@ def _pushed(rng: Rng, radii: Floats) -> Floats:
     """An outline with a blunt foot or two, as soft cells have between red cells."""
     for _ in range(int(rng.integers(0, 3))):
         radii = notched(
-            radii, rng.uniform(0, 2 * np.pi), -rng.uniform(0.05, 0.16), rng.uniform(0.15, 0.4)
+            radii, rng.uniform(0, 2 * np.pi), -rng.uniform(0.06, 0.2), rng.uniform(0.15, 0.45)
         )
     return radii
 

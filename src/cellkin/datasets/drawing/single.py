@@ -128,7 +128,7 @@ def _cut_out(rgb: Bytes, mask: Bytes, rng: Rng) -> Bytes:
     """
     off = int(rng.integers(0, 2))
     round_brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * off + 1, 2 * off + 1))
-    near = cv2.medianBlur(cv2.dilate((mask > 0).astype(np.uint8), round_brush), 5)
+    near = cv2.dilate((mask > 0).astype(np.uint8), round_brush)
     return np.where(np.asarray(near)[..., None] > 0, rgb * np.float32(0.72), 0).astype(np.uint8)
 
 
