@@ -109,7 +109,8 @@ def test_all_idb1_fields_and_centroids(folders: dict[str, Path]) -> None:
         cells[row["file"]].append((row["kind"] == "lymphoblast", int(row["x"]), int(row["y"])))
     others = defaultdict(list)
     for row in rows_of(folder / "others.csv"):
-        others[row["field"]].append((int(row["x"]), int(row["y"])))
+        assert row["complete"] == "yes"
+        others[row["field"]] += [(int(row["x"]), int(row["y"]))] if row["x"] else []
     for file in images_of(folder):
         assert re.fullmatch(r"im/Im\d{3}_[01]\.jpg", file)
         stem, ill = PurePosixPath(file).stem, file.endswith("_1.jpg")
@@ -117,6 +118,7 @@ def test_all_idb1_fields_and_centroids(folders: dict[str, Path]) -> None:
         blasts = [tuple(map(int, line.split("\t"))) for line in lines]
         assert blasts == [(x, y) for blast, x, y in cells[file] if blast]
         assert bool(blasts) == ill
+        assert stem in others
         assert others[stem] == [(x, y) for blast, x, y in cells[file] if not blast]
     assert {p.stem for p in (folder / "xyc").iterdir()} == {
         p.stem for p in (folder / "im").iterdir()

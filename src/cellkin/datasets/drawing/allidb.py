@@ -123,9 +123,11 @@ def _fields(order: Order, progress: Progress | None) -> Iterator[_DrawnField]:
 
 
 def _write_fields(folder: Path, order: Order, progress: Progress | None) -> None:
+    """`im`, `xyc`, and `others.csv`: the other white cells; every field is named, and complete."""
     (folder / "im").mkdir()
     (folder / "xyc").mkdir()
-    truth, others = [], []
+    truth: list[TrueCell] = []
+    others: list[tuple[object, ...]] = []
     for field in _fields(order, progress):
         file = f"im/{field.plan.name}.jpg"
         (folder / file).write_bytes(field.coded)
@@ -133,12 +135,14 @@ def _write_fields(folder: Path, order: Order, progress: Progress | None) -> None
         blasts = [cell for cell in field.cells if cell.kind == "lymphoblast"]
         lines = "".join(f"{cell.x}\t{cell.y}\n" for cell in blasts)
         (folder / "xyc" / f"{field.plan.name}.xyc").write_text(lines, encoding="utf-8")
+        spots: list[tuple[object, object]] = [
+            (cell.x, cell.y) for cell in field.cells if cell.kind != "lymphoblast"
+        ]
+        others += [(field.plan.name, x, y, "yes") for x, y in spots or [("", "")]]
         for cell in field.cells:
-            if cell.kind != "lymphoblast":
-                others.append((field.plan.name, cell.x, cell.y))
             place = (field.plan.person, field.plan.name, field.plan.magnification)
             truth.append(TrueCell(file, cell.kind, *place, cell.x, cell.y))
-    write_rows(folder / "others.csv", ["field", "x", "y"], others)
+    write_rows(folder / "others.csv", ["field", "x", "y", "complete"], others)
     write_truth(folder, truth)
     describe(folder, order.seed, "drawn smears laid out as ALL-IDB1")
 
