@@ -267,6 +267,20 @@ def test_colour_and_raw_pixels_do_not_give_the_class_away(
     assert subjects_apart(vectors, blast, subject, k) < 0.80
 
 
+@pytest.mark.parametrize("describe", [histogram, thumbnail])
+def test_nor_lymphocyte_from_lymphoblast(
+    folder: Path, describe: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    with (folder / "masks" / "cells.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"].startswith("lympho")]
+    blast = np.array([row["kind"] == "lymphoblast" for row in rows])
+    assert 130 < len(rows) < 190
+    assert blast.sum() == 100
+    vectors = np.stack([describe(pixels(folder / row["file"])) for row in rows])
+    subject = np.array([row["subject"] for row in rows])
+    assert subjects_apart(vectors, blast, subject, 5) < 0.80
+
+
 def test_shape_does_give_the_class_away(whites: tuple) -> None:
     """The other way round: the classes differ where cytologists look, so they can be learned."""
     _, masks, blast, subject = whites
