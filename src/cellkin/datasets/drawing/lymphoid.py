@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellkin.datasets.drawing.canvas import NUCLEAR, Floats, Rng, notched, outline, scattered
+from cellkin.datasets.drawing.canvas import (
+    NUCLEAR,
+    Floats,
+    Rng,
+    Spot,
+    notched,
+    outline,
+    scattered,
+)
 from cellkin.datasets.drawing.elements import Chromatin, Cytoplasm, Granules, WhiteCell
 
 __all__ = ["aside", "bent", "lymphoblast", "lymphocyte", "precursor"]
@@ -99,11 +107,9 @@ def precursor(rng: Rng) -> WhiteCell:
     )
 
 
-def _nucleoli(
-    rng: Rng, count: int, inner: float, radius: tuple[float, float]
-) -> tuple[tuple[float, float, float], ...]:
+def _nucleoli(rng: Rng, count: int, inner: float, radius: tuple[float, float]) -> tuple[Spot, ...]:
     """Nucleoli of a nucleus of radius `inner`, apart from each other where there is room."""
-    placed: list[tuple[float, float, float]] = []
+    placed: list[Spot] = []
     for x, y, r in scattered(rng, 6 * count, 0.58 * inner, radius):
         apart = all(np.hypot(x - a, y - b) > r + c + 0.4 for a, b, c in placed)
         if apart and len(placed) < count:

@@ -9,6 +9,7 @@ from cellkin.datasets.drawing.canvas import (
     NUCLEAR,
     Floats,
     Rng,
+    Spot,
     notched,
     outline,
     scattered,
@@ -131,8 +132,8 @@ def _pushed(rng: Rng, radii: Floats) -> Floats:
 
 
 def _off_nucleus(
-    spots: tuple[tuple[float, float, float], ...], at: tuple[float, float], inner: float
-) -> tuple[tuple[float, float, float], ...]:
+    spots: tuple[Spot, ...], at: tuple[float, float], inner: float
+) -> tuple[Spot, ...]:
     return tuple(s for s in spots if np.hypot(s[0] - at[0], s[1] - at[1]) > inner - s[2])
 
 

@@ -17,6 +17,7 @@ from cellkin.datasets.drawing.canvas import Bytes, Rng
 from cellkin.datasets.drawing.scene import at_least
 
 __all__ = [
+    "MAGNIFICATIONS",
     "NORMAL_KINDS",
     "TRUTH",
     "Layout",
@@ -180,15 +181,17 @@ def write_truth(folder: Path, cells: Iterable[TrueCell]) -> None:
     write_rows(folder / TRUTH, [field.name for field in fields(TrueCell)], rows)
 
 
-def describe(folder: Path, seed: int, name: str = "drawn smears") -> None:
-    """Write `dataset.json`, which says that these cells are drawn."""
-    tissue = "tissue" in name
+def describe(
+    folder: Path, seed: int, name: str = "drawn smears", *, what: str = "blood", stain: str = ""
+) -> None:
+    """Write `dataset.json`, which says that these cells (or this tissue) are drawn."""
+    unreal = "cells" if what == "blood" else what
     said = {
         "name": name,
         "drawn": True,
-        "specimen": f"drawn: no real {'tissue' if tissue else 'blood'}",
-        "stain": f"drawn after {'H&E' if tissue else 'Romanowsky stains'}",
-        "citation": f"Drawn by cellkin, seed {seed}; not real {'tissue' if tissue else 'cells'}",
+        "specimen": f"drawn: no real {what}",
+        "stain": f"drawn after {stain or 'Romanowsky stains'}",
+        "citation": f"Drawn by cellkin, seed {seed}; not real {unreal}",
         "licence": "CC0-1.0",
         "seed": seed,
         "version": cellkin.__version__,

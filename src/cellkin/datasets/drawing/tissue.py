@@ -195,7 +195,8 @@ def _write(folder: Path, order: Order, progress: Progress | None) -> None:
         if progress is not None:
             progress(number + 1, order.cells)
     write_rows(folder / TABLE, ["Patch Names", *CODES], rows)
-    describe(folder, order.seed, "drawn tissue-like textures laid out as ADP")
+    name = "drawn tissue-like textures laid out as ADP"
+    describe(folder, order.seed, name, what="tissue", stain="H&E")
 
 
 def _check(order: Order) -> None:
