@@ -143,6 +143,19 @@ def test_draw_check_train_index_by_command(run: Run, tmp_path: Path) -> None:
     assert indexed.status == 0, indexed.err
 
 
+def test_draw_in_a_publishers_layout(run: Run, tmp_path: Path) -> None:
+    words = ["--layout", "pbc", "--cells", 16, "--subjects", 4, "--seed", 1]
+    done = run("draw", tmp_path / "small", *words, "--size", 40)
+    assert done.status == 0
+    assert "laid out as pbc" in done.err
+    assert done.out == ""
+    checked = json.loads(run("check", tmp_path / "small", "--json").out)
+    assert sum(checked["counts"].values()) == 16
+    assert run("draw", tmp_path / "full", *words).status == 0
+    with Image.open(next((tmp_path / "full" / "basophil").iterdir())) as image:
+        assert image.size == (360, 363), "the publisher's size where none is asked for"
+
+
 def test_folds_are_scored_out_of_fold_and_resumable(run: Run, tmp_path: Path) -> None:
     cells, out = tmp_path / "cells", tmp_path / "folds"
     run("draw", cells, "--cells", 80, "--subjects", 10, "--size", 32)
@@ -290,6 +303,7 @@ CASES: dict[str, Case] = {
     "k above the references": lambda t, a, c: [
         "index", a, c.parents[1], "--out", t / "o", "--k", "100000"],
     "too few drawn cells": lambda t, a, c: ["draw", t / "o", "--cells", "2"],
+    "an unknown layout": lambda t, a, c: ["draw", t / "o", "--layout", "fodlers"],
     "drawing over something": lambda t, a, c: ["draw", c.parents[1]],
     "an unknown split unit": lambda t, a, c: [
         "train", c.parents[1], "--out", t / "o", "--by", "patient"],

@@ -15,11 +15,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cellkin.core.errors import CellkinError, OutputError, RecipeError
-from cellkin.datasets import drawn
-from cellkin.datasets.drawn import CLASSES, KINDS, draw, draw_cell, subject_style
+from cellkin.datasets.drawing.folders import class_counts, plan
+from cellkin.datasets.drawing.plan import NORMAL_KINDS, check_order, generator
+from cellkin.datasets.drawn import (
+    CLASSES,
+    KINDS,
+    MAGNIFICATIONS,
+    Order,
+    draw,
+    draw_cell,
+    subject_style,
+)
 
 NAMES = [drawn_class.name for drawn_class in CLASSES]
-WHITE = [kind for kind in KINDS if kind != "nothing"]
+WHITE = [kind for kind in KINDS if kind not in ("nothing", "platelet")]
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
@@ -61,11 +70,11 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
 
 def test_each_picture_depends_on_seed_and_number_only(folder: Path) -> None:
     """Drawing one cell alone, in any order, gives the pixels of the whole run."""
-    for cell in reversed(drawn._plan(300, 12, seed=3)[::37]):
-        style = subject_style(drawn._generator(3, 1, cell.subject)).in_field(
-            drawn._generator(3, 2, cell.subject, cell.field), cell.magnification
+    for cell in reversed(plan(Order(300, 12, seed=3))[::37]):
+        style = subject_style(generator(3, 1, cell.subject)).in_field(
+            generator(3, 2, cell.subject, cell.field), cell.magnification
         )
-        rgb, mask = draw_cell(cell.kind, drawn._generator(3, 3, cell.number), style, 64)
+        rgb, mask = draw_cell(cell.kind, generator(3, 3, cell.number), style, 64)
         np.testing.assert_array_equal(rgb, pixels(folder / cell.file))
         np.testing.assert_array_equal(mask, pixels(folder / "masks" / cell.file))
 
@@ -77,13 +86,13 @@ def test_draw_cell_leaves_the_global_generator_alone() -> None:
 
 
 def test_counts_are_those_of_table_1() -> None:
-    assert drawn._class_counts(390) == [130, 130, 73, 57]
+    assert class_counts(390) == [130, 130, 73, 57]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 2000))
 def test_class_counts_follow_the_shares(cells: int) -> None:
-    counts = drawn._class_counts(cells)
+    counts = class_counts(cells)
     assert sum(counts) == cells
     for count, drawn_class in zip(counts, CLASSES, strict=True):
         assert count >= 1
@@ -99,24 +108,22 @@ def test_every_subject_has_cells_and_healthy_ones_no_blasts(
 ) -> None:
     if 3 * subjects > 2 * cells:
         with pytest.raises(RecipeError, match="too few"):
-            drawn._check_numbers(cells, subjects, 64, seed)
+            check_order(Order(cells, subjects, 64, seed))
         return
-    plan = drawn._plan(cells, subjects, seed)
-    assert {cell.subject for cell in plan} == set(range(subjects))
-    assert sorted(cell.number for cell in plan) == list(range(cells))
-    ill = {cell.subject for cell in plan if cell.label.startswith("lymphoblast")}
+    planned = plan(Order(cells, subjects, seed=seed))
+    assert {cell.subject for cell in planned} == set(range(subjects))
+    assert sorted(cell.number for cell in planned) == list(range(cells))
+    ill = {cell.subject for cell in planned if cell.label.startswith("lymphoblast")}
     assert len(ill) <= (subjects + 1) // 2
     if cells >= 3 * subjects:
         for name in ("nothing", "normal"):
-            assert {cell.subject for cell in plan if cell.label == name} == set(range(subjects))
+            assert {cell.subject for cell in planned if cell.label == name} == set(range(subjects))
 
 
 def test_files_rows_and_manifest_agree(folder: Path) -> None:
     rows = read_rows(folder)
     assert list(rows[0]) == ["file", "label", "subject", "group"]
-    assert Counter(row["label"] for row in rows) == dict(
-        zip(NAMES, drawn._class_counts(300), strict=True)
-    )
+    assert Counter(row["label"] for row in rows) == dict(zip(NAMES, class_counts(300), strict=True))
     on_disk = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")}
     listed = {row["file"] for row in rows}
     assert on_disk == listed | {f"masks/{file}" for file in listed}
@@ -136,7 +143,7 @@ def test_subjects_and_fields(folder: Path) -> None:
     assert people["lymphoblast (1)"] == people["lymphoblast (2)"]
     assert len(people["lymphoblast (1)"]) == 6
     assert all(len(owners) == 1 for owners in fields.values())
-    ten = drawn._plan(240, 10, seed=0)
+    ten = plan(Order(240, 10))
     for name in NAMES:
         assert len({cell.subject for cell in ten if cell.label == name}) >= 5
 
@@ -161,7 +168,7 @@ def test_all_pictures_share_size_mode_and_format(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WHITE)
-@pytest.mark.parametrize("magnification", drawn.MAGNIFICATIONS)
+@pytest.mark.parametrize("magnification", MAGNIFICATIONS)
 def test_nucleus_is_darker_than_cytoplasm_and_background(kind: str, magnification: float) -> None:
     for number in range(8):
         rgb, mask = cell_of(kind, number, magnification)
@@ -171,10 +178,11 @@ def test_nucleus_is_darker_than_cytoplasm_and_background(kind: str, magnificatio
         assert nucleus < rest - 40
 
 
-@pytest.mark.parametrize("kind", WHITE)
+@pytest.mark.parametrize("kind", [kind for kind in WHITE if kind != "basophil"])
 def test_mask_lies_on_the_dark_nucleus(kind: str) -> None:
     """The nucleus, found again by darkness alone, is the masked one; any shifted mask is worse.
 
+    Not asked of basophils, whose granules hide the nucleus.
     The limit lies nearer to the nucleus than to the background: blue cytoplasm is in between.
     """
     for number in range(12):
@@ -189,7 +197,7 @@ def test_mask_lies_on_the_dark_nucleus(kind: str) -> None:
         right, *wrong = (
             (found & truth).sum() / (found | truth).sum() for truth in (nucleus, *shifted)
         )
-        assert right > 0.7
+        assert right > 0.6
         assert right > max(wrong)
 
 
@@ -206,15 +214,17 @@ def test_nothing_has_no_nucleus() -> None:
 def test_cells_are_larger_at_the_higher_magnification() -> None:
     areas = [
         np.mean([(cell_of("lymphoblast", n, m)[1] > 0).sum() for n in range(12)])
-        for m in drawn.MAGNIFICATIONS
+        for m in MAGNIFICATIONS
     ]
     assert areas[1] / areas[0] == pytest.approx(1.5**2, rel=0.06)
 
 
-def test_normals_are_mostly_lymphocytes() -> None:
-    kinds = Counter(c.kind for c in drawn._plan(3000, 12, 0) if c.label == "normal")
-    assert kinds["neutrophil"] / kinds.total() == pytest.approx(0.2, abs=0.05)
-    assert kinds["lymphocyte"] + kinds["neutrophil"] == kinds.total()
+def test_normals_are_all_kinds_in_their_shares() -> None:
+    kinds = Counter(c.kind for c in plan(Order(3000, 12)) if c.label == "normal")
+    assert set(kinds) == set(NORMAL_KINDS)
+    assert sum(NORMAL_KINDS.values()) == pytest.approx(1)
+    for kind, share in NORMAL_KINDS.items():
+        assert kinds[kind] / kinds.total() == pytest.approx(share, abs=0.05)
 
 
 def histogram(rgb: np.ndarray) -> np.ndarray:
@@ -257,6 +267,20 @@ def test_colour_and_raw_pixels_do_not_give_the_class_away(
     assert subjects_apart(vectors, blast, subject, k) < 0.80
 
 
+@pytest.mark.parametrize("describe", [histogram, thumbnail])
+def test_nor_lymphocyte_from_lymphoblast(
+    folder: Path, describe: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    with (folder / "masks" / "cells.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"].startswith("lympho")]
+    blast = np.array([row["kind"] == "lymphoblast" for row in rows])
+    assert 130 < len(rows) < 190
+    assert blast.sum() == 100
+    vectors = np.stack([describe(pixels(folder / row["file"])) for row in rows])
+    subject = np.array([row["subject"] for row in rows])
+    assert subjects_apart(vectors, blast, subject, 5) < 0.80
+
+
 def test_shape_does_give_the_class_away(whites: tuple) -> None:
     """The other way round: the classes differ where cytologists look, so they can be learned."""
     _, masks, blast, subject = whites
@@ -286,10 +310,10 @@ def test_bad_numbers_are_refused_before_anything_is_written(
 
 def test_the_mend_of_too_few_cells_works(tmp_path: Path) -> None:
     with pytest.raises(CellkinError, match="too few") as caught:
-        drawn._check_numbers(20, 14, 64, 0)
+        check_order(Order(20, 14))
     assert caught.value.mend == "use at least 21 cells or at most 13 subjects"
-    drawn._check_numbers(21, 14, 64, 0)
-    drawn._check_numbers(20, 13, 64, 0)
+    check_order(Order(21, 14))
+    check_order(Order(20, 13))
 
 
 def test_an_existing_folder_is_kept(tmp_path: Path) -> None:

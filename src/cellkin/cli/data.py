@@ -14,27 +14,31 @@ from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
 @examples("""
 cellkin draw smears
 cellkin draw smears --cells 390 --subjects 20 --seed 7
+cellkin draw fields --layout all-idb1 --cells 120
+cellkin draw cells --layout cnmc --cells 600 --subjects 30
 """)
 def draw(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    cells: Annotated[int, typer.Option(help="Number of images.")] = 240,
-    subjects: Annotated[int, typer.Option(help="Number of persons drawn.")] = 12,
-    size: Annotated[int, typer.Option(help="Side of an image in pixels.")] = 256,
+    layout: Annotated[
+        str, typer.Option(help="folders, all-idb1, all-idb2, cnmc, pbc or adp.")
+    ] = "folders",
+    cells: Annotated[int, typer.Option(help="Number of white cells, or of images of one.")] = 240,
+    subjects: Annotated[int, typer.Option(help="Number of persons (or slides) drawn.")] = 12,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of a cell's image in pixels; the publisher's if not given."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same cells.")] = 0,
 ) -> None:
-    """Draw a synthetic smear data set, plainly labelled as drawn, with masks."""
-    from cellkin.datasets.drawn import draw as draw_cells
+    """Draw a synthetic smear data set, plainly labelled as drawn, with exact masks."""
+    from cellkin.datasets.drawn import Order, draw_layout, layout_named
 
+    order = Order(cells, subjects, layout_named(layout).size if size is None else size, seed)
     with progress() as tell:
-        folder = draw_cells(
-            out,
-            cells=cells,
-            subjects=subjects,
-            size=size,
-            seed=seed,
-            progress=lambda done, total: tell("drawing cells", done, total),
+        folder = draw_layout(
+            layout, out, order, lambda done, total: tell("drawing cells", done, total)
         )
-    talk(f"{cells} drawn cells of {subjects} drawn persons: {folder}")
+    talk(f"{cells} drawn cells of {subjects} drawn persons, laid out as {layout}: {folder}")
 
 
 @examples("""
