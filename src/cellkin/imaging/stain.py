@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -163,12 +164,13 @@ def _stretches(stain: Floats, radius: float) -> Iterator[Stretch]:
             yield place, inside
 
 
-def _to_its_edge(stain: Floats, own: Mask, parts: NDArray[np.int32]) -> Mask:
+def _to_its_edge(stain: Floats, own: Mask, parts: NDArray[Any]) -> Mask:
     """The stretch up to half of its own stain (the 90th percentile), others left out."""
     edge = HALF * float(np.percentile(stain[own], 90))
     inside = ((stain > edge) & (own | (parts == 0))).astype(np.uint8)
     _, pieces = cv2.connectedComponents(inside, connectivity=8)
-    return np.isin(pieces, np.unique(pieces[own & (inside > 0)])) & (inside > 0)
+    kept = np.unique(pieces[own & (inside > 0)])
+    return np.asarray(np.isin(pieces, kept) & (inside > 0), bool)
 
 
 def _measured(stain: Floats, place: tuple[slice, slice], inside: Mask) -> Nucleus:
