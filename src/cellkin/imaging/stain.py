@@ -135,8 +135,11 @@ def doubtful_mask(rgb: Bytes, *, least_radius: float | None = None) -> Mask:
     whose mean stain is above `DOUBTFUL`. Arguments and errors as in `nuclei`.
     """
     radius = _least_radius(rgb, least_radius)
-    centres = (_over_discs(rgb, radius) > DOUBTFUL).astype(np.uint8)
-    return np.asarray(cv2.dilate(centres, _disc(radius)), bool)
+    elsewhere = (_over_discs(rgb, radius) <= DOUBTFUL).astype(np.uint8)
+    if elsewhere.all():
+        return np.zeros(elsewhere.shape, bool)
+    away = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(away <= radius, bool)
 
 
 Stretch = tuple[tuple[slice, slice], Mask]

@@ -1,6 +1,7 @@
 """Floor 1: records to pictures and pages; every page carries its provenance and the notice."""
 
+from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import training_curve
 from cellkin.report.pages import save, save_all, save_table
 
-__all__ = ["save", "save_all", "save_table", "training_curve"]
+__all__ = ["contact_sheet", "save", "save_all", "save_table", "training_curve"]
