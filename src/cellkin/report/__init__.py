@@ -3,5 +3,14 @@
 from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import training_curve
 from cellkin.report.pages import save, save_all, save_table
+from cellkin.report.split_page import SplitReport, save_split
 
-__all__ = ["contact_sheet", "save", "save_all", "save_table", "training_curve"]
+__all__ = [
+    "SplitReport",
+    "contact_sheet",
+    "save",
+    "save_all",
+    "save_split",
+    "save_table",
+    "training_curve",
+]

@@ -49,7 +49,7 @@ def save(evidence: Evidence, path: str | Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return _write_page("evidence.html.j2", _evidence_context(evidence), Path(path))
+    return write_page("evidence.html.j2", _evidence_context(evidence), Path(path))
 
 
 def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
@@ -110,7 +110,7 @@ def save_table(
         "no_verdict": labels.positive is None,
         **_foot(facts, labels, provenance),
     }
-    return _write_page("table.html.j2", context, Path(path))
+    return write_page("table.html.j2", context, Path(path))
 
 
 @cache
@@ -124,7 +124,7 @@ def _environment() -> Environment:
     )
 
 
-def _write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
+def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
     if path.is_dir():
         raise OutputError(
             "this is a folder, not a file",

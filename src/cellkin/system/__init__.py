@@ -2,6 +2,17 @@
 
 from cellkin.system.injecting import Injected, inject_nothing
 from cellkin.system.making import index, run_folder, train
+from cellkin.system.splitting import SplitProposal, propose_split
 from cellkin.system.support import DecisionSupport, Look
 
-__all__ = ["DecisionSupport", "Injected", "Look", "index", "inject_nothing", "run_folder", "train"]
+__all__ = [
+    "DecisionSupport",
+    "Injected",
+    "Look",
+    "SplitProposal",
+    "index",
+    "inject_nothing",
+    "propose_split",
+    "run_folder",
+    "train",
+]
