@@ -117,7 +117,7 @@ def trial_row(trial: Mapping[str, Any]) -> dict[str, str]:
     return {
         "by": trial["by"],
         **row,
-        "subjects": "-" if subjects is None else f"{subjects['share']:.0%}",
+        "subjects": "-" if subjects is None else f"{max(subjects['share'], 0):.0%}",
         "like": "-" if like is None else f"{like:.0%}",
         "medians": "" if medians is None else " and ".join(f"{m:,.0f}" for m in medians),
         "modes": trial["unavailable"] or two,
