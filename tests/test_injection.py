@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin import datasets
+from cellkin.cli import main as cli
 from cellkin.core.errors import CellkinError, DataError, LabelError, RecipeError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets import imaging_groups
@@ -596,3 +598,33 @@ def test_mistakes_are_said_before_any_work(smears: Dataset, tmp_path: Path) -> N
     with pytest.raises(LabelError, match="no class"):
         propose_split(smears, "blast", out=tmp_path / "out")
     assert imaging_groups.SAME > imaging_groups.ALIKE
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run `cellkin inject WORDS` in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["cellkin", "inject", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(str(stopped.value.code))
+
+
+def test_the_command(
+    cells: Dataset,
+    fields: Fields,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = datasets.save(cells, tmp_path / "cells.json")
+    out = tmp_path / "injected.json"
+    windows = ("--nothing-from", fields.folder, "--count", 4, "--out", out, "--json")
+    assert command(monkeypatch, data, *windows) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["counts"]["nothing"] == 4
+    assert datasets.open(answer["path"]).counts() == answer["counts"]
+    assert command(monkeypatch, data, *windows) == 2
+    assert "something here already" in capsys.readouterr().err
+    assert command(monkeypatch, data) == 2
+    assert "one thing at a time" in capsys.readouterr().err
+    assert command(monkeypatch, data, "--split", "nothing", "--out", tmp_path / "x") == 2
+    assert "there is no class 'nothing'" in capsys.readouterr().err
