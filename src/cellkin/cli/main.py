@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import auditing, cells, data, demo, sets, training
+from cellkin.cli import auditing, cells, data, demo, injecting, sets, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -51,6 +51,7 @@ for verb in (
     data.draw,
     data.check,
     auditing.audit,
+    injecting.inject,
     training.train,
     training.index,
     cells.decide,

@@ -1,7 +1,19 @@
 """Floor 1: records to pictures and pages; every page carries its provenance and the notice."""
 
 from cellkin.report.audits import headlines, save_audit
+from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import training_curve
 from cellkin.report.pages import save, save_all, save_table
+from cellkin.report.split_page import SplitReport, save_split
 
-__all__ = ["headlines", "save", "save_all", "save_audit", "save_table", "training_curve"]
+__all__ = [
+    "SplitReport",
+    "contact_sheet",
+    "headlines",
+    "save",
+    "save_all",
+    "save_audit",
+    "save_split",
+    "save_table",
+    "training_curve",
+]

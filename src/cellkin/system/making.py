@@ -29,7 +29,7 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Trained, TrainingData, train_encoder
 
-__all__ = ["index", "run_folder", "train"]
+__all__ = ["index", "open_encoder", "run_folder", "train"]
 
 Images = NDArray[np.uint8]
 
@@ -144,7 +144,7 @@ def index(
         refuse_existing(out)
     if k < 1:
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
-    encoder = _open_encoder(Path(source).expanduser(), chosen["device"])
+    encoder = open_encoder(Path(source).expanduser(), chosen["device"])
     images = _load(data, encoder.preprocessor, chosen["progress"])
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
     job = _Job(data, split, images, seed, chosen["progress"])
@@ -305,7 +305,12 @@ def _provenance(job: _Job, encoder: Encoder, recipe: str) -> Provenance:
     )
 
 
-def _open_encoder(folder: Path, device: str) -> Encoder:
+def open_encoder(folder: Path, device: str) -> Encoder:
+    """The encoder in a folder: an atlas, or what `cellkin pretrain` wrote.
+
+    Raises:
+        ArtifactError: it holds none.
+    """
     for candidate in (folder / "encoder", folder):
         if (candidate / "encoder.json").is_file():
             return Encoder.open(candidate, device=choose_device(device))

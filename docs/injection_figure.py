@@ -1,0 +1,30 @@
+"""Draw docs/injection.png: a drawn class of two magnifications, before and after its split."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from cellkin import datasets
+from cellkin.core.records import LabelSet
+from cellkin.datasets.drawn import draw
+from cellkin.system import propose_split
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = datasets.open(draw(Path(folder) / "cells", cells=240, subjects=16, seed=3))
+        samples = tuple(
+            replace(s, labels=(("lymphoblast",),)) if s.label.startswith("lymphoblast") else s
+            for s in data.samples
+        )
+        clinical = {"nothing": "no cell", "normal": "other cell", "lymphoblast": "lymphoblast"}
+        merged = replace(data, samples=samples, labels=LabelSet(tuple(clinical), clinical))
+        out = propose_split(merged, "lymphoblast", out=Path(folder) / "split").folder
+        shutil.copy(out / "split.png", Path(__file__).with_name("injection.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Class injection as a user asks for it (section 3.2): windows without cells, or a class in two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellkin import datasets, report
+from cellkin.core.artifacts import refuse_existing
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import NOTICE, Dataset
+from cellkin.datasets.injection import add_class, find_windows, open_fields
+from cellkin.imaging.decode import decode
+from cellkin.imaging.preprocess import packaged_lite0
+
+__all__ = ["Injected", "inject_nothing"]
+
+SHOWN = 112  # side of a window on the contact sheet, in pixels
+
+
+@dataclass(frozen=True)
+class Injected:
+    """What `inject_nothing` made: the data set, its description, the contact sheet."""
+
+    dataset: Dataset
+    path: Path
+    sheet: Path
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def inject_nothing(
+    cells: Dataset,
+    fields: str | Path | Dataset,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Injected:
+    """Add a class of cell-free windows to a data set, and write its description and a contact
+    sheet of all windows beside it, which a person should look through.
+
+    Args:
+        fields: field images, see `cellkin.datasets.injection.open_fields`.
+        out: the description to write, `.json`; the sheet is named after it.
+        options: `count` and `window` (None: as many as the classes have on average; the side of
+            the cells' images), `name` ("nothing"), `overwrite` (False), `progress`.
+
+    Raises:
+        CellkinError: of many kinds; fewer windows than asked for among them.
+    """
+    known = {"count": None, "window": None, "name": "nothing", "overwrite": False}
+    chosen = {**known, "progress": silent, **(options or {})}
+    out = Path(out).expanduser()
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    fields = fields if isinstance(fields, Dataset) else open_fields(fields)
+    found = find_windows(
+        cells,
+        fields,
+        seed=seed,
+        count=chosen["count"],
+        side=chosen["window"],
+        progress=chosen["progress"],
+    )
+    dataset = add_class(cells, found, name=chosen["name"])
+    made_by = {"verb": "inject --nothing-from", "seed": seed, **found.facts}
+    path = datasets.save(dataset, out, made_by=made_by)
+    sheet = _sheet(dataset, len(found.samples), out, chosen["progress"])
+    return Injected(dataset, path, sheet, found.facts, found.notes)
+
+
+def _sheet(dataset: Dataset, count: int, out: Path, progress: Progress) -> Path:
+    """All windows, as they will be prepared."""
+    samples = dataset.samples[-count:]
+    prepare = packaged_lite0(SHOWN).prepare
+    images = []
+    for done, sample in enumerate(samples, start=1):
+        images.append(prepare(decode(sample.image)))
+        progress("drawing the contact sheet", done, count)
+    return report.contact_sheet(
+        images,
+        [sample.id.split("/", 1)[1] for sample in samples],
+        out.with_name(f"{out.stem}-windows.png"),
+        title=f"{count} windows taken as free of white cells: look for a nucleus in any of them. "
+        f"{NOTICE}",
+    )
