@@ -98,13 +98,14 @@ def _write(building: Path, checkpoint: Checkpoint) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process had half written.
+    """Remove what a killed process had half written, or had not yet removed.
 
     Raises:
         OutputError: the folder is not writable.
     """
+    whole = sorted(p for p in folder.glob("step-*") if NAME.match(p.name))
     with guarded_writes(folder):
-        for left in folder.glob(".step-*"):
+        for left in [*folder.glob(".step-*"), *whole[:-1]]:
             shutil.rmtree(left)
 
 
