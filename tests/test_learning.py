@@ -232,6 +232,7 @@ def test_recipes_are_data() -> None:
         ("optimizer = 'sdg'", "did you mean 'sgd'"),
         ("lr = -1.0", "lr = -1.0"),
         ("batch = 1", "batch = 1"),
+        ("accumulate = 0", "accumulate = 0"),
         ("rotation = 'zoom'", "rotation = 'zoom'"),
         ("epochs = ", "broken TOML"),
     ],
@@ -425,6 +426,7 @@ def base_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarr
     [
         {"epochs": 1},
         {"batch": 9},
+        {"accumulate": 2},
         {"lr": 0.02},
         {"momentum": 0.5},
         {"weight_decay": 0.1},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,8 @@ import typer
 
 from cellkin.cli.console import percent, print_json, progress, talk, tell_scores
 from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
+from cellkin.core.errors import RecipeError
+from cellkin.core.ranks import process_rank
 
 Out = Annotated[Path, typer.Option("--out", help="The atlas folder to write.")]
 Seed = Annotated[int, typer.Option(help="Of split, weights, order and augmentation.")]
@@ -22,6 +24,7 @@ cellkin train ~/C-NMC --out cnmc --folds 5 --seed 1
 cellkin train ~/C-NMC --out cnmc --recipe paper-cnmc --init adp-resnet18.pth
 cellkin train ~/PBC --out pbc-atlas --resume
 cellkin train ~/C-NMC --out cnmc --split splits.json --fold 2
+cellkin train ~/PBC --out pbc-atlas --devices 2 --tensorboard curves
 """)
 def train(
     data: Data,
@@ -53,6 +56,11 @@ def train(
     distance: Annotated[str | None, Field] = None,
     clinical: Clinical = None,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="Processes here, one GPU (or CPU part) each.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; start the command on each.")] = 1,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's event files.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -85,11 +93,15 @@ def train(
         parts = planned(dataset, (folds, by, seed), (split, fold, allow_leaks))
         options = {
             "device": device,
+            "devices": devices,
+            "nodes": nodes,
+            "tensorboard": tensorboard,
             "resume": resume,
             "overwrite": overwrite,
             "progress": tell,
         }
         if len(parts) > 1:
+            _one_process_per_fold(devices * nodes)
             result = _cross_validated(dataset, chosen, seed, out, parts, options)
         else:
             result = _trained(dataset, chosen, seed, out, parts[0], options)
@@ -105,12 +117,30 @@ def _trained(
 
     talk(_said(split))
     folder = train_atlas(dataset, recipe, seed=seed, out=out, split=split, options=options)
+    if process_rank() > 0:
+        raise typer.Exit
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:
         told = f"On the untouched test part (by {split.unit}, seed {split.seed})"
         tell_scores(facts["test"], told)
     talk(f"\nThe atlas: {folder}   (training curve: {folder / 'training.png'})")
+    talk(_peak(facts.get("training", {})))
     return facts
+
+
+def _peak(training: Mapping[str, Any]) -> str:
+    gpu = training.get("peak_gpu_memory_mib")
+    more = f", {gpu} MiB on the GPU" if gpu is not None else ""
+    return f"peak memory of the training: {training.get('peak_memory_mib')} MiB{more}"
+
+
+def _one_process_per_fold(processes: int) -> None:
+    if processes > 1:
+        raise RecipeError(
+            "folds and several processes for each training do not go together",
+            where=f"--folds with {processes} processes",
+            mend="train the folds with one process each, or leave --folds away",
+        )
 
 
 def _said(split: Any) -> str:

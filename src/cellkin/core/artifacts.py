@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -189,11 +190,20 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one safetensors file."""
+    """Write named arrays as one safetensors file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with guarded_writes(path):
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(path))
+        try:
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(path))
+        except SafetensorError as error:  # it wraps what the operating system said
+            code = re.search(r"code: (\d+)", str(error))
+            raise OSError(int(code[1]), str(error)) if code else error from error
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
+from cellkin.imaging import mapped
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.series import Series, in_reading_order, is_shared
@@ -30,20 +32,43 @@ def load_prepared(
     preprocessor: Preprocessor,
     *,
     progress: Progress = silent,
+    cache: Path | None = None,
 ) -> NDArray[np.uint8]:
     """Decode and prepare N images: (N, S, S, 3) uint8.
 
+    Args:
+        cache: folder for a memory-mapped file, used where the images would take more than half of
+            the memory that is free; a later call on the same images takes it as it is. None keeps
+            them in memory whatever they take.
+
     Raises:
         ImageError: some cannot be read; all are tried, and the error names them.
+        OutputError: there is no room on the disk for the file.
     """
-    size = preprocessor.size
-    prepared = np.empty((len(sources), size, size, 3), np.uint8)
+    shape = (len(sources), preprocessor.size, preprocessor.size, 3)
+    if cache is None or mapped.fits(shape):
+        prepared = np.empty(shape, np.uint8)
+        _fill(prepared, sources, preprocessor, progress)
+        return prepared
+    key = mapped.key(sources, preprocessor.identity())
+    if (stored := mapped.stored(cache, shape, key)) is not None:
+        return stored
+    with mapped.new(cache, shape, key) as prepared:
+        _fill(prepared, sources, preprocessor, progress)
+    return prepared
+
+
+def _fill(
+    prepared: NDArray[np.uint8],
+    sources: Sequence[ImageRef],
+    preprocessor: Preprocessor,
+    progress: Progress,
+) -> None:
     order = in_reading_order(sources)
     done = 0
     for block in prepared_blocks([sources[i] for i in order], preprocessor, progress=progress):
         prepared[order[done : done + len(block)]] = block
         done += len(block)
-    return prepared
 
 
 def prepared_blocks(

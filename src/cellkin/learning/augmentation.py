@@ -6,56 +6,100 @@ The only home of randomness on images; nothing outside training imports it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ROTATIONS", "augment"]
+from cellkin.imaging.preprocess import Preprocessor
+
+__all__ = ["ROTATIONS", "Turns", "augment", "draw_turns", "normalized", "turn"]
 
 ROTATIONS = ("none", "quarter", "any")
 
 
-def augment(images: Tensor, rotation: str, flips: bool, generator: torch.Generator) -> Tensor:
-    """Randomly turned and mirrored copies of a batch.
+@dataclass(frozen=True)
+class Turns:
+    """What happens to each of N images: a mirror along the diagonal, then left to right and top to
+    bottom, (3, N) bool; then, where drawn, a rotation by `angles`, (N,) in radians.
+    """
+
+    mirrors: Tensor
+    angles: Tensor | None
+
+    def part(self, chosen: slice) -> Turns:
+        """Those of some of the images."""
+        return Turns(self.mirrors[:, chosen], None if self.angles is None else self.angles[chosen])
+
+
+def draw_turns(n: int, rotation: str, flips: bool, generator: torch.Generator) -> Turns:
+    """Draw what happens to n images.
 
     Args:
-        images: (N, 3, S, S) of any dtype.
         rotation: "none", "quarter" (multiples of 90 degrees, no pixel is interpolated) or "any"
             (any angle, bilinear, edges reflected so that no black corner appears).
         flips: mirror half of the images left to right and half top to bottom.
+    """
+    still = torch.zeros(n, dtype=torch.bool)
+    across = torch.rand(n, generator=generator) < 0.5 if flips else still
+    down = torch.rand(n, generator=generator) < 0.5 if flips else still
+    if rotation == "any":
+        angles = torch.rand(n, generator=generator) * (2 * math.pi)
+        return Turns(torch.stack([still, across, down]), angles)
+    if rotation == "none":
+        return Turns(torch.stack([still, across, down]), None)
+    quarters = torch.randint(0, 4, (n,), generator=generator)
+    odd = quarters % 2 == 1
+    # A quarter turn is the diagonal mirror followed by one flip; moved behind the diagonal, flips
+    # across become flips down and the other way round.
+    return Turns(
+        torch.stack(
+            [
+                odd,
+                torch.where(odd, down, across) ^ (quarters >= 2),
+                torch.where(odd, across, down) ^ ((quarters == 1) | (quarters == 2)),
+            ]
+        ),
+        None,
+    )
+
+
+def turn(images: Tensor, turns: Turns) -> Tensor:
+    """Turned and mirrored copies of N images (N, 3, S, S) of any dtype and on any device."""
+    mirrors = turns.mirrors.to(images.device)[:, :, None, None, None]
+    images = torch.where(mirrors[0], images.mT, images)
+    images = torch.where(mirrors[1], images.flip(-1), images)
+    images = torch.where(mirrors[2], images.flip(-2), images)
+    return images if turns.angles is None else _rotated(images, turns.angles.to(images.device))
+
+
+def augment(images: Tensor, rotation: str, flips: bool, generator: torch.Generator) -> Tensor:
+    """Randomly turned and mirrored copies of a batch: `draw_turns`, then `turn`."""
+    return turn(images, draw_turns(len(images), rotation, flips, generator))
+
+
+def normalized(images: Tensor, preprocessor: Preprocessor) -> Tensor:
+    """The z-score of `Preprocessor.normalize` on the device of the images, up to float rounding.
+
+    Args:
+        images: (N, 3, S, S) uint8.
 
     Returns:
-        (N, 3, S, S) of the same dtype.
+        (N, 3, S, S) float32 in channels-last memory.
     """
-    n = len(images)
-    if flips:
-        images = _where(images, torch.rand(n, generator=generator) < 0.5, -1)
-        images = _where(images, torch.rand(n, generator=generator) < 0.5, -2)
-    if rotation == "quarter":
-        return _quarter_turns(images, torch.randint(0, 4, (n,), generator=generator))
-    if rotation == "any":
-        return _any_turns(images, torch.rand(n, generator=generator) * (2 * math.pi))
-    return images
+    std = torch.tensor(preprocessor.std, dtype=torch.float64)
+    shift = torch.tensor(preprocessor.mean, dtype=torch.float64) / std
+    factor, shift = (
+        v.float().to(images.device, non_blocking=True).view(1, 3, 1, 1) for v in (1.0 / std, shift)
+    )
+    pixels = images.to(torch.float32, memory_format=torch.channels_last)
+    return pixels.mul_(factor).sub_(shift)
 
 
-def _where(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(axis), images)
-
-
-def _quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
-    turned = torch.empty_like(images)
-    for k in range(4):
-        chosen = (turns == k).nonzero().squeeze(1).to(images.device)
-        turned[chosen] = torch.rot90(images[chosen], k, (-2, -1))
-    return turned
-
-
-def _any_turns(images: Tensor, angles: Tensor) -> Tensor:
+def _rotated(images: Tensor, angles: Tensor) -> Tensor:
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    matrix = torch.stack(
-        [torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1
-    ).to(images.device)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     turned = F.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False

@@ -11,6 +11,7 @@ from pytorch_metric_learning import distances, losses
 from torch import Tensor, nn
 
 from cellkin.core.errors import RecipeError, TrainingError
+from cellkin.learning.orthogonality import orthogonality
 
 __all__ = [
     "FineTuningLoss",
@@ -68,37 +69,6 @@ def covered_convolutions(body: nn.Module) -> list[nn.Conv2d]:
     return found
 
 
-def orthogonality(convolutions: Sequence[nn.Conv2d], *, published: bool = False) -> Tensor:
-    """Sum of the orthogonality losses of convolutions (Wang et al., CVPR 2020).
-
-    For a k x k kernel K of stride s: the Frobenius norm of conv2d(K, K, stride s, padding P) minus
-    the identity at the zero shift, P = floor((k - 1) / s) * s; for 1 x 1: of W W^T - I on the
-    smaller side.
-
-    Args:
-        published: pad by 1 as the published code does; at stride 2 the identity then lies on the
-            shift (+1, +1). For comparison only.
-    """
-    terms = [_one_orthogonality(c.weight, c.stride[0], published) for c in convolutions]
-    return torch.stack(terms).sum()
-
-
-def _one_orthogonality(kernel: Tensor, stride: int, published: bool) -> Tensor:
-    with torch.autocast(kernel.device.type, enabled=False):
-        if kernel.shape[-1] == 1:
-            W = kernel.flatten(1).float()
-            gram = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
-            gap: Tensor = torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
-            return gap
-        padding = 1 if published else (kernel.shape[-1] - 1) // stride * stride
-        gram = F.conv2d(kernel.float(), kernel.float(), stride=stride, padding=padding)
-        middle = gram.shape[-1] // 2 if published else padding // stride
-        target = torch.zeros_like(gram)
-        target[:, :, middle, middle] = torch.eye(len(gram), device=gram.device)
-        distance: Tensor = torch.linalg.vector_norm(gram - target)
-        return distance
-
-
 @dataclass(frozen=True)
 class LossParts:
     """One step's loss and its parts (Eq. 5); each a scalar tensor."""
@@ -118,6 +88,9 @@ class FineTuningLoss:
         margin: of Eq. 3. metric: factor of Eq. 3 (1 in the paper, 0 leaves it out).
         lam: lambda, 0 leaves the orthogonality out.
 
+    Attributes:
+        bf16: multiply in bfloat16 for the orthogonality, see `orthogonality`.
+
     Raises:
         RecipeError: lambda > 0 and the backbone has no convolution that it would cover.
     """
@@ -126,6 +99,7 @@ class FineTuningLoss:
         self, body: nn.Module, weights: Tensor | None, *, margin: float, metric: float, lam: float
     ) -> None:
         self.weights, self.metric, self.lam = weights, metric, lam
+        self.bf16 = False
         self.triplet = triplet_margin(margin)
         self.covered = covered_convolutions(body) if lam > 0 else []
         if lam > 0 and not self.covered:
@@ -139,6 +113,6 @@ class FineTuningLoss:
         zero = features.new_zeros(())
         cross_entropy = F.cross_entropy(logits, labels, weight=self.weights)
         metric = self.triplet(features, labels) if self.metric > 0 else zero
-        orth = orthogonality(self.covered) if self.lam > 0 else zero
+        orth = orthogonality(self.covered, bf16=self.bf16) if self.lam > 0 else zero
         total = self.metric * metric + self.lam * orth + cross_entropy
         return LossParts(total, metric, cross_entropy, orth)

@@ -33,6 +33,7 @@ class Recipe:
         backbone, init: see `cellkin.learning.networks` and `cellkin.learning.weights`.
         size: side of the network's input in pixels.
         epochs, batch, lr, momentum, weight_decay, optimizer: of fine-tuning. `momentum` is SGD's.
+        accumulate: batches whose mean gradient makes one step; triplets are formed within each.
         schedule: "step" (lr times `lr_factor` every `lr_every` epochs) or "cosine" (to zero, after
             a linear rise over the first 3 % of the steps).
         warmup_epochs, warmup_lr: epochs in which only the new head learns, with plain SGD.
@@ -56,6 +57,7 @@ class Recipe:
     size: int = 224
     epochs: int = 90
     batch: int = 8
+    accumulate: int = 1
     optimizer: str = "sgd"
     lr: float = 2e-4
     momentum: float = 0.9
@@ -89,6 +91,7 @@ class Recipe:
                 )
         for key in ("size", "epochs", "k", "lr_every", "validate_every", "validate_from"):
             _at_least(self, key, 1)
+        _at_least(self, "accumulate", 1)
         _at_least(self, "batch", 2)
         for key in ("lr", "warmup_lr", "lr_factor", "margin"):
             if getattr(self, key) <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,10 +35,14 @@ class TrainingData:
     labels: LabelSet
 
     @property
-    def id(self) -> str:
-        """Hash of ids, labels and parts: a run is only resumed on the same data."""
-        parts = [self.train.tolist(), self.val.tolist()]
-        return digest([self.ids, self.targets.tolist(), parts, self.labels.names])
+    def identity(self) -> dict[str, str]:
+        """Hashes by which a resumed run knows its data again, and can say what differs."""
+        return {
+            "cells": digest(self.ids),
+            "labels": digest([self.targets.tolist(), self.labels.names]),
+            "split": digest([self.train.tolist(), self.val.tolist()]),
+            "images": digest([zlib.crc32(self.images[i]) for i in range(len(self.images))]),
+        }
 
 
 def epoch_order(data: TrainingData, generator: torch.Generator) -> NDArray[np.int64]:
@@ -46,10 +51,10 @@ def epoch_order(data: TrainingData, generator: torch.Generator) -> NDArray[np.in
     return np.asarray(data.train[shuffled.numpy()])
 
 
-def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of `size`; a last one of a single cell joins the one before."""
+def batches(order: NDArray[np.int64], size: int, *, least: int = 2) -> Iterator[NDArray[np.int64]]:
+    """Batches of `size`; a last one of fewer than `least` cells joins the one before."""
     starts = list(range(0, len(order), size))
-    if len(order) % size == 1 and len(starts) > 1:
+    if 0 < len(order) % size < least and len(starts) > 1:
         starts.pop()
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         yield order[start:end]

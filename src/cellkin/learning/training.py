@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +19,58 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellkin.core.artifacts import digest, guarded_writes
-from cellkin.core.errors import TrainingError
+from cellkin.core.artifacts import digest, write_bytes
+from cellkin.core.errors import RecipeError, TrainingError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.learning import checkpoints
-from cellkin.learning.augmentation import augment
+from cellkin.learning import checkpoints, optimizers
+from cellkin.learning.augmentation import draw_turns, normalized, turn
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.losses import FineTuningLoss, LossParts, class_weights
+from cellkin.learning.memory import peak_memory
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData, batches, epoch_order
+from cellkin.learning.scalars import Scalars
+from cellkin.learning.scale import Processes, refuse_unshared, synchronized
 from cellkin.learning.selection import validation_vote
+from cellkin.learning.watch import LossWatch
 from cellkin.learning.weights import initialize
 
-__all__ = ["Trained", "TrainingData", "resolved_precision", "train_encoder"]
+__all__ = ["Place", "Trained", "TrainingData", "resolved_precision", "train_encoder"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training runs.
+
+    Attributes:
+        device: "cpu" or a GPU. devices: processes on each machine, one device each.
+        nodes: machines; see `cellkin.learning.scale.Processes`.
+        tensorboard: folder for TensorBoard's event files, None for none.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    devices: int = 1
+    nodes: int = 1
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained encoder and how it got there; `history` has one row per epoch."""
+    """A trained encoder and how it got there.
+
+    Attributes:
+        history: one row per epoch. best: the selected one.
+        first: whether this process is the one that goes on to write (always, but for companions).
+        memory: see `cellkin.learning.memory.peak_memory`.
+    """
 
     encoder: Encoder
     history: tuple[Mapping[str, Any], ...]
     best: Mapping[str, Any]
+    first: bool = True
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 def train_encoder(
@@ -51,7 +79,7 @@ def train_encoder(
     *,
     seed: int,
     run: Path,
-    device: torch.device | None = None,
+    place: Place | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train by a recipe; goes on from the newest checkpoint where `run` holds one.
@@ -64,10 +92,16 @@ def train_encoder(
         part (ties: lower loss), in evaluation mode.
 
     Raises:
-        TrainingError: a class without training cells, a loss that is not a number, or a
-            checkpoint of another recipe, seed or data.
+        TrainingError: a class without training cells, a loss that is not a number, batch norms that
+            several processes cannot share, or a checkpoint of another recipe, seed or data.
+        OutputError: a checkpoint cannot be written; the one before it stays.
     """
-    return _Run(data, recipe, seed=seed, run=run, device=device, progress=progress).finish()
+    started = _Run(data, recipe, seed=seed, run=run, place=place or Place(), progress=progress)
+    try:
+        return started.finish()
+    except BaseException:
+        started.processes.stop()
+        raise
 
 
 class _Run:
@@ -78,50 +112,89 @@ class _Run:
         *,
         seed: int,
         run: Path,
-        device: torch.device | None,
+        place: Place,
         progress: Progress,
     ) -> None:
         self.data, self.seed, self.run, self.progress = data, seed, run, progress
-        self.device = device or torch.device("cpu")
-        precision = resolved_precision(recipe.precision, self.device)
+        self.place = place
+        precision = resolved_precision(recipe.precision, place.device)
         recipe = self.recipe = recipe.with_changes(precision=precision)
+        self.bf16 = precision == "bf16"
         self.weights = class_weights(data.targets[data.train].tolist(), data.labels.names)
         network, preprocessor = initialize(
             recipe.backbone, len(data.labels.names), recipe.init, size=recipe.size, seed=seed
         )
         if preprocessor is None:
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
+        self.found = self._found()
+        self.processes = self._processes(network)
         self.encoder = Encoder(
-            network, preprocessor, data.labels.names, recipe=recipe.to_json(), device=self.device
+            synchronized(network, self.processes, frozen=recipe.frozen_batch_norm),
+            preprocessor,
+            data.labels.names,
+            recipe=recipe.to_json(),
+            device=self.processes.device,
         )
-        self.frozen = network.early_stages(recipe.frozen_stages)
-        self.bf16 = precision == "bf16"
+        self.frozen = self.network.early_stages(recipe.frozen_stages)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.best_state: dict[str, Tensor] | None = None
-        self.steps_per_epoch = len(list(batches(np.arange(len(data.train)), recipe.batch)))
+        self.steps_per_epoch = len(self._batches(np.arange(len(data.train))))
+
+    def _found(self) -> checkpoints.Checkpoint | None:
+        """The checkpoint to go on from, once it is known to be of this very training."""
+        found = checkpoints.load_latest(self.run / "checkpoints")
+        if found is not None:
+            checkpoints.refuse_other(found.facts, self._identity(), where=self.run)
+        return found
+
+    def _processes(self, network: Network) -> Processes:
+        """All processes, started only when nothing else is left to refuse."""
+        place, count = self.place, self.place.devices * self.place.nodes
+        refuse_unshared(network, place.device, count, frozen=self.recipe.frozen_batch_norm)
+        if count > self.recipe.batch:
+            raise RecipeError(
+                f"a batch of {self.recipe.batch} cells cannot be shared by {count} processes",
+                where="recipe field batch",
+                mend="enlarge the batch, or train with fewer processes",
+            )
+        return Processes.launch(place.device, devices=place.devices, nodes=place.nodes)
 
     @property
     def network(self) -> Network:
         network: Network = self.encoder.network
         return network
 
+    def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return list(batches(order, self.recipe.batch, least=max(2, self.processes.count)))
+
     def finish(self) -> Trained:
         total = self.recipe.warmup_epochs + self.recipe.epochs
         optimizer, done = self._restore()
+        scalars = self._scalars(done)
         for step in range(done, total):
             if optimizer is None or step == self.recipe.warmup_epochs:
                 optimizer = self._optimizer(warm_up=step < self.recipe.warmup_epochs)
             row = self._epoch(step, optimizer)
             self._validate(row, last=step == total - 1)
             self.history.append(row)
-            self._checkpoint(step + 1, optimizer)
-            self._log()
+            if self.processes.first:
+                self._checkpoint(step + 1, optimizer)
+            if scalars:
+                scalars.add(step + 1, row)
+        if scalars:
+            scalars.close()
         if self.best_state is None:
             raise TrainingError("no epoch was validated", where=self.run, mend="train again")
         self.network.load_state_dict(self.best_state)
         self.network.eval()
-        return Trained(self.encoder, tuple(self.history), dict(self.best))
+        return Trained(
+            self.encoder,
+            tuple(self.history),
+            dict(self.best),
+            self.processes.first,
+            peak_memory(self.processes.device),
+        )
 
     # one epoch ------------------------------------------------------------------------------
 
@@ -129,63 +202,81 @@ class _Run:
         warm_up = step < self.recipe.warmup_epochs
         epoch = step + 1 if warm_up else step + 1 - self.recipe.warmup_epochs
         generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
-        order = epoch_order(self.data, generator)
+        order = self._batches(epoch_order(self.data, generator))
         loss_of = self._loss(warm_up)
         self._set_mode(warm_up)
-        sums, started = np.zeros(4), time.perf_counter()
+        kept = f"the state after epoch {step} is kept" if step else "nothing was kept yet"
+        watch, started = LossWatch(epoch, self.run, kept), time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.initial_seed()))
-            for number, batch in enumerate(batches(order, self.recipe.batch)):
+            for number, batch in enumerate(order):
                 rate = self._rate(epoch, number, warm_up)
-                parts = self._step(batch, loss_of, optimizer, rate, generator)
-                values = [parts.total, parts.metric, parts.cross_entropy, parts.orthogonality]
-                seen = np.array([float(v.detach()) for v in values])
-                self._refuse_nan(seen, epoch, number)
-                sums += seen * len(batch)
+                first = number // self.recipe.accumulate * self.recipe.accumulate
+                group = min(self.recipe.accumulate, len(order) - first)
+                parts = self._backward(batch, loss_of, generator, share=1 / group)
+                watch.add(parts, [self.data.ids[i] for i in batch], rate)
+                if number == first + group - 1:
+                    self._learn(optimizer, rate)
                 self._tell(step, number)
-        means = sums / len(order)
-        return {
+        return self._row(watch, warm_up, epoch, rate) | {
+            "seconds": round(time.perf_counter() - started, 3)
+        }
+
+    def _row(self, watch: LossWatch, warm_up: bool, epoch: int, rate: float) -> dict[str, Any]:
+        loss, metric, cross_entropy, orthogonal = watch.means()
+        row = {
             "phase": "warm-up" if warm_up else "fine-tuning",
             "epoch": epoch,
-            "loss": means[0],
-            "metric_loss": means[1],
-            "cross_entropy": means[2],
-            "orthogonality": means[3],
+            "loss": loss,
+            "metric_loss": metric,
+            "cross_entropy": cross_entropy,
+            "orthogonality": orthogonal,
             "lr": rate,
-            "seconds": round(time.perf_counter() - started, 3),
             "val_accuracy": None,
             "val_loss": None,
             "selected": False,
         }
+        if (batches_of := self.recipe.accumulate) > 1:
+            row["triplets"] = (
+                f"of each batch of {self.recipe.batch}; {batches_of} batches to a step"
+            )
+        return row
 
-    def _step(
+    def _backward(
         self,
         batch: NDArray[np.int64],
         loss_of: FineTuningLoss,
-        optimizer: torch.optim.Optimizer,
-        rate: float,
         generator: torch.Generator,
+        *,
+        share: float,
     ) -> LossParts:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        """The losses of a batch; `share` of their gradient is added to what is there."""
+        device = self.processes.device
         x = self._augmented(batch, generator)
-        y = torch.from_numpy(self.data.targets[batch]).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        y = torch.from_numpy(self.data.targets[batch]).to(device, non_blocking=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
             maps = self.network.feature_map(x)
-        features = self.network.pool(maps)
+        features = self.processes.gather(self.network.pool(maps), len(batch))
         parts = loss_of(features, self.network.classify(features), y)
-        optimizer.zero_grad(set_to_none=True)
-        parts.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        (parts.total * share).backward()  # type: ignore[no-untyped-call]
         return parts
 
+    def _learn(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        self.processes.average(self.network.parameters())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
     def _augmented(self, batch: NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """(B, 3, S, S) float32: turned as uint8, then z-scored by the one preprocessor."""
-        images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
-        turned = augment(images, self.recipe.rotation, self.recipe.flips, generator)
-        pixels = turned.permute(0, 2, 3, 1).contiguous().numpy()
-        x = torch.from_numpy(self.encoder.preprocessor.normalize(pixels))
-        return x.to(self.device, memory_format=torch.channels_last)
+        """This process's part of a batch, (B, 3, S, S) float32: turned as uint8, then z-scored."""
+        turns = draw_turns(len(batch), self.recipe.rotation, self.recipe.flips, generator)
+        part = self.processes.part(len(batch))
+        images = torch.from_numpy(np.asarray(self.data.images[batch[part]]))
+        if self.processes.device.type == "cuda":
+            images = images.pin_memory().to(self.processes.device, non_blocking=True)
+        turned = turn(images.permute(0, 3, 1, 2), turns.part(part))
+        return normalized(turned, self.encoder.preprocessor)
 
     def _set_mode(self, warm_up: bool) -> None:
         """Training mode, but for what is frozen: its batch norms keep their statistics."""
@@ -203,14 +294,16 @@ class _Run:
         recipe = self.recipe
         if warm_up:
             return FineTuningLoss(self.network.body, None, margin=1.0, metric=0.0, lam=0.0)
-        weights = self.weights.to(self.device) if recipe.class_weighted else None
-        return FineTuningLoss(
+        weights = self.weights.to(self.processes.device) if recipe.class_weighted else None
+        loss = FineTuningLoss(
             self.network.body,
             weights,
             margin=recipe.margin,
             metric=recipe.metric,
             lam=recipe.orthogonality,
         )
+        loss.bf16 = self.bf16
+        return loss
 
     def _rate(self, epoch: int, number: int, warm_up: bool) -> float:
         recipe = self.recipe
@@ -224,14 +317,12 @@ class _Run:
         return float(recipe.lr * rise * 0.5 * (1.0 + math.cos(math.pi * done / total)))
 
     def _optimizer(self, warm_up: bool) -> torch.optim.Optimizer:
-        recipe = self.recipe
         self._set_mode(warm_up)
-        learned = [p for p in self.network.parameters() if p.requires_grad]
-        if recipe.optimizer == "adamw" and not warm_up:
-            return torch.optim.AdamW(learned, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        return torch.optim.SGD(
-            learned, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
+        recipe = self.recipe.with_changes(optimizer="sgd") if warm_up else self.recipe
+        return optimizers.build(recipe, self._learned())
+
+    def _learned(self) -> Iterable[nn.Parameter]:
+        return (p for p in self.network.parameters() if p.requires_grad)
 
     # selection ------------------------------------------------------------------------------
 
@@ -241,9 +332,10 @@ class _Run:
         due = epoch >= recipe.validate_from and epoch % recipe.validate_every == 0
         if row["phase"] == "warm-up" or not (due or last):
             return
-        row["val_accuracy"], row["val_loss"] = validation_vote(
-            self.encoder, self.data, self.recipe, self.weights
-        )
+        measured = None
+        if self.processes.first:
+            measured = validation_vote(self.encoder, self.data, recipe, self.weights)
+        row["val_accuracy"], row["val_loss"] = self.processes.agree(measured)
         if not self.best or (row["val_accuracy"], -row["val_loss"]) > (
             self.best["val_accuracy"],
             -self.best["val_loss"],
@@ -257,52 +349,37 @@ class _Run:
     # keeping and telling --------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.id}
+        return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.identity}
 
     def _checkpoint(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        names: dict[Any, str] = {p: n for n, p in self.network.named_parameters()}
-        state = {
-            names[p]: {k: v for k, v in values.items() if isinstance(v, Tensor)}
-            for p, values in optimizer.state.items()
-        }
         facts = {**self._identity(), "history": self.history, "best": self.best}
+        state = optimizers.tensors(optimizer, self.network)
         checkpoints.save(
             self.run / "checkpoints",
             checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
         )
+        lines = [json.dumps(row, sort_keys=True) + "\n" for row in self.history]
+        write_bytes(self.run / "log.jsonl", "".join(lines).encode())
 
     def _restore(self) -> tuple[torch.optim.Optimizer | None, int]:
-        found = checkpoints.load_latest(self.run / "checkpoints")
+        if self.processes.first:
+            checkpoints.sweep(self.run / "checkpoints")
+        found, self.found = self.found, None
         if found is None:
             return None, 0
-        for key, value in self._identity().items():
-            if found.facts[key] != value:
-                raise TrainingError(
-                    f"the unfinished training here has another {key}",
-                    where=self.run,
-                    mend="give the same data, recipe and seed to go on, or remove that folder",
-                )
         self.network.load_state_dict(found.network)
         self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])
         self.best_state = dict(found.best) if found.best else None
         if found.step == self.recipe.warmup_epochs:
             return None, found.step
         optimizer = self._optimizer(warm_up=found.step < self.recipe.warmup_epochs)
-        parameters = dict(self.network.named_parameters())
-        for name, values in found.optimizer.items():
-            p = parameters[name]
-            optimizer.state[p] = {
-                k: v.to(p.device).reshape(p.shape).clone(memory_format=torch.preserve_format)
-                if v.numel() == p.numel() and v.ndim == p.ndim
-                else v
-                for k, v in values.items()
-            }
+        optimizers.restore(optimizer, self.network, found.optimizer)
         return optimizer, found.step
 
-    def _log(self) -> None:
-        with guarded_writes(self.run):
-            lines = [json.dumps(row, sort_keys=True) + "\n" for row in self.history]
-            (self.run / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+    def _scalars(self, done: int) -> Scalars | None:
+        if self.place.tensorboard is None or not self.processes.first:
+            return None
+        return Scalars(self.place.tensorboard, done=done)
 
     def _tell(self, step: int, number: int) -> None:
         total = (self.recipe.warmup_epochs + self.recipe.epochs) * self.steps_per_epoch
@@ -311,17 +388,6 @@ class _Run:
         epochs = self.recipe.warmup_epochs + self.recipe.epochs
         done = step * self.steps_per_epoch + number + 1
         self.progress(f"training, epoch {step + 1}/{epochs}{seen}", done, total)
-
-    def _refuse_nan(self, seen: NDArray[Any], epoch: int, number: int) -> None:
-        if np.isfinite(seen).all():
-            return
-        names = ("loss", "metric loss", "cross-entropy", "orthogonality")
-        told = ", ".join(f"{n} {v:g}" for n, v in zip(names, seen, strict=True))
-        raise TrainingError(
-            f"the loss is not a number in epoch {epoch}, batch {number + 1} ({told})",
-            where=self.run,
-            mend="train again with a smaller lr; the last good epoch is kept in this folder",
-        )
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:

@@ -20,6 +20,7 @@ from cellkin.atlas.cells import REFERENCE
 from cellkin.core.artifacts import guarded_writes, refuse_existing
 from cellkin.core.errors import ArtifactError, OutputError, RecipeError
 from cellkin.core.progress import Progress, silent
+from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets import splits
 from cellkin.decision import score
@@ -27,7 +28,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.learning.training import Trained, TrainingData, train_encoder
+from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
 
 __all__ = ["index", "open_encoder", "run_folder", "train"]
 
@@ -81,10 +82,12 @@ def train(
         out: the atlas folder to write; it appears when everything is done.
         split: parts made beforehand; by default one part of five is tested, by subject where
             every cell names one.
-        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`.
+        options: `device` ("auto"), `devices` (1), `nodes` (1), `tensorboard` (a folder, or None),
+            `resume` (False), `overwrite` (False), `progress`.
 
     Returns:
-        the atlas folder.
+        the atlas folder. Where several processes train, the first alone makes it; in the others
+        this returns when training is over.
 
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
@@ -94,16 +97,20 @@ def train(
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     device = choose_device(chosen["device"])
-    if not chosen["overwrite"]:
+    if not chosen["overwrite"] and process_rank() == 0:
         refuse_existing(out)
     split = split or splits.single(data, seed=seed)
     splits.verify_split(split, data)
     run = _open_run(run_folder(out), resume=chosen["resume"])
     geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
-    job = _Job(data, split, _load(data, geometry, chosen["progress"]), seed, chosen["progress"])
+    images = _load(data, geometry, chosen["progress"], cache=run / "prepared")
+    job = _Job(data, split, images, seed, chosen["progress"])
+    place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     trained = train_encoder(
-        _training_data(job), recipe, seed=seed, run=run, device=device, progress=job.progress
+        _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
     )
+    if not trained.first:
+        return out
     report.training_curve(trained.history, run / "training.png")
     used = np.concatenate([job.rows(split.train), job.rows(split.val)])
     trained.encoder.trained_on = _fingerprints(job.images[used])
@@ -163,7 +170,15 @@ def index(
 
 
 def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = {"device": "auto", "resume": False, "overwrite": False, "progress": silent}
+    known = {
+        "device": "auto",
+        "devices": 1,
+        "nodes": 1,
+        "tensorboard": None,
+        "resume": False,
+        "overwrite": False,
+        "progress": silent,
+    }
     if unknown := set(given or {}) - set(known):
         raise RecipeError(
             f"unknown option {sorted(unknown)[0]!r}",
@@ -174,6 +189,8 @@ def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _open_run(run: Path, *, resume: bool) -> Path:
+    if process_rank() > 0:  # the first process has opened it
+        return run
     if resume and not run.is_dir():
         raise OutputError(
             "there is no unfinished training to go on with",
@@ -191,8 +208,11 @@ def _open_run(run: Path, *, resume: bool) -> Path:
     return run
 
 
-def _load(data: Dataset, preprocessor: Preprocessor, progress: Progress) -> Images:
-    return load_prepared([s.image for s in data.samples], preprocessor, progress=progress)
+def _load(
+    data: Dataset, preprocessor: Preprocessor, progress: Progress, cache: Path | None = None
+) -> Images:
+    sources = [s.image for s in data.samples]
+    return load_prepared(sources, preprocessor, progress=progress, cache=cache)
 
 
 def _fingerprints(images: Images) -> tuple[str, ...]:
@@ -224,6 +244,7 @@ def _settings(trained: Trained, job: _Job) -> dict[str, Any]:
             "selected_epoch": best["epoch"],
             "validation_vote": best["val_accuracy"],
             "precision": recipe.precision,
+            **trained.memory,
         },
     }
 
