@@ -7,7 +7,6 @@ with the same weights as one that was not.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +24,13 @@ from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints
 from cellkin.learning.augmentation import augment
+from cellkin.learning.colour import recolour
 from cellkin.learning.encoder import Encoder
-from cellkin.learning.losses import FineTuningLoss, LossParts, class_weights
+from cellkin.learning.losses import FineTuningLoss, LossParts, batch_hard, class_weights
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData, batches, epoch_order
+from cellkin.learning.schedule import learning_rate
 from cellkin.learning.selection import validation_vote
 from cellkin.learning.weights import initialize
 
@@ -81,15 +82,21 @@ class _Run:
         device: torch.device | None,
         progress: Progress,
     ) -> None:
+        recipe.require_task("fine-tuning", verb="pretrain")
         self.data, self.seed, self.run, self.progress = data, seed, run, progress
         self.device = device or torch.device("cpu")
         precision = resolved_precision(recipe.precision, self.device)
         recipe = self.recipe = recipe.with_changes(precision=precision)
         self.weights = class_weights(data.targets[data.train].tolist(), data.labels.names)
         network, preprocessor = initialize(
-            recipe.backbone, len(data.labels.names), recipe.init, size=recipe.size, seed=seed
+            recipe.backbone,
+            len(data.labels.names),
+            recipe.init,
+            size=recipe.size,
+            seed=seed,
+            norm=recipe.norm,
         )
-        if preprocessor is None:
+        if preprocessor is None or recipe.zscore == "training":
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
         self.encoder = Encoder(
             network, preprocessor, data.labels.names, recipe=recipe.to_json(), device=self.device
@@ -183,6 +190,7 @@ class _Run:
         """(B, 3, S, S) float32: turned as uint8, then z-scored by the one preprocessor."""
         images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
         turned = augment(images, self.recipe.rotation, self.recipe.flips, generator)
+        turned = recolour(turned, self.recipe.colour_jitter, self.recipe.stain_jitter, generator)
         pixels = turned.permute(0, 2, 3, 1).contiguous().numpy()
         x = torch.from_numpy(self.encoder.preprocessor.normalize(pixels))
         return x.to(self.device, memory_format=torch.channels_last)
@@ -204,24 +212,22 @@ class _Run:
         if warm_up:
             return FineTuningLoss(self.network.body, None, margin=1.0, metric=0.0, lam=0.0)
         weights = self.weights.to(self.device) if recipe.class_weighted else None
-        return FineTuningLoss(
+        loss = FineTuningLoss(
             self.network.body,
             weights,
             margin=recipe.margin,
             metric=recipe.metric,
             lam=recipe.orthogonality,
+            covers=recipe.orthogonal,
         )
+        loss.miner = batch_hard() if recipe.mining == "batch-hard" else None
+        return loss
 
     def _rate(self, epoch: int, number: int, warm_up: bool) -> float:
         recipe = self.recipe
         if warm_up:
             return recipe.warmup_lr
-        if recipe.schedule == "step":
-            return float(recipe.lr * recipe.lr_factor ** ((epoch - 1) // recipe.lr_every))
-        total = recipe.epochs * self.steps_per_epoch
-        done = (epoch - 1) * self.steps_per_epoch + number
-        rise = min(1.0, (done + 1) / max(1.0, 0.03 * total))
-        return float(recipe.lr * rise * 0.5 * (1.0 + math.cos(math.pi * done / total)))
+        return learning_rate(recipe, epoch, number, self.steps_per_epoch)
 
     def _optimizer(self, warm_up: bool) -> torch.optim.Optimizer:
         recipe = self.recipe

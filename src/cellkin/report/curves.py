@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellkin.core.errors import OutputError
 from cellkin.report.canvas import FONT, new_figure, write_figure
 
-__all__ = ["training_curve"]
+__all__ = ["pretraining_curve", "training_curve"]
 
 LOSSES = (
     ("loss", "total", "#1b1f24", "-"),
@@ -22,6 +22,7 @@ LOSSES = (
     ("cross_entropy", "cross-entropy", "#d55e00", "-."),
     ("orthogonality", "orthogonality", "#009e73", ":"),
 )
+LEVEL_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
 WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
 
@@ -38,6 +39,30 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     Raises:
         OutputError: there is no epoch to draw, or the file cannot be written.
     """
+    return _drawn(history, path, "Training", _accuracy)
+
+
+def pretraining_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw the loss and every level's mAP on the validation part by epoch as one PNG.
+
+    Args:
+        history: one row per epoch, in order: `epoch`, `loss`, `orthogonality`, `val_map` in [0, 1],
+            `levels` (one mapping per level with `map` and `frequency`, the mAP of guessing; empty
+            where nothing was measured) and `selected`.
+        path: the PNG to write.
+
+    Raises:
+        OutputError: there is no epoch to draw, or the file cannot be written.
+    """
+    return _drawn(history, path, "Pretraining", _levels)
+
+
+def _drawn(
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    title: str,
+    lower: Callable[[Axes, NDArray[np.float64], Sequence[Mapping[str, Any]]], None],
+) -> Path:
     if not history:
         raise OutputError(
             "this training run has no history to draw", where=path, mend="train at least one epoch"
@@ -46,12 +71,12 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.15, 1))
     epochs = _epochs(history)
     _losses(axes[0], epochs, history)
-    _accuracy(axes[1], epochs, history)
+    lower(axes[1], epochs, history)
     for panel in axes:
         _phases(panel, epochs, history)
         _plain(panel)
         _legend(panel)
-    axes[0].set_title("Training", loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
+    axes[0].set_title(title, loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
     figure.subplots_adjust(left=0.1, right=0.78, top=0.93, bottom=0.1, hspace=0.12)
     return write_figure(figure, Path(path))
 
@@ -101,6 +126,24 @@ def _accuracy(
     if chosen:
         _mark_chosen(axes, float(epochs[chosen[-1]]), float(values[chosen[-1]]))
     axes.set_ylabel("accuracy of the vote, %", fontsize=9, color=INK, family=FONT)
+    axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
+
+
+def _levels(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+    rows = [(e, row["levels"]) for e, row in zip(epochs, history, strict=True) if row["levels"]]
+    for i in range(max((len(levels) for _, levels in rows), default=0)):
+        known = [(e, v[i]) for e, v in rows if v[i]["map"] is not None]
+        color = LEVEL_COLORS[i % len(LEVEL_COLORS)]
+        at = [e for e, _ in known]
+        axes.plot(at, [100 * v["map"] for _, v in known], color=color, lw=1.6, marker="o", ms=3,
+                  label=f"level {i + 1}")  # fmt: skip
+        axes.plot(at, [100 * v["frequency"] for _, v in known], color=color, lw=1, ls=":",
+                  label=f"level {i + 1}, guessing")  # fmt: skip
+    chosen = [i for i, row in enumerate(history) if row.get("selected")]
+    if chosen:
+        _mark_chosen(axes, float(epochs[chosen[-1]]), 100 * float(history[chosen[-1]]["val_map"]))
+    axes.set_ylim(0, 104)
+    axes.set_ylabel("validation mAP, %", fontsize=9, color=INK, family=FONT)
     axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
 
 
