@@ -137,7 +137,8 @@ def _mosaic(
     pool: Mapping[str, Sequence[NDArray[np.uint8]]], side: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """(2 side, 2 side, 3) uint8, and the codes of its pieces."""
-    kinds = rng.choice(sorted(pool), size=int(rng.integers(1, PIECES + 1)), replace=False)
+    most = min(PIECES, len(pool))
+    kinds = rng.choice(sorted(pool), size=int(rng.integers(1, most + 1)), replace=False)
     codes = [str(c) for c in (*kinds, *rng.choice(kinds, size=PIECES - len(kinds)))]
     pieces = [_piece(pool[code][int(rng.integers(len(pool[code])))], side, rng) for code in codes]
     order = rng.permutation(PIECES)

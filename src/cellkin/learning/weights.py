@@ -156,8 +156,9 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(str(path))
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = load_file(str(path))
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise half a dozen kinds for a bad file
         raise WeightsError(
             f"this is no file of weights: {str(error).splitlines()[0]}",
@@ -190,9 +191,12 @@ def _bare(name: str) -> str:
 def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     """Copy `state` into the headless body; the file's own head is dropped, all else must fit."""
     own = network.body.state_dict()
-    given = {k: v for k, v in state.items() if k in own or k.split(".")[0] not in HEADS}
-    if network.norm == "group":
-        given = {k: v for k, v in given.items() if k.split(".")[-1] not in STATISTICS}
+    unused = STATISTICS if network.norm == "group" else STATISTICS[-1:]
+    given = {
+        k: v
+        for k, v in state.items()
+        if k.split(".")[-1] not in unused and (k in own or k.split(".")[0] not in HEADS)
+    }
     given = _with_positions_of(network, given)
     missing = [k for k in own if k not in given and "num_batches_tracked" not in k]
     surplus = [k for k in given if k not in own]

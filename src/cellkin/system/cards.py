@@ -10,8 +10,17 @@ from cellkin import report
 from cellkin.atlas import Atlas
 from cellkin.core.records import Dataset, Split
 from cellkin.learning.encoder import PRECISION, Encoder
+from cellkin.learning.recipes import FINE_TUNING, ONLY
 
-__all__ = ["CARD", "CARD_DATA", "atlas_card", "data_facts", "documents", "network_facts"]
+__all__ = [
+    "CARD",
+    "CARD_DATA",
+    "atlas_card",
+    "data_facts",
+    "documents",
+    "network_facts",
+    "recipe_facts",
+]
 
 CARD, CARD_DATA = "model_card.md", "model_card.json"
 
@@ -37,7 +46,7 @@ def atlas_card(atlas: Atlas, kind: str) -> dict[str, Any]:
         "split": facts["split"],
         "vote": {"k": atlas.k, "distance": atlas.distance},
         "network": network_facts(atlas.encoder),
-        "recipe": dict(atlas.encoder.recipe),
+        "recipe": recipe_facts(atlas.encoder.recipe),
         "training": facts.get("training"),
         "test": facts.get("test"),
         "calibration": atlas.calibration.counts(),
@@ -60,6 +69,13 @@ def network_facts(encoder: Encoder) -> dict[str, Any]:
         "init": encoder.recipe.get("init", "not stated"),
         "space": encoder.space,
     }
+
+
+def recipe_facts(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe that say something in its task."""
+    own = recipe.get("task", FINE_TUNING)
+    silent = {key for task, keys in ONLY.items() if task != own for key in keys}
+    return {key: value for key, value in recipe.items() if key not in silent}
 
 
 def data_facts(data: Dataset, split: Split) -> dict[str, Any]:

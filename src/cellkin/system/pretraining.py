@@ -21,7 +21,7 @@ from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
 from cellkin.learning.training import Trained
 from cellkin.learning.weights import seen_by
-from cellkin.system.cards import data_facts, documents, network_facts
+from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
 from cellkin.system.runs import (
     Images,
     chosen_options,
@@ -113,7 +113,7 @@ def _card(trained: Trained, data: Dataset, split: Split, tagged: TaggedData) -> 
         "data": {k: v for k, v in facts.items() if k != "split"},
         "split": facts["split"],
         "network": network_facts(encoder),
-        "recipe": recipe.to_json(),
+        "recipe": recipe_facts(encoder.recipe),
         "training": {
             "epochs": len(trained.history),
             "selected_epoch": best["epoch"],
