@@ -8,8 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import percent, print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Device, Json, Overwrite, clinical_of, examples
 
+Images = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="Folder of labelled tissue or cells; its layout is known."),
+]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 
 
@@ -20,7 +24,7 @@ cellkin pretrain ~/ADP --out adp-resnet18 --resume
 cellkin train ~/C-NMC --out cnmc --recipe paper-cnmc --init adp-resnet18
 """)
 def pretrain(
-    data: Data,
+    data: Images,
     out: Annotated[Path, typer.Option("--out", help="The encoder folder to write.")] = Path(
         "encoder"
     ),
