@@ -27,13 +27,13 @@ from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, encoder_facts, pretrain, train
 
-SIZE = 96
+SIZE = 80
 PRETRAINING = Recipe(
     name="mosaics",
     task="pretraining",
     size=SIZE,
     epochs=8,
-    batch=32,
+    batch=48,
     lr=0.02,
     schedule="cosine",
     orthogonality=0.1,
@@ -42,7 +42,7 @@ PRETRAINING = Recipe(
 FINE_TUNING = Recipe(
     name="cells",
     size=SIZE,
-    epochs=6,
+    epochs=5,
     batch=8,
     lr=2e-3,
     schedule="cosine",
@@ -61,7 +61,7 @@ def told(task: str, done: int, total: int) -> None:
 def pretrained(tiles: Path, folder: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     files = {code: sorted((tiles / name).iterdir()) for name, code in TISSUES.items()}
     settings = {"size": SIZE, "pools": 5}
-    mosaics = make_mosaics(files, folder / "mosaics", count=480, seed=seed, settings=settings)
+    mosaics = make_mosaics(files, folder / "mosaics", count=384, seed=seed, settings=settings)
     encoder = pretrain(
         mosaics, PRETRAINING, seed=seed, out=folder / "encoder", options={"progress": told}
     )
@@ -97,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         encoder, levels = pretrained(given.tiles, folder, given.seed)
-        cells = datasets.open(draw(folder / "cells", cells=300, subjects=15, size=SIZE, seed=7))
+        cells = datasets.open(draw(folder / "cells", cells=240, subjects=15, size=SIZE, seed=7))
         starts: dict[str, list[dict[str, float]]] = {}
         for start, init in (("pretrained", str(encoder)), ("scratch", "scratch")):
             for seed in SEEDS:

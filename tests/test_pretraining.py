@@ -389,7 +389,11 @@ def test_fine_tuning_starts_from_it_and_cells_can_be_indexed_with_it(
     assert "# Model card: atlas of" in (folder / "model_card.md").read_text()
 
 
-def test_the_card_of_an_atlas_tells_numbers_with_intervals_and_limits(atlas_folder: Path) -> None:
+def test_the_card_of_an_atlas_tells_numbers_with_intervals_and_limits(
+    atlas_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.app(["inspect", str(atlas_folder)], standalone_mode=False)
+    assert f"card        {atlas_folder / 'model_card.md'}" in capsys.readouterr().out
     dss = DecisionSupport.open(atlas_folder)
     test = dss.facts()["test"]
     for folder, kind in ((atlas_folder, "atlas"), (atlas_folder / "encoder", "encoder")):
@@ -482,6 +486,7 @@ def test_mosaics_carry_what_they_show_and_no_tile_is_in_two_pools(tmp_path: Path
     settings = {"size": 24, "pools": 2}
     data = make_mosaics(plain_tiles(tmp_path), tmp_path / "m", count=30, seed=0, settings=settings)
     assert data.levels == (("C", "E"), ("C", "C.A", "C.S", "E", "E.T"))
+    assert all(s.image.path.name.startswith(f"{s.group}_crop_") for s in data), "slides by name"
     codes = ("C.A", "C.S", "E.T")
     tiles_of: dict[str, set[tuple[int, ...]]] = {}
     for sample in data:

@@ -72,7 +72,7 @@ def make_mosaics(
     chosen = _settings(settings)
     rng = np.random.default_rng(seed)
     pools = _pools(tiles, chosen["pools"], rng)
-    names = [f"mosaic_{i:05d}.png" for i in range(count)]
+    names = [f"{_pool_name(i, pools)}_crop_{i:05d}.png" for i in range(count)]
     shown: list[tuple[str, ...]] = []
     with new_folder(out) as building:
         (building / "img").mkdir()
@@ -88,7 +88,7 @@ def make_mosaics(
             id=f"img/{name}",
             image=ImageRef(out / "img" / name),
             labels=_labels(codes, levels_of_codes(list(tiles))),
-            group=f"pool {i % len(pools)}",
+            group=_pool_name(i, pools),
         )
         for i, (name, codes) in enumerate(zip(names, shown, strict=True))
     )
@@ -99,9 +99,17 @@ def make_mosaics(
         layout="mosaics of tissue tiles",
         root=out,
         levels=levels_of_codes(list(tiles)),
-        stain="H&E",
-        notes=("mosaics of 2 x 2 pieces of tiles; tiles were dealt into pools before",),
+        specimen="tissue",
+        notes=(
+            "Mosaics of 2 x 2 pieces of tiles; the tiles were dealt into pools before.",
+            "The tiles keep their own licence and citation.",
+        ),
     )
+
+
+def _pool_name(position: int, pools: Sequence[object]) -> str:
+    """The pool of a mosaic, named as the published layout names a slide."""
+    return f"pool-{position % len(pools)}"
 
 
 def _settings(given: Mapping[str, int] | None) -> dict[str, int]:

@@ -88,7 +88,7 @@ class PretrainingLoss:
     def __call__(self, logits: Tensor, targets: Tensor) -> PretrainingParts:
         """The loss of a batch: (N, C) logits and targets of all levels."""
         levels = tuple(
-            multilabel_soft_margin(x, y, w, positive_only=self.positive_only)
+            multilabel_soft_margin(x, y, w.to(x.device), positive_only=self.positive_only)
             for x, y, w in zip(*self._by_level(logits, targets), self.weights, strict=True)
         )
         orth = orthogonality(self.covered) if self.lam > 0 else logits.new_zeros(())
