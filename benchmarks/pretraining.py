@@ -27,13 +27,13 @@ from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, encoder_facts, pretrain, train
 
-SIZE = 80
+SIZE = 64
 PRETRAINING = Recipe(
     name="mosaics",
     task="pretraining",
     size=SIZE,
-    epochs=8,
-    batch=48,
+    epochs=6,
+    batch=64,
     lr=0.02,
     schedule="cosine",
     orthogonality=0.1,
