@@ -126,7 +126,7 @@ def test_an_atlas_moves_and_needs_no_training_images(atlas_folder: Path, tmp_pat
 
 def test_no_pickle_in_an_atlas(atlas_folder: Path) -> None:
     suffixes = {p.suffix for p in atlas_folder.rglob("*") if p.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".safetensors", ".sqlite", ".png"}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".sqlite", ".png", ".md"}
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_folds_are_scored_out_of_fold_and_resumable(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "draw", "check", "train", "index", "decide", "explain", "inspect"]
+    "verb", ["demo", "draw", "check", "pretrain", "train", "index", "decide", "explain", "inspect"]
 )
 def test_every_verb_has_help_with_examples(run: Run, verb: str) -> None:
     result = run(verb, "--help")

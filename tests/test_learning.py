@@ -89,7 +89,7 @@ def test_fault_16_margin_one_on_unnormalised_features() -> None:
     for name in recipe_names():
         recipe = load_recipe(name, init="weights.pth")
         assert recipe.margin == 1.0
-        if name.startswith("paper"):
+        if name.startswith("paper") and recipe.task == "fine-tuning":
             assert (recipe.epochs, recipe.lr, recipe.batch) == (90, 2e-4, 8)
             assert (recipe.lr_every, recipe.lr_factor, recipe.momentum) == (20, 0.5, 0.9)
     assert load_recipe("paper-allidb2", init="weights.pth").k == 3
@@ -414,44 +414,6 @@ def weights_after(recipe: Recipe, run: Path) -> dict[str, np.ndarray]:
     run.mkdir(parents=True)
     trained = train_encoder(tiny_data(), recipe, seed=0, run=run)
     return {k: v.numpy().copy() for k, v in trained.encoder.network.state_dict().items()}
-
-
-@pytest.fixture(scope="module")
-def base_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return weights_after(BASE, tmp_path_factory.mktemp("base") / "run")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"epochs": 1},
-        {"batch": 9},
-        {"accumulate": 2},
-        {"lr": 0.02},
-        {"momentum": 0.5},
-        {"weight_decay": 0.1},
-        {"optimizer": "adamw"},
-        {"schedule": "cosine"},
-        {"lr_every": 1},
-        {"lr_every": 1, "lr_factor": 0.1},
-        {"warmup_epochs": 1},
-        {"metric": 0.0},
-        {"margin": 5.0},
-        {"orthogonality": 0.1},
-        {"rotation": "quarter"},
-        {"rotation": "any"},
-        {"flips": False},
-        {"frozen_stages": 1},
-        {"frozen_batch_norm": True},
-        {"precision": "bf16"},
-    ],
-    ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items()),
-)
-def test_every_field_changes_the_training(
-    change: dict[str, object], base_weights: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    changed = weights_after(BASE.with_changes(**change), tmp_path / "run")
-    assert any(not np.array_equal(changed[k], base_weights[k]) for k in base_weights)
 
 
 def test_what_is_frozen_does_not_move(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["DecisionSupport", "__version__", "datasets", "index", "report", "train"]
+__all__ = ["DecisionSupport", "__version__", "datasets", "index", "pretrain", "report", "train"]
 
-_HOMES = {"DecisionSupport": "cellkin.system", "index": "cellkin.system", "train": "cellkin.system"}
+_HOMES = dict.fromkeys(("DecisionSupport", "index", "pretrain", "train"), "cellkin.system")
 _ROOMS = ("datasets", "report")
 
 

@@ -22,6 +22,7 @@ from cellkin.core.artifacts import (
     read_json,
     read_manifest,
     write_arrays,
+    write_bytes,
     write_json,
     write_manifest,
 )
@@ -146,7 +147,7 @@ class Atlas:
 
         Args:
             extra: files (log, training curve) that are copied along.
-            texts: name -> plain data that is written along as JSON.
+            texts: name -> text that is written along, or plain data, written as JSON.
 
         Raises:
             OutputError: something is there already, or the disk is full.
@@ -163,7 +164,10 @@ class Atlas:
             for path in extra:
                 (building / path.name).write_bytes(path.read_bytes())
             for name, data in (texts or {}).items():
-                write_json(building / name, data)
+                if isinstance(data, str):
+                    write_bytes(building / name, data.encode())
+                else:
+                    write_json(building / name, data)
             head = {"kind": "atlas", "schema": SCHEMA, "id": self.id, "space": self.space}
             write_manifest(building, MANIFEST, head)
         return Path(folder)

@@ -10,9 +10,11 @@ import typer
 
 from cellkin.cli.console import percent, print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
+from cellkin.cli.pretraining import encoder_lines
 from cellkin.core.errors import OutputError
 from cellkin.core.records import NOTICE, Decision, LabelSet
 
+CARD = "model_card.md"
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")
@@ -110,19 +112,25 @@ def page_name(path: Path, position: int) -> str:
 @examples("""
 cellkin inspect atlas
 cellkin inspect atlas --json
+cellkin inspect encoder
 """)
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An atlas folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An atlas or encoder folder.")],
     json: Json = False,
 ) -> None:
-    """Say what an atlas is and how good it is."""
-    from cellkin.system import DecisionSupport
+    """Say what an atlas or encoder is and how good it is."""
+    from cellkin.system import DecisionSupport, encoder_facts
 
-    facts = DecisionSupport.open(path, device="cpu").facts()
+    path = path.expanduser()
+    alone = (path / "encoder.json").is_file()
+    facts = encoder_facts(path) if alone else DecisionSupport.open(path, device="cpu").facts()
     if json:
         print_json(facts)
         return
-    for line in _description(facts):
+    lines = [*encoder_lines(facts), f"notice      {NOTICE}"] if alone else _description(facts)
+    if not alone and (path / CARD).is_file():
+        lines.insert(-1, f"card        {path / CARD}")
+    for line in lines:
         typer.echo(line)
 
 

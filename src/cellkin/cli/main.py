@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import auditing, cells, data, demo, injecting, sets, training
+from cellkin.cli import auditing, cells, data, demo, injecting, pretraining, sets, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -52,6 +52,7 @@ for verb in (
     data.check,
     auditing.audit,
     injecting.inject,
+    pretraining.pretrain,
     training.train,
     training.index,
     cells.decide,

@@ -19,6 +19,7 @@ from cellkin.core.artifacts import (
     read_json,
     read_manifest,
     write_arrays,
+    write_bytes,
     write_json,
     write_manifest,
 )
@@ -85,6 +86,9 @@ class Encoder:
 
     Attributes:
         trained_on: fingerprints of the prepared images it has learned from or was selected on.
+        heads: after multitask pretraining, the codes of each label level; the one head's rows are
+            those of the levels, one below the other. Empty for cells.
+        documents: name -> text that is written along, such as the model card.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Encoder:
         self.classes = tuple(classes)
         self.recipe = dict(recipe or {})
         self.trained_on: tuple[str, ...] = ()
+        self.heads: tuple[tuple[str, ...], ...] = ()
+        self.documents: dict[str, str] = {}
         self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     @property
@@ -212,10 +218,12 @@ class Encoder:
         return weights
 
     def save(self, folder: Path) -> None:
-        """Write `encoder.json` and `weights.safetensors` into a folder that exists."""
+        """Write `encoder.json`, weights, settings and documents into a folder that exists."""
         state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
         write_arrays(folder / "weights.safetensors", state)
         write_json(folder / "settings.json", self._settings())
+        for name, text in self.documents.items():
+            write_bytes(folder / name, text.encode())
         write_manifest(
             folder, "encoder.json", {"kind": "encoder", "schema": SCHEMA, "space": self.space}
         )
@@ -227,6 +235,9 @@ class Encoder:
             "preprocessor": self.preprocessor.identity(),
             "recipe": self.recipe,
             "trained_on": list(self.trained_on),
+            "norm": self.network.norm,
+            "heads": [list(codes) for codes in self.heads],
+            "documents": sorted(self.documents),
         }
 
     @classmethod
@@ -238,7 +249,12 @@ class Encoder:
         """
         manifest = read_manifest(folder, "encoder.json", kind="encoder", schema=SCHEMA)
         settings = read_json(folder / "settings.json")
-        network = Network(settings["backbone"], len(settings["classes"]))
+        network = Network(
+            settings["backbone"],
+            len(settings["classes"]),
+            size=settings["preprocessor"]["size"],
+            norm=settings.get("norm", "batch"),
+        )
         arrays = read_arrays(folder / "weights.safetensors")
         try:
             network.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
@@ -256,6 +272,11 @@ class Encoder:
             device=device,
         )
         encoder.trained_on = tuple(settings["trained_on"])
+        encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
+        encoder.documents = {
+            name: (folder / name).read_text(encoding="utf-8")
+            for name in settings.get("documents", ())
+        }
         if encoder.space != manifest["space"]:
             raise ArtifactError(
                 "this encoder makes another feature space than its manifest says",

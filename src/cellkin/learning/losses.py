@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import distances, losses
+from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor, nn
 
 from cellkin.core.errors import RecipeError, TrainingError
@@ -16,9 +16,11 @@ from cellkin.learning.orthogonality import orthogonality
 __all__ = [
     "FineTuningLoss",
     "LossParts",
+    "batch_hard",
     "class_weights",
     "covered_convolutions",
     "orthogonality",
+    "required_convolutions",
     "triplet_margin",
 ]
 
@@ -49,10 +51,30 @@ def triplet_margin(margin: float) -> nn.Module:
     return loss
 
 
-def covered_convolutions(body: nn.Module) -> list[nn.Conv2d]:
-    """What the orthogonality loss covers: per residual block the first 3 x 3 convolution, and the
-    1 x 1 convolutions of the downsampling paths; never the stem, never grouped ones.
+def batch_hard() -> nn.Module:
+    """Per cell of a batch its farthest cell of the same class and its nearest of another one.
+
+    Distances are those of Eq. 3. Cells without another one of their class are no anchors.
     """
+    distance = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
+    miner: nn.Module = miners.BatchHardMiner(distance=distance)
+    return miner
+
+
+def covered_convolutions(body: nn.Module, covers: str = "residual") -> list[nn.Conv2d]:
+    """What the orthogonality loss covers; never grouped convolutions.
+
+    Args:
+        covers: "residual": per residual block the first 3 x 3 convolution, and the 1 x 1
+            convolutions of the downsampling paths, not the stem. "pointwise": every 1 x 1
+            convolution, for networks without such blocks.
+    """
+    if covers == "pointwise":
+        return [
+            m
+            for m in body.modules()
+            if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
+        ]
     found: list[nn.Conv2d] = []
     for block in body.modules():
         shortcut = getattr(block, "downsample", None)
@@ -66,6 +88,23 @@ def covered_convolutions(body: nn.Module) -> list[nn.Conv2d]:
                 for m in shortcut.modules()
                 if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
             ]
+    return found
+
+
+def required_convolutions(body: nn.Module, covers: str) -> list[nn.Conv2d]:
+    """`covered_convolutions`, where there must be some.
+
+    Raises:
+        RecipeError: the backbone has no convolution that would be covered.
+    """
+    found = covered_convolutions(body, covers)
+    if not found:
+        other = "" if covers == "pointwise" else "set orthogonal = 'pointwise', "
+        raise RecipeError(
+            "the orthogonality loss covers no convolution of this backbone",
+            where=f"recipe field orthogonality, with orthogonal = {covers!r}",
+            mend=f"set orthogonality = 0, {other}or use a residual network such as resnet18",
+        )
     return found
 
 
@@ -86,9 +125,10 @@ class FineTuningLoss:
         body: the backbone whose convolutions are kept orthogonal.
         weights: (K,) class weights of the cross-entropy, None for the unweighted warm-up loss.
         margin: of Eq. 3. metric: factor of Eq. 3 (1 in the paper, 0 leaves it out).
-        lam: lambda, 0 leaves the orthogonality out.
+        lam: lambda, 0 leaves the orthogonality out. covers: see `covered_convolutions`.
 
     Attributes:
+        miner: chooses the triplets; None takes all valid ones.
         bf16: multiply in bfloat16 for the orthogonality, see `orthogonality`.
 
     Raises:
@@ -96,23 +136,26 @@ class FineTuningLoss:
     """
 
     def __init__(
-        self, body: nn.Module, weights: Tensor | None, *, margin: float, metric: float, lam: float
+        self,
+        body: nn.Module,
+        weights: Tensor | None,
+        *,
+        margin: float,
+        metric: float,
+        lam: float,
+        covers: str = "residual",
     ) -> None:
         self.weights, self.metric, self.lam = weights, metric, lam
         self.bf16 = False
         self.triplet = triplet_margin(margin)
-        self.covered = covered_convolutions(body) if lam > 0 else []
-        if lam > 0 and not self.covered:
-            raise RecipeError(
-                "the orthogonality loss covers no convolution of this backbone",
-                where="recipe field orthogonality",
-                mend="set orthogonality = 0, or use a residual network such as resnet18",
-            )
+        self.miner: nn.Module | None = None
+        self.covered = required_convolutions(body, covers) if lam > 0 else []
 
     def __call__(self, features: Tensor, logits: Tensor, labels: Tensor) -> LossParts:
         zero = features.new_zeros(())
         cross_entropy = F.cross_entropy(logits, labels, weight=self.weights)
-        metric = self.triplet(features, labels) if self.metric > 0 else zero
+        chosen = self.miner(features, labels) if self.miner and self.metric > 0 else None
+        metric = self.triplet(features, labels, chosen) if self.metric > 0 else zero
         orth = orthogonality(self.covered, bf16=self.bf16) if self.lam > 0 else zero
         total = self.metric * metric + self.lam * orth + cross_entropy
         return LossParts(total, metric, cross_entropy, orth)

@@ -15,13 +15,33 @@ from cellkin.learning.augmentation import ROTATIONS
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
+PRETRAINING, FINE_TUNING = "pretraining", "fine-tuning"
 CHOICES = {
+    "task": (FINE_TUNING, PRETRAINING),
+    "norm": ("batch", "group"),
+    "zscore": ("weights", "training"),
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine"),
+    "orthogonal": ("residual", "pointwise"),
+    "mining": ("all", "batch-hard"),
     "rotation": ROTATIONS,
     "precision": ("auto", "bf16", "fp32"),
     "distance": ("euclidean", "cosine", "manhattan"),
 }
+ONLY = {
+    FINE_TUNING: (
+        "accumulate",
+        "warmup_epochs",
+        "warmup_lr",
+        "metric",
+        "margin",
+        "mining",
+        "k",
+        "distance",
+    ),
+    PRETRAINING: ("positive_only",),
+}
+"""Fields that say something in one task alone; set in the other they are refused."""
 
 
 @dataclass(frozen=True)
@@ -30,31 +50,59 @@ class Recipe:
 
     Attributes:
         name: of the recipe; part of every provenance.
-        backbone, init: see `cellkin.learning.networks` and `cellkin.learning.weights`.
+        task: "fine-tuning" on cells (`cellkin train`) or multitask "pretraining" (section 3.1).
+        backbone: a timm model, see `cellkin.learning.networks`.
+        init: first weights, see `cellkin.learning.weights`.
+        norm: "batch", or "group": every batch norm is replaced by a group norm.
         size: side of the network's input in pixels.
-        epochs, batch, lr, momentum, weight_decay, optimizer: of fine-tuning. `momentum` is SGD's.
+        zscore: "weights": mean and standard deviation that the first weights were made with, where
+            they say so; "training": always those of the training part, as in the paper.
+        epochs: passes over the training part, warm-up not counted.
+        batch: images of one step.
         accumulate: batches whose mean gradient makes one step; triplets are formed within each.
+        optimizer: "sgd" or "adamw".
+        lr: learning rate.
+        momentum: of SGD.
+        weight_decay: of either optimiser.
         schedule: "step" (lr times `lr_factor` every `lr_every` epochs) or "cosine" (to zero, after
             a linear rise over the first 3 % of the steps).
-        warmup_epochs, warmup_lr: epochs in which only the new head learns, with plain SGD.
-        metric: factor of the triplet loss (Eq. 3). margin: its margin.
-        orthogonality: lambda of Eq. 5; 0 leaves it out.
-        class_weighted: cross-entropy weighted by N / count (Eq. 4).
-        rotation, flips: augmentation, see `cellkin.learning.augmentation`.
+        lr_every: epochs from one step of the schedule to the next.
+        lr_factor: by which each step multiplies the learning rate.
+        warmup_epochs: epochs in which only the new head learns, with plain SGD.
+        warmup_lr: their learning rate.
+        metric: factor of the triplet loss (Eq. 3); 0 leaves it out.
+        margin: of the triplet loss.
+        mining: "all" valid triplets of the batch, or "batch-hard": per cell the farthest of its
+            class and the nearest of another (beyond the paper).
+        orthogonality: lambda of Eqs. 2 and 5; 0 leaves it out.
+        orthogonal: what it covers: "residual" (first 3 x 3 and shortcut convolutions of residual
+            blocks), or "pointwise": every 1 x 1 convolution that is not grouped, for networks
+            without residual blocks (beyond the paper).
+        class_weighted: losses weighted by N / count (Eq. 4; Eq. 1: N / max(count, 10)).
+        positive_only: Eq. 1 as printed: the weight on the positive term alone.
+        rotation: "none", "quarter" or "any", see `cellkin.learning.augmentation`.
+        flips: mirror images at random.
+        colour_jitter: brightness, contrast and hue, 0 (off) to 1, the limits that
+            `cellkin.learning.colour` states (beyond the paper).
+        stain_jitter: strength of each stain, 0 (off) to 1, limits there (beyond the paper).
         frozen_stages: -1 trains all layers; n >= 0 keeps the stem and the first n stages as
             they came, batch-norm statistics included.
         frozen_batch_norm: keep the statistics of every batch norm as they came.
-        validate_every: epochs between two measurements of the validation vote.
-        validate_from: the first epoch of fine-tuning that may be selected; the last one always may.
+        validate_every: epochs between two measurements of the validation part.
+        validate_from: the first epoch that may be selected; the last one always may.
         precision: of training: "bf16" autocast, "fp32", or "auto" (bf16 where the hardware has it).
-        k, distance: of the vote that decides (Eqs. 6-7).
+        k: neighbours that vote (Eq. 6).
+        distance: of the vote: "euclidean", "cosine" or "manhattan" (Eq. 7).
         needs_pretraining: refuse to start from scratch.
     """
 
     name: str = "custom"
+    task: str = FINE_TUNING
     backbone: str = "resnet18"
     init: str = "scratch"
+    norm: str = "batch"
     size: int = 224
+    zscore: str = "weights"
     epochs: int = 90
     batch: int = 8
     accumulate: int = 1
@@ -69,10 +117,15 @@ class Recipe:
     warmup_lr: float = 0.02
     metric: float = 1.0
     margin: float = 1.0
+    mining: str = "all"
     orthogonality: float = 0.0
+    orthogonal: str = "residual"
     class_weighted: bool = True
+    positive_only: bool = False
     rotation: str = "quarter"
     flips: bool = True
+    colour_jitter: float = 0.0
+    stain_jitter: float = 0.0
     frozen_stages: int = -1
     frozen_batch_norm: bool = False
     validate_every: int = 1
@@ -98,11 +151,28 @@ class Recipe:
                 raise _bad(key, getattr(self, key), "give a number above 0")
         for key in ("metric", "orthogonality", "weight_decay", "momentum", "warmup_epochs"):
             _at_least(self, key, 0)
+        for key in ("colour_jitter", "stain_jitter"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise _bad(key, getattr(self, key), "give a number from 0 (off) to 1")
+        _check_together(self)
         if self.needs_pretraining and self.init == "scratch":
             raise RecipeError(
                 f"the recipe {self.name!r} starts from a pretrained encoder, none was given",
                 where="init = 'scratch'",
                 mend="give the weights of a histopathology-pretrained network: --init FILE",
+            )
+
+    def require_task(self, task: str, *, verb: str) -> None:
+        """Refuse a recipe that was made for the other kind of training.
+
+        Raises:
+            RecipeError: its task is another one.
+        """
+        if self.task != task:
+            raise RecipeError(
+                f"the recipe {self.name!r} is for {self.task}, not for {task}",
+                where="recipe field task",
+                mend=f"use cellkin {verb}, or a recipe for {task}",
             )
 
     def with_changes(self, **changes: Any) -> Recipe:
@@ -182,6 +252,17 @@ def _check_types(recipe: Recipe) -> None:
             raise _bad(field.name, value, f"give a value of type {kind}")
         if kind == "float":
             object.__setattr__(recipe, field.name, float(value))
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Refuse fields that contradict each other or say nothing in this task."""
+    defaults = {field.name: field.default for field in fields(recipe)}
+    for task, keys in ONLY.items():
+        for key in keys if task != recipe.task else ():
+            if (value := getattr(recipe, key)) != defaults[key]:
+                raise _bad(key, value, f"leave it away: it says nothing in {recipe.task}")
+    if recipe.norm == "group" and recipe.frozen_batch_norm:
+        raise _bad("frozen_batch_norm", True, "a group norm keeps no statistics: leave one away")
 
 
 def _at_least(recipe: Recipe, key: str, least: float) -> None:

@@ -7,7 +7,6 @@ with the same weights as one that was not.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,14 +24,16 @@ from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import draw_turns, normalized, turn
+from cellkin.learning.colour import recolour
 from cellkin.learning.encoder import Encoder
-from cellkin.learning.losses import FineTuningLoss, LossParts, class_weights
+from cellkin.learning.losses import FineTuningLoss, LossParts, batch_hard, class_weights
 from cellkin.learning.memory import peak_memory
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData, batches, epoch_order
 from cellkin.learning.scalars import Scalars
 from cellkin.learning.scale import Processes, refuse_unshared, synchronized
+from cellkin.learning.schedule import learning_rate
 from cellkin.learning.selection import validation_vote
 from cellkin.learning.watch import LossWatch
 from cellkin.learning.weights import initialize
@@ -115,6 +116,7 @@ class _Run:
         place: Place,
         progress: Progress,
     ) -> None:
+        recipe.require_task("fine-tuning", verb="pretrain")
         self.data, self.seed, self.run, self.progress = data, seed, run, progress
         self.place = place
         precision = resolved_precision(recipe.precision, place.device)
@@ -122,9 +124,14 @@ class _Run:
         self.bf16 = precision == "bf16"
         self.weights = class_weights(data.targets[data.train].tolist(), data.labels.names)
         network, preprocessor = initialize(
-            recipe.backbone, len(data.labels.names), recipe.init, size=recipe.size, seed=seed
+            recipe.backbone,
+            len(data.labels.names),
+            recipe.init,
+            size=recipe.size,
+            seed=seed,
+            norm=recipe.norm,
         )
-        if preprocessor is None:
+        if preprocessor is None or recipe.zscore == "training":
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
         self.found = self._found()
         self.processes = self._processes(network)
@@ -270,12 +277,15 @@ class _Run:
 
     def _augmented(self, batch: NDArray[np.int64], generator: torch.Generator) -> Tensor:
         """This process's part of a batch, (B, 3, S, S) float32: turned as uint8, then z-scored."""
-        turns = draw_turns(len(batch), self.recipe.rotation, self.recipe.flips, generator)
-        part = self.processes.part(len(batch))
+        recipe, everyone = self.recipe, len(batch)
+        turns = draw_turns(everyone, recipe.rotation, recipe.flips, generator)
+        part = self.processes.part(everyone)
         images = torch.from_numpy(np.asarray(self.data.images[batch[part]]))
         if self.processes.device.type == "cuda":
             images = images.pin_memory().to(self.processes.device, non_blocking=True)
         turned = turn(images.permute(0, 3, 1, 2), turns.part(part))
+        strengths = recipe.colour_jitter, recipe.stain_jitter
+        turned = recolour(turned, *strengths, generator, among=(everyone, part))
         return normalized(turned, self.encoder.preprocessor)
 
     def _set_mode(self, warm_up: bool) -> None:
@@ -301,20 +311,17 @@ class _Run:
             margin=recipe.margin,
             metric=recipe.metric,
             lam=recipe.orthogonality,
+            covers=recipe.orthogonal,
         )
         loss.bf16 = self.bf16
+        loss.miner = batch_hard() if recipe.mining == "batch-hard" else None
         return loss
 
     def _rate(self, epoch: int, number: int, warm_up: bool) -> float:
         recipe = self.recipe
         if warm_up:
             return recipe.warmup_lr
-        if recipe.schedule == "step":
-            return float(recipe.lr * recipe.lr_factor ** ((epoch - 1) // recipe.lr_every))
-        total = recipe.epochs * self.steps_per_epoch
-        done = (epoch - 1) * self.steps_per_epoch + number
-        rise = min(1.0, (done + 1) / max(1.0, 0.03 * total))
-        return float(recipe.lr * rise * 0.5 * (1.0 + math.cos(math.pi * done / total)))
+        return learning_rate(recipe, epoch, number, self.steps_per_epoch)
 
     def _optimizer(self, warm_up: bool) -> torch.optim.Optimizer:
         self._set_mode(warm_up)

@@ -1,12 +1,14 @@
-"""Where a network's first weights come from: scratch, the data package, a hub, or a file.
+"""Where a network's first weights come from: scratch, the data package, a hub, a file, an encoder.
 
 `scratch` draws them from the seed; `packaged` are ImageNet weights of EfficientNet-Lite0 that lie
-in a data package and need no network; `hub` fetches timm's own; anything else is a file's path.
+in a data package and need no network; `hub`, `hub:NAME` and `hf-hub:ORG/NAME` are fetched; anything
+else is the path of a weights file, or of the folder of an encoder or atlas.
 Files are read as weights only, never as arbitrary pickles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellkin.core.errors import WeightsError
+from cellkin.core.artifacts import read_arrays, read_json, read_manifest
+from cellkin.core.errors import ArtifactError, WeightsError
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.learning.networks import Network, timm
+from cellkin.learning.hub import fetch, names_a_hub
+from cellkin.learning.networks import Network
 
-__all__ = ["PACKAGED_BACKBONE", "initialize"]
+__all__ = ["PACKAGED_BACKBONE", "initialize", "seen_by"]
 
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+PREFIXES = ("module.", "model.", "network.", "backbone.", "encoder.", "body.", "pre.")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def initialize(
-    backbone: str, classes: int, init: str, *, size: int, seed: int
+    backbone: str, classes: int, init: str, *, size: int, seed: int, norm: str = "batch"
 ) -> tuple[Network, Preprocessor | None]:
     """A network with its first weights, and the z-score that those weights were made with.
 
     Args:
-        init: "scratch", "packaged", "hub", or the path of a weights file.
+        init: "scratch", "packaged", "hub", "hub:NAME", "hf-hub:ORG/NAME", or the path of a weights
+            file or of the folder of an encoder or atlas.
         size: side of the network's input in pixels.
         seed: draws the head, and all weights when `init` is "scratch".
+        norm: "batch", or "group" (see `Network`): scale and shift of a file's batch norms are then
+            taken over, their statistics are not.
 
     Returns:
         the network in training mode, and its `Preprocessor`; None where the z-score is to be
@@ -40,19 +50,75 @@ def initialize(
 
     Raises:
         WeightsError: unknown backbone, weights that do not fit or cannot be had.
+        ArtifactError: the folder is no encoder or atlas, or damaged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(backbone, classes)
+        network = Network(backbone, classes, size=size, norm=norm)
+    path = Path(init).expanduser()
     if init == "scratch":
         return network, None
     if init == "packaged":
-        _load(network.body, _packaged(backbone), where="packaged")
+        _load(network, _packaged(backbone), where="packaged")
         return network, Preprocessor(size=size, mean=(127.0,) * 3, std=(128.0,) * 3)
-    if init == "hub":
-        return network, _from_hub(network, size)
-    _load(network.body, _from_file(Path(init).expanduser()), where=init)
+    if names_a_hub(init):
+        source = fetch(init, backbone, size)
+        _load(network, source.state_dict(), where=init)
+        return network, _published_score(source, size)
+    if path.is_dir():
+        return network, _from_folder(network, _encoder_folder(path), size)
+    _load(network, _from_file(path), where=init)
     return network, None
+
+
+def seen_by(init: str) -> tuple[str, ...]:
+    """Fingerprints of the images that an encoder at `init` has learned from; else none are known.
+
+    Raises:
+        ArtifactError: the folder is no encoder or atlas.
+    """
+    path = Path(init).expanduser()
+    if init in ("scratch", "packaged") or names_a_hub(init) or not path.is_dir():
+        return ()
+    return tuple(read_json(_encoder_folder(path) / "settings.json")["trained_on"])
+
+
+def _encoder_folder(folder: Path) -> Path:
+    for candidate in (folder / "encoder", folder):
+        if (candidate / "encoder.json").is_file():
+            return candidate
+    raise ArtifactError(
+        "this folder is neither an encoder nor an atlas",
+        where=folder,
+        mend="give a folder that cellkin train or cellkin pretrain wrote, or a weights file",
+    )
+
+
+def _from_folder(network: Network, folder: Path, size: int) -> Preprocessor:
+    """The backbone of an encoder that cellkin wrote, and its z-score."""
+    read_manifest(folder, "encoder.json", kind="encoder", schema=1)
+    settings = read_json(folder / "settings.json")
+    if settings["backbone"] != network.backbone:
+        raise WeightsError(
+            f"this encoder is a {settings['backbone']!r}, the backbone is {network.backbone!r}",
+            where=folder,
+            mend=f"name its backbone: --backbone {settings['backbone']}",
+        )
+    arrays = read_arrays(folder / "weights.safetensors")
+    state = {
+        k.removeprefix("body."): torch.from_numpy(v.copy())
+        for k, v in arrays.items()
+        if k.startswith("body.")
+    }
+    _load(network, state, where=str(folder))
+    score = settings["preprocessor"]
+    return Preprocessor(size=size, mean=tuple(score["mean"]), std=tuple(score["std"]))
+
+
+def _published_score(source: nn.Module, size: int) -> Preprocessor:
+    config: Any = source.pretrained_cfg
+    mean, std = ([255.0 * value for value in config[key]] for key in ("mean", "std"))
+    return Preprocessor(size=size, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
 
 
 def _packaged(backbone: str) -> dict[str, Tensor]:
@@ -78,65 +144,60 @@ def _packaged(backbone: str) -> dict[str, Tensor]:
     return dict(zip(names, kept[: len(names)], strict=True))
 
 
-def _from_hub(network: Network, size: int) -> Preprocessor:
-    name = network.backbone
-    if name == "vit_base_patch16_224":
-        name += ".augreg_in21k_ft_in1k"  # the ViT of the paper, section 5.2
-    try:
-        source = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # a hub fails in many ways: no network, no such weights, a proxy
-        raise WeightsError(
-            f"the weights of {name!r} could not be fetched from the hub",
-            where=f"--init hub ({type(error).__name__}: {error})",
-            mend="go online, or give the path of a weights file: --init FILE, "
-            f"or use the packaged weights: --backbone {PACKAGED_BACKBONE} --init packaged",
-        ) from error
-    _load(network.body, source.state_dict(), where=name)
-    config: Any = source.pretrained_cfg
-    mean, std = ([255.0 * value for value in config[key]] for key in ("mean", "std"))
-    return Preprocessor(
-        size=size,
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-    )
-
-
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(
             f"there are no weights {str(path)!r}",
             where="--init",
-            mend="give scratch, packaged, hub, or the path of a .safetensors, .pth or .pt file",
+            mend="give scratch, packaged, hub, hub:NAME, the path of a .safetensors, .pth or .pt "
+            "file, or the folder of an encoder",
         )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(str(path))
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = load_file(str(path))
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise half a dozen kinds for a bad file
         raise WeightsError(
             f"this is no file of weights: {str(error).splitlines()[0]}",
             where=path,
             mend="give a .safetensors file, or a .pth of plain tensors (saved with state_dict())",
         ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    tensors = {
-        str(k).removeprefix("module.").removeprefix("body."): v
-        for k, v in getattr(state, "items", dict)()
-        if isinstance(v, Tensor)
-    }
+    tensors = {_bare(str(k)): v for k, v in _unwrapped(state).items() if isinstance(v, Tensor)}
     if not tensors:
         raise WeightsError("this file holds no tensors", where=path, mend="save model.state_dict()")
     return tensors
 
 
-def _load(body: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy `state` into a headless body; the file's own head is dropped, all else must fit."""
-    own = body.state_dict()
-    given = {k: v for k, v in state.items() if k in own or k.split(".")[0] not in HEADS}
+def _unwrapped(state: Any) -> Mapping[Any, Any]:
+    """The innermost mapping of weights; training scripts wrap it under many names."""
+    while isinstance(state, Mapping):
+        inner = [state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)]
+        if not inner:
+            return state
+        state = inner[0]
+    return {}
+
+
+def _bare(name: str) -> str:
+    """A tensor's name without what wrappers put before it (`module.` of data parallel training)."""
+    while name.startswith(PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy `state` into the headless body; the file's own head is dropped, all else must fit."""
+    own = network.body.state_dict()
+    unused = STATISTICS if network.norm == "group" else STATISTICS[-1:]
+    given = {
+        k: v
+        for k, v in state.items()
+        if k.split(".")[-1] not in unused and (k in own or k.split(".")[0] not in HEADS)
+    }
+    given = _with_positions_of(network, given)
     missing = [k for k in own if k not in given and "num_batches_tracked" not in k]
     surplus = [k for k in given if k not in own]
     other = [k for k in given if k in own and given[k].shape != own[k].shape]
@@ -144,8 +205,26 @@ def _load(body: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
         lists = (("missing", missing), ("not in the network", surplus), ("of other shape", other))
         told = "; ".join(f"{len(v)} {w} (first: {v[0]})" for w, v in lists if v)
         raise WeightsError(
-            f"these weights do not fit the backbone: {told}",
+            f"these weights do not fit the backbone {network.backbone!r}: {told}",
             where=where,
             mend="name the backbone that the weights were made for with --backbone",
         )
-    body.load_state_dict(given, strict=False)
+    network.body.load_state_dict(given, strict=False)
+
+
+def _with_positions_of(network: Network, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Position embeddings of another image size, resampled to this network's grid of patches."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    body: Any = network.body
+    own, other = getattr(body, "pos_embed", None), given.get("pos_embed")
+    grid = getattr(getattr(body, "patch_embed", None), "grid_size", None)
+    if own is None or other is None or grid is None or other.ndim != 3:
+        return dict(given)
+    if other.shape == own.shape or other.shape[-1] != own.shape[-1]:
+        return dict(given)
+    prefix = body.num_prefix_tokens if not getattr(body, "no_embed_class", False) else 0
+    if math.isqrt(other.shape[1] - prefix) ** 2 != other.shape[1] - prefix:
+        return dict(given)  # no square grid of patches: the mismatch is named
+    moved = resample_abs_pos_embed(other, list(grid), num_prefix_tokens=prefix, verbose=False)
+    return {**given, "pos_embed": moved}

@@ -1,15 +1,20 @@
 """Floor 1: records to pictures and pages; every page carries its provenance and the notice."""
 
+from cellkin.core.records import NOTICE
 from cellkin.report.audits import headlines, save_audit
+from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
-from cellkin.report.curves import training_curve
+from cellkin.report.curves import pretraining_curve, training_curve
 from cellkin.report.pages import save, save_all, save_table
 from cellkin.report.split_page import SplitReport, save_split
 
 __all__ = [
+    "NOTICE",
     "SplitReport",
     "contact_sheet",
     "headlines",
+    "model_card",
+    "pretraining_curve",
     "save",
     "save_all",
     "save_audit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellkin.core.errors import OutputError
 from cellkin.report.canvas import FONT, new_figure, write_figure
 
-__all__ = ["training_curve"]
+__all__ = ["pretraining_curve", "training_curve"]
 
 LOSSES = (
     ("loss", "total", "#1b1f24", "-"),
@@ -22,7 +22,9 @@ LOSSES = (
     ("cross_entropy", "cross-entropy", "#d55e00", "-."),
     ("orthogonality", "orthogonality", "#009e73", ":"),
 )
+LEVEL_COLORS = ("#0072b2", "#cc79a7", "#8a6d00", "#56b4e9", "#7a3e9d")
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
+Panel = Callable[[Axes, NDArray[np.float64], Sequence[Mapping[str, Any]]], None]
 WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
 
 
@@ -38,6 +40,30 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     Raises:
         OutputError: there is no epoch to draw, or the file cannot be written.
     """
+    return _drawn(history, path, "Training", (_losses, _accuracy))
+
+
+def pretraining_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw the loss and every level's mAP on the validation part by epoch as one PNG.
+
+    Args:
+        history: one row per epoch, in order: `epoch`, `loss`, `orthogonality`, `level_losses` (one
+            number per level), `val_map` in [0, 1], `levels` (one mapping per level with `map` and
+            `frequency`, the mAP of guessing; empty where nothing was measured) and `selected`.
+        path: the PNG to write.
+
+    Raises:
+        OutputError: there is no epoch to draw, or the file cannot be written.
+    """
+    return _drawn(history, path, "Pretraining", (_level_losses, _levels))
+
+
+def _drawn(
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    title: str,
+    panels: tuple[Panel, Panel],
+) -> Path:
     if not history:
         raise OutputError(
             "this training run has no history to draw", where=path, mend="train at least one epoch"
@@ -45,13 +71,12 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     figure = new_figure(7.2, 5.6)
     axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.15, 1))
     epochs = _epochs(history)
-    _losses(axes[0], epochs, history)
-    _accuracy(axes[1], epochs, history)
-    for panel in axes:
+    for panel, draw in zip(axes, panels, strict=True):
+        draw(panel, epochs, history)
         _phases(panel, epochs, history)
         _plain(panel)
         _legend(panel)
-    axes[0].set_title("Training", loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
+    axes[0].set_title(title, loc="left", fontsize=11, weight="bold", color=INK, family=FONT)
     figure.subplots_adjust(left=0.1, right=0.78, top=0.93, bottom=0.1, hspace=0.12)
     return write_figure(figure, Path(path))
 
@@ -68,10 +93,15 @@ def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float
     return np.array([np.nan if v is None else v for v in values], np.float64)
 
 
-def _losses(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
-    columns = {name: _column(history, name) for name, *_ in LOSSES}
+def _losses(
+    axes: Axes,
+    epochs: NDArray[np.float64],
+    history: Sequence[Mapping[str, Any]],
+    lines: Sequence[tuple[str, str, str, str]] = LOSSES,
+) -> None:
+    columns = {name: _column(history, name) for name, *_ in lines}
     shown = {name: v for name, v in columns.items() if np.nan_to_num(v).any()}
-    for name, title, color, dashes in LOSSES:
+    for name, title, color, dashes in lines:
         if name in shown:
             marker = "o" if len(epochs) < 4 else ""
             axes.plot(epochs, shown[name], dashes, color=color, label=title, lw=1.6,
@@ -84,6 +114,17 @@ def _losses(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[s
     else:
         axes.set_ylim(bottom=0)
     axes.set_ylabel("loss", fontsize=9, color=INK, family=FONT)
+
+
+def _level_losses(
+    axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]
+) -> None:
+    titles = [f"level {i + 1}" for i in range(len(history[0]["level_losses"]))]
+    rows = [{**row, **dict(zip(titles, row["level_losses"], strict=True))} for row in history]
+    lines = [
+        (title, title, LEVEL_COLORS[i % len(LEVEL_COLORS)], "-") for i, title in enumerate(titles)
+    ]
+    _losses(axes, epochs, rows, [*LOSSES, *lines])
 
 
 def _accuracy(
@@ -101,6 +142,24 @@ def _accuracy(
     if chosen:
         _mark_chosen(axes, float(epochs[chosen[-1]]), float(values[chosen[-1]]))
     axes.set_ylabel("accuracy of the vote, %", fontsize=9, color=INK, family=FONT)
+    axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
+
+
+def _levels(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+    rows = [(e, row["levels"]) for e, row in zip(epochs, history, strict=True) if row["levels"]]
+    for i in range(max((len(levels) for _, levels in rows), default=0)):
+        known = [(e, v[i]) for e, v in rows if v[i]["map"] is not None]
+        color = LEVEL_COLORS[i % len(LEVEL_COLORS)]
+        at = [e for e, _ in known]
+        axes.plot(at, [100 * v["map"] for _, v in known], color=color, lw=1.6, marker="o", ms=3,
+                  label=f"level {i + 1}")  # fmt: skip
+        axes.plot(at, [100 * v["frequency"] for _, v in known], color=color, lw=1, ls=":",
+                  label=f"level {i + 1}, guessing")  # fmt: skip
+    chosen = [i for i, row in enumerate(history) if row.get("selected")]
+    if chosen:
+        _mark_chosen(axes, float(epochs[chosen[-1]]), 100 * float(history[chosen[-1]]["val_map"]))
+    axes.set_ylim(0, 104)
+    axes.set_ylabel("validation mAP, %", fontsize=9, color=INK, family=FONT)
     axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
 
 

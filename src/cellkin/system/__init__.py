@@ -1,8 +1,12 @@
-"""Floor 6: `DecisionSupport`, and the compositions that need several rooms: `train` and `index`."""
+"""Floor 6: `DecisionSupport`, and the compositions that need several rooms: `train`, `index`,
+`pretrain`.
+"""
 
 from cellkin.system.auditing import audit
 from cellkin.system.injecting import Injected, inject_nothing
-from cellkin.system.making import index, run_folder, train
+from cellkin.system.making import index, train
+from cellkin.system.pretraining import pretrain
+from cellkin.system.runs import encoder_facts, run_folder
 from cellkin.system.splitting import SplitProposal, propose_split
 from cellkin.system.support import DecisionSupport, Look
 
@@ -12,8 +16,10 @@ __all__ = [
     "Look",
     "SplitProposal",
     "audit",
+    "encoder_facts",
     "index",
     "inject_nothing",
+    "pretrain",
     "propose_split",
     "run_folder",
     "train",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,20 +16,31 @@ import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, build, decide
 from cellkin.atlas.cells import REFERENCE
-from cellkin.core.artifacts import guarded_writes, refuse_existing
-from cellkin.core.errors import ArtifactError, OutputError, RecipeError
-from cellkin.core.progress import Progress, silent
+from cellkin.core.artifacts import refuse_existing
+from cellkin.core.errors import RecipeError
+from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets import splits
 from cellkin.decision import score
-from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
+from cellkin.learning.weights import seen_by
+from cellkin.system.cards import atlas_card, documents
+from cellkin.system.runs import (
+    chosen_options,
+    fingerprints,
+    load_images,
+    open_encoder,
+    open_run,
+    refuse_seen,
+    run_folder,
+    tidied,
+)
 
-__all__ = ["index", "open_encoder", "run_folder", "train"]
+__all__ = ["index", "train"]
 
 Images = NDArray[np.uint8]
 
@@ -58,11 +68,6 @@ class _Job:
             tuple(s.subject for s in samples),
             tuple(s.group for s in samples),
         )
-
-
-def run_folder(out: Path) -> Path:
-    """Where an unfinished training keeps its checkpoints: beside the atlas that it will become."""
-    return out.parent / f"{out.name}.training"
 
 
 def train(
@@ -93,32 +98,38 @@ def train(
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
     data.require_cells()
-    chosen = _options(options)
+    chosen = chosen_options(options)
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe.require_task("fine-tuning", verb="pretrain")
     device = choose_device(chosen["device"])
     if not chosen["overwrite"] and process_rank() == 0:
         refuse_existing(out)
     split = split or splits.single(data, seed=seed)
     splits.verify_split(split, data)
-    run = _open_run(run_folder(out), resume=chosen["resume"])
+    run = open_run(run_folder(out), resume=chosen["resume"])
     geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
-    images = _load(data, geometry, chosen["progress"], cache=run / "prepared")
-    job = _Job(data, split, images, seed, chosen["progress"])
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
-    trained = train_encoder(
-        _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
-    )
+    with tidied(run):
+        images = load_images(data, geometry, chosen["progress"], cache=run / "prepared")
+        job = _Job(data, split, images, seed, chosen["progress"])
+        seen = seen_by(recipe.init)
+        refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
+        trained = train_encoder(
+            _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
+        )
     if not trained.first:
         return out
     report.training_curve(trained.history, run / "training.png")
     used = np.concatenate([job.rows(split.train), job.rows(split.val)])
-    trained.encoder.trained_on = _fingerprints(job.images[used])
+    trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *fingerprints(job.images[used]))))
     atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
+    trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
+    texts = {"split.json": split.to_json(), "predictions.json": predictions}
     atlas.save(
         out,
         extra=[run / "log.jsonl", run / "training.png"],
-        texts={"split.json": split.to_json(), "predictions.json": predictions},
+        texts=texts | documents(atlas_card(atlas, "atlas")),
         overwrite=chosen["overwrite"],
     )
     shutil.rmtree(run, ignore_errors=True)
@@ -145,14 +156,14 @@ def index(
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
     data.require_cells()
-    chosen = _options(options)
+    chosen = chosen_options(options)
     out = Path(out).expanduser()
     if not chosen["overwrite"]:
         refuse_existing(out)
     if k < 1:
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
     encoder = open_encoder(Path(source).expanduser(), chosen["device"])
-    images = _load(data, encoder.preprocessor, chosen["progress"])
+    images = load_images(data, encoder.preprocessor, chosen["progress"])
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
     job = _Job(data, split, images, seed, chosen["progress"])
     settings = {
@@ -162,62 +173,12 @@ def index(
     }
     atlas, predictions = _atlas(job, encoder, settings)
     texts = {"split.json": split.to_json(), "predictions.json": predictions}
+    texts |= documents(atlas_card(atlas, "atlas"))
     atlas.save(out, texts=texts, overwrite=chosen["overwrite"])
     return out
 
 
 # parts of the work -----------------------------------------------------------------------------
-
-
-def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = {
-        "device": "auto",
-        "devices": 1,
-        "nodes": 1,
-        "tensorboard": None,
-        "resume": False,
-        "overwrite": False,
-        "progress": silent,
-    }
-    if unknown := set(given or {}) - set(known):
-        raise RecipeError(
-            f"unknown option {sorted(unknown)[0]!r}",
-            where="options",
-            mend=f"known options: {', '.join(known)}",
-        )
-    return {**known, **(given or {})}
-
-
-def _open_run(run: Path, *, resume: bool) -> Path:
-    if process_rank() > 0:  # the first process has opened it
-        return run
-    if resume and not run.is_dir():
-        raise OutputError(
-            "there is no unfinished training to go on with",
-            where=run,
-            mend="leave --resume away to start one",
-        )
-    if not resume and run.is_dir():
-        raise OutputError(
-            "there is an unfinished training here already",
-            where=run,
-            mend="add --resume to go on with it, or remove that folder to start again",
-        )
-    with guarded_writes(run):
-        run.mkdir(parents=True, exist_ok=True)
-    return run
-
-
-def _load(
-    data: Dataset, preprocessor: Preprocessor, progress: Progress, cache: Path | None = None
-) -> Images:
-    sources = [s.image for s in data.samples]
-    return load_prepared(sources, preprocessor, progress=progress, cache=cache)
-
-
-def _fingerprints(images: Images) -> tuple[str, ...]:
-    """Short hashes of prepared images: enough to know a cell again, not to see it."""
-    return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images)
 
 
 def _training_data(job: _Job) -> TrainingData:
@@ -326,22 +287,6 @@ def _provenance(job: _Job, encoder: Encoder, recipe: str) -> Provenance:
     )
 
 
-def open_encoder(folder: Path, device: str) -> Encoder:
-    """The encoder in a folder: an atlas, or what `cellkin pretrain` wrote.
-
-    Raises:
-        ArtifactError: it holds none.
-    """
-    for candidate in (folder / "encoder", folder):
-        if (candidate / "encoder.json").is_file():
-            return Encoder.open(candidate, device=choose_device(device))
-    raise ArtifactError(
-        "this is neither an atlas nor an encoder",
-        where=folder,
-        mend="give a folder that cellkin train or cellkin pretrain wrote",
-    )
-
-
 def _with_seen_cells_as_references(
     data: Dataset, images: Images, encoder: Encoder, split: Split
 ) -> Split:
@@ -349,7 +294,7 @@ def _with_seen_cells_as_references(
     references: without training there is nothing to select.
     """
     known = set(encoder.trained_on)
-    marks = _fingerprints(images)
+    marks = fingerprints(images)
     seen = {s.id for s, mark in zip(data.samples, marks, strict=True) if mark in known}
     moved = [i for part in (split.calibration, split.test) for i in part if i in seen]
     calibration = split.calibration or split.val

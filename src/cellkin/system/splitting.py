@@ -34,7 +34,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
-from cellkin.system.making import open_encoder
+from cellkin.system.runs import open_encoder
 
 __all__ = ["SplitProposal", "propose_split"]
 

@@ -22,6 +22,7 @@ from cellkin.learning.encoder import Views, choose_device
 
 __all__ = ["DecisionSupport", "Look"]
 
+KNOWN_SHOWN = 12  # classes of a head that a message names
 Image = str | Path | NDArray[np.uint8]
 
 
@@ -166,7 +167,8 @@ class DecisionSupport:
         if encoder.pooling != "average":
             return [], "not available: a class token has no closed form"
         if decision.label not in encoder.classes:
-            known = ", ".join(encoder.classes)
+            more = len(encoder.classes) - KNOWN_SHOWN
+            known = ", ".join(encoder.classes[:KNOWN_SHOWN]) + (f" and {more} more" * (more > 0))
             return [], f"not available: the class head knows {known}, not {decision.label}"
         weights = encoder.head_weights()[encoder.classes.index(decision.label)]
         values = grad_cam(np.concatenate([look.feature_map[None], views.maps]), weights)

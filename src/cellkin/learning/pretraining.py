@@ -1,0 +1,339 @@
+"""Multitask pretraining (section 3.1), resumable after every epoch.
+
+The parallel heads of the paper's Fig. 3 all read the one pooled feature, so they are kept as one
+linear layer whose rows are the codes of the levels, one level below the other.
+Randomness of epoch e is drawn from (seed, e) alone, as in fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellkin.core.artifacts import digest, guarded_writes
+from cellkin.core.errors import TrainingError
+from cellkin.core.progress import Progress, silent
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning import checkpoints, optimizers
+from cellkin.learning.augmentation import augment
+from cellkin.learning.colour import recolour
+from cellkin.learning.encoder import Encoder
+from cellkin.learning.multitask import (
+    PretrainingLoss,
+    PretrainingParts,
+    code_weights,
+    level_scores,
+)
+from cellkin.learning.networks import Network
+from cellkin.learning.recipes import PRETRAINING, Recipe
+from cellkin.learning.sampling import batches
+from cellkin.learning.schedule import learning_rate
+from cellkin.learning.training import Trained, resolved_precision
+from cellkin.learning.weights import initialize
+
+__all__ = ["TaggedData", "pretrain_encoder"]
+
+VALIDATED = 64  # images looked at in one go when the validation part is measured
+
+
+@dataclass(frozen=True)
+class TaggedData:
+    """Prepared images with any number of labels on any number of levels.
+
+    Attributes:
+        images: (N, S, S, 3) uint8, prepared by the geometry of the recipe.
+        ids: N ids. targets: (N, C) of 0 and 1, all levels' codes beside each other.
+        levels: the codes of each level, C in all.
+        train, val: positions of the two parts among the N.
+    """
+
+    images: NDArray[np.uint8]
+    ids: tuple[str, ...]
+    targets: NDArray[np.uint8]
+    levels: tuple[tuple[str, ...], ...]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+    @property
+    def id(self) -> str:
+        """Hash of ids, labels and parts: a run is only resumed on the same data."""
+        parts = [self.train.tolist(), self.val.tolist()]
+        return digest([self.ids, self.targets.tolist(), self.levels, parts])
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """A name for every row of the head; the same code may stand on several levels."""
+        if len(self.levels) == 1:
+            return self.levels[0]
+        return tuple(f"level {i}: {code}" for i, v in enumerate(self.levels, 1) for code in v)
+
+
+def pretrain_encoder(
+    data: TaggedData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    run: Path,
+    device: torch.device | None = None,
+    progress: Progress = silent,
+) -> Trained:
+    """Pretrain by a recipe; goes on from the newest checkpoint where `run` holds one.
+
+    Args:
+        run: folder for checkpoints and the log (`log.jsonl`); made if missing.
+
+    Returns:
+        the encoder of the epoch with the best mean of the levels' mAP on the validation part
+        (ties: lower loss), in evaluation mode; its `heads` name the codes of each level.
+
+    Raises:
+        RecipeError: a recipe for fine-tuning, or an orthogonality that covers nothing.
+        TrainingError: a loss that is not a number, a validation part that carries no code, or a
+            checkpoint of another recipe, seed or data.
+    """
+    recipe.require_task(PRETRAINING, verb="train")
+    return _Pretraining(data, recipe, seed, run, device or torch.device("cpu"), progress).finish()
+
+
+class _Pretraining:
+    def __init__(
+        self,
+        data: TaggedData,
+        recipe: Recipe,
+        seed: int,
+        run: Path,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self.data, self.seed, self.run, self.progress = data, seed, run, progress
+        self.device = device
+        precision = resolved_precision(recipe.precision, device)
+        recipe = self.recipe = recipe.with_changes(precision=precision)
+        self.bf16 = precision == "bf16"
+        self.encoder = self._new_encoder()
+        self.frozen = self.network.early_stages(recipe.frozen_stages)
+        self.loss_of = self._new_loss()
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.best_state: dict[str, Tensor] | None = None
+        self.steps = len(list(batches(np.arange(len(data.train)), recipe.batch)))
+
+    def _new_encoder(self) -> Encoder:
+        data, recipe = self.data, self.recipe
+        network, preprocessor = initialize(
+            recipe.backbone,
+            data.targets.shape[1],
+            recipe.init,
+            size=recipe.size,
+            seed=self.seed,
+            norm=recipe.norm,
+        )
+        if preprocessor is None or recipe.zscore == "training":
+            preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
+        plain = recipe.to_json()
+        encoder = Encoder(network, preprocessor, data.head_names, recipe=plain, device=self.device)
+        encoder.heads = data.levels
+        return encoder
+
+    def _new_loss(self) -> PretrainingLoss:
+        weights = code_weights(self.data.targets[self.data.train]).to(self.device)
+        return PretrainingLoss(
+            self.network.body,
+            [len(codes) for codes in self.data.levels],
+            weights if self.recipe.class_weighted else None,
+            lam=self.recipe.orthogonality,
+            covers=self.recipe.orthogonal,
+            positive_only=self.recipe.positive_only,
+        )
+
+    @property
+    def network(self) -> Network:
+        network: Network = self.encoder.network
+        return network
+
+    def finish(self) -> Trained:
+        self._set_mode()
+        learned = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = optimizers.build(self.recipe, learned)
+        for step in range(self._restore(optimizer), self.recipe.epochs):
+            row = self._epoch(step, optimizer)
+            self._validate(row, last=step == self.recipe.epochs - 1)
+            self.history.append(row)
+            self._checkpoint(step + 1, optimizer)
+        if self.best_state is None:
+            raise TrainingError("no epoch was validated", where=self.run, mend="pretrain again")
+        self.network.load_state_dict(self.best_state)
+        self.network.eval()
+        return Trained(self.encoder, tuple(self.history), dict(self.best))
+
+    # one epoch ------------------------------------------------------------------------------
+
+    def _epoch(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
+        order = self.data.train[torch.randperm(len(self.data.train), generator=generator).numpy()]
+        self._set_mode()
+        sums, started = np.zeros(2 + len(self.data.levels)), time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.initial_seed()))
+            for number, batch in enumerate(batches(order, self.recipe.batch)):
+                rate = learning_rate(self.recipe, step + 1, number, self.steps)
+                parts = self._step(batch, optimizer, rate, generator)
+                values = [parts.total, parts.orthogonality, *parts.levels]
+                seen = np.array([float(v.detach()) for v in values])
+                self._refuse_nan(seen, step + 1, number)
+                sums += seen * len(batch)
+                self._tell(step, number)
+        means = (sums / len(order)).tolist()
+        return {
+            "phase": PRETRAINING,
+            "epoch": step + 1,
+            "loss": means[0],
+            "orthogonality": means[1],
+            "level_losses": means[2:],
+            "lr": rate,
+            "seconds": round(time.perf_counter() - started, 3),
+            "val_loss": None,
+            "val_map": None,
+            "levels": [],
+            "selected": False,
+        }
+
+    def _step(
+        self,
+        batch: NDArray[np.int64],
+        optimizer: torch.optim.Optimizer,
+        rate: float,
+        generator: torch.Generator,
+    ) -> PretrainingParts:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        x = self._augmented(batch, generator)
+        y = torch.from_numpy(self.data.targets[batch]).float().to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            maps = self.network.feature_map(x)
+        parts = self.loss_of(self.network.classify(self.network.pool(maps)), y)
+        optimizer.zero_grad(set_to_none=True)
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return parts
+
+    def _augmented(self, batch: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+        """(B, 3, S, S) float32: turned and recoloured as uint8, then z-scored."""
+        recipe = self.recipe
+        images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
+        turned = augment(images, recipe.rotation, recipe.flips, generator)
+        turned = recolour(turned, recipe.colour_jitter, recipe.stain_jitter, generator)
+        pixels = turned.permute(0, 2, 3, 1).contiguous().numpy()
+        x = torch.from_numpy(self.encoder.preprocessor.normalize(pixels))
+        return x.to(self.device, memory_format=torch.channels_last)
+
+    def _set_mode(self) -> None:
+        """Training mode, but for what is frozen: its batch norms keep their statistics."""
+        self.network.train()
+        for module in self.frozen:
+            module.eval().requires_grad_(False)
+        if self.recipe.frozen_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    # selection ------------------------------------------------------------------------------
+
+    def _validate(self, row: dict[str, Any], *, last: bool) -> None:
+        """Measure every level on the validation part; keep the weights if they are the best."""
+        epoch, recipe = row["epoch"], self.recipe
+        if not last and (epoch < recipe.validate_from or epoch % recipe.validate_every):
+            return
+        row |= self._measured()
+        found = (row["val_map"], -row["val_loss"])
+        if not self.best or found > (self.best["val_map"], -self.best["val_loss"]):
+            for earlier in self.history:
+                earlier["selected"] = False
+            row["selected"] = True
+            self.best = dict(row)
+            self.best_state = {k: v.clone() for k, v in self.network.state_dict().items()}
+
+    def _measured(self) -> dict[str, Any]:
+        data = self.data
+        chunks = np.array_split(data.val, -(-len(data.val) // VALIDATED))
+        logits = np.concatenate([self.encoder.view(data.images[c]).logits for c in chunks])
+        targets = data.targets[data.val]
+        with torch.no_grad():
+            loss = self.loss_of(
+                torch.from_numpy(logits).to(self.device),
+                torch.from_numpy(targets).float().to(self.device),
+            )
+        ends = np.cumsum([len(codes) for codes in data.levels])[:-1]
+        pairs = zip(np.split(logits, ends, 1), np.split(targets, ends, 1), strict=True)
+        levels = [level_scores(x, y) for x, y in pairs]
+        known = [level["map"] for level in levels if level["map"] is not None]
+        if not known:
+            raise TrainingError(
+                "no code could be scored: every one is on all validation images or on none",
+                where="the validation part",
+                mend="pretrain on more images, or with another seed",
+            )
+        return {"val_loss": float(loss.total), "val_map": float(np.mean(known)), "levels": levels}
+
+    # keeping and telling --------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.id}
+
+    def _checkpoint(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        facts = {**self._identity(), "history": self.history, "best": self.best}
+        state = optimizers.tensors(optimizer, self.network)
+        checkpoints.save(
+            self.run / "checkpoints",
+            checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
+        )
+        with guarded_writes(self.run):
+            lines = [json.dumps(row, sort_keys=True) + "\n" for row in self.history]
+            (self.run / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
+        """Go back to the newest checkpoint; the number of epochs that are done."""
+        found = checkpoints.load_latest(self.run / "checkpoints")
+        if found is None:
+            return 0
+        for key, value in self._identity().items():
+            if found.facts[key] != value:
+                raise TrainingError(
+                    f"the unfinished pretraining here has another {key}",
+                    where=self.run,
+                    mend="give the same data, recipe and seed to go on, or remove that folder",
+                )
+        self.network.load_state_dict(found.network)
+        optimizers.restore(optimizer, self.network, found.optimizer)
+        self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])
+        self.best_state = dict(found.best) if found.best else None
+        return found.step
+
+    def _tell(self, step: int, number: int) -> None:
+        measured = [row["val_map"] for row in self.history if row["val_map"] is not None]
+        seen = f", validation mAP {measured[-1]:.1%}" if measured else ""
+        self.progress(
+            f"pretraining, epoch {step + 1}/{self.recipe.epochs}{seen}",
+            step * self.steps + number + 1,
+            self.recipe.epochs * self.steps,
+        )
+
+    def _refuse_nan(self, seen: NDArray[Any], epoch: int, number: int) -> None:
+        if np.isfinite(seen).all():
+            return
+        names = ["loss", "orthogonality"]
+        names += [f"level {i}" for i in range(1, len(self.data.levels) + 1)]
+        told = ", ".join(f"{n} {v:g}" for n, v in zip(names, seen, strict=True))
+        raise TrainingError(
+            f"the loss is not a number in epoch {epoch}, batch {number + 1} ({told})",
+            where=self.run,
+            mend="pretrain again with a smaller lr; the last good epoch is kept in this folder",
+        )

@@ -1,0 +1,138 @@
+"""Pretraining an encoder on images with several labels each (section 3.1)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cellkin
+from cellkin import report
+from cellkin.core.artifacts import new_folder, refuse_existing, write_json
+from cellkin.core.records import Dataset, Provenance, Split
+from cellkin.datasets.multilabel import hold_out, levels_of, target_matrix
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.encoder import choose_device
+from cellkin.learning.pretraining import TaggedData, pretrain_encoder
+from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
+from cellkin.learning.training import Trained
+from cellkin.learning.weights import seen_by
+from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
+from cellkin.system.runs import (
+    Images,
+    chosen_options,
+    fingerprints,
+    load_images,
+    open_run,
+    run_folder,
+    tidied,
+)
+
+__all__ = ["pretrain"]
+
+
+def pretrain(
+    data: Dataset,
+    recipe: str | Recipe = "paper-pretrain-adp",
+    *,
+    seed: int = 0,
+    out: str | Path = "encoder",
+    split: Split | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train an encoder on images that carry any number of labels on any number of levels.
+
+    Args:
+        data: tissue images with `levels`; cells with one class each count as one level.
+        recipe: a shipped recipe's name, a TOML file, or a `Recipe` with task "pretraining".
+        seed: of the parts, the weights, the order and the augmentation.
+        out: the encoder folder to write; it appears when everything is done.
+        split: parts made beforehand (`train` and `val`); by default one image in five validates,
+            and images of one subject, slide or field stay together where that is known.
+        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`.
+
+    Returns:
+        the encoder folder, for `cellkin train --init`.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    chosen = chosen_options(options)
+    out = Path(out).expanduser()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe.require_task(PRETRAINING, verb="train")
+    device = choose_device(chosen["device"])
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    split = split or hold_out(data, seed=seed)
+    run = open_run(run_folder(out), resume=chosen["resume"])
+    progress = chosen["progress"]
+    with tidied(run):
+        geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+        tagged = _tagged(data, split, load_images(data, geometry, progress))
+        trained = pretrain_encoder(
+            tagged, recipe, seed=seed, run=run, device=device, progress=progress
+        )
+    marks = fingerprints(tagged.images)
+    trained.encoder.trained_on = tuple(dict.fromkeys((*seen_by(recipe.init), *marks)))
+    trained.encoder.documents = documents(_card(trained, data, split, tagged))
+    report.pretraining_curve(trained.history, run / "training.png")
+    with new_folder(out, overwrite=chosen["overwrite"]) as building:
+        for name in ("log.jsonl", "training.png"):
+            (building / name).write_bytes((run / name).read_bytes())
+        write_json(building / "split.json", split.to_json())
+        trained.encoder.save(building)
+    shutil.rmtree(run, ignore_errors=True)
+    return out
+
+
+def _tagged(data: Dataset, split: Split, images: Images) -> TaggedData:
+    place = {sample.id: i for i, sample in enumerate(data.samples)}
+    return TaggedData(
+        images=images,
+        ids=tuple(place),
+        targets=target_matrix(data),
+        levels=levels_of(data),
+        train=np.array([place[id_] for id_ in split.train], np.int64),
+        val=np.array([place[id_] for id_ in split.val], np.int64),
+    )
+
+
+def _card(trained: Trained, data: Dataset, split: Split, tagged: TaggedData) -> dict[str, Any]:
+    encoder, best = trained.encoder, trained.best
+    recipe = Recipe(**encoder.recipe)
+    facts = data_facts(data, split)
+    counts = tagged.targets[tagged.train].sum(axis=0, dtype=np.int64)
+    absent = [n for n, c in zip(tagged.head_names, counts, strict=True) if c == 0]
+    return {
+        "kind": "encoder",
+        "data": {k: v for k, v in facts.items() if k != "split"},
+        "split": facts["split"],
+        "network": network_facts(encoder),
+        "recipe": recipe_facts(encoder.recipe),
+        "training": {
+            "epochs": len(trained.history),
+            "selected_epoch": best["epoch"],
+            "validation_map": best["val_map"],
+            "precision": recipe.precision,
+        },
+        "levels": [
+            {"codes": len(codes), "scores": scores}
+            for codes, scores in zip(tagged.levels, best["levels"], strict=True)
+        ],
+        "absent_codes": absent,
+        "provenance": Provenance(
+            version=cellkin.__version__,
+            weights=encoder.weights_sha256,
+            atlas="",
+            recipe=recipe.id,
+            seed=split.seed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            dataset=data.name,
+            drawn=data.drawn,
+        ).to_json(),
+    }

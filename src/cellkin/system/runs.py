@@ -1,0 +1,171 @@
+"""What every kind of training shares: options, the folder of a run, images and their marks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.artifacts import guarded_writes
+from cellkin.core.errors import ArtifactError, OutputError, RecipeError, SplitError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.ranks import process_rank
+from cellkin.core.records import Dataset
+from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.system.cards import CARD, CARD_DATA, network_facts
+
+__all__ = [
+    "chosen_options",
+    "encoder_facts",
+    "fingerprints",
+    "load_images",
+    "open_encoder",
+    "open_run",
+    "refuse_seen",
+    "run_folder",
+    "tidied",
+]
+
+Images = NDArray[np.uint8]
+
+
+def run_folder(out: Path) -> Path:
+    """Where an unfinished training keeps its checkpoints: beside what it will become."""
+    return out.parent / f"{out.name}.training"
+
+
+def chosen_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of a training, completed.
+
+    Raises:
+        RecipeError: an unknown one.
+    """
+    known = {
+        "device": "auto",
+        "devices": 1,
+        "nodes": 1,
+        "tensorboard": None,
+        "resume": False,
+        "overwrite": False,
+        "progress": silent,
+    }
+    if unknown := set(given or {}) - set(known):
+        raise RecipeError(
+            f"unknown option {sorted(unknown)[0]!r}",
+            where="options",
+            mend=f"known options: {', '.join(known)}",
+        )
+    return {**known, **(given or {})}
+
+
+def open_run(run: Path, *, resume: bool) -> Path:
+    """The folder of a run, made if missing.
+
+    Raises:
+        OutputError: nothing is there to resume, or something is and `resume` is off.
+    """
+    if process_rank() > 0:  # the first process has opened it
+        return run
+    if resume and not run.is_dir():
+        raise OutputError(
+            "there is no unfinished training to go on with",
+            where=run,
+            mend="leave --resume away to start one",
+        )
+    if not resume and run.is_dir():
+        raise OutputError(
+            "there is an unfinished training here already",
+            where=run,
+            mend="add --resume to go on with it, or remove that folder to start again",
+        )
+    with guarded_writes(run):
+        run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+@contextmanager
+def tidied(run: Path) -> Iterator[None]:
+    """Remove the folder of a run that failed before its first checkpoint: nothing is lost in it."""
+    try:
+        yield
+    except BaseException:
+        if process_rank() == 0 and not any((run / "checkpoints").glob("step-*")):
+            shutil.rmtree(run, ignore_errors=True)
+        raise
+
+
+def load_images(
+    data: Dataset, preprocessor: Preprocessor, progress: Progress, *, cache: Path | None = None
+) -> Images:
+    """(N, S, S, 3) uint8, prepared; `cache` as in `load_prepared`."""
+    sources = [s.image for s in data.samples]
+    return load_prepared(sources, preprocessor, progress=progress, cache=cache)
+
+
+def fingerprints(images: Images) -> tuple[str, ...]:
+    """Short hashes of prepared images: enough to know a cell again, not to see it."""
+    return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images)
+
+
+def refuse_seen(images: Images, seen: Sequence[str], *, init: str) -> None:
+    """Refuse to measure on images that the first weights were trained on, where that is known.
+
+    Args:
+        images: the test and calibration images. seen: fingerprints that the first weights carry.
+
+    Raises:
+        SplitError: some of them were.
+    """
+    known = set(seen)
+    if count := sum(mark in known for mark in fingerprints(images)) if known else 0:
+        raise SplitError(
+            f"{count} of {len(images)} images to test and calibrate on were trained on before",
+            where=f"--init {init}",
+            mend="start from weights that do not know them, or take the split (seed and unit) that "
+            "those weights were made with",
+        )
+
+
+def open_encoder(folder: Path, device: str) -> Encoder:
+    """The encoder in its own folder, or in an atlas.
+
+    Raises:
+        ArtifactError: neither is there, or it is damaged.
+    """
+    for candidate in (folder / "encoder", folder):
+        if (candidate / "encoder.json").is_file():
+            return Encoder.open(candidate, device=choose_device(device))
+    raise ArtifactError(
+        "this is neither an atlas nor an encoder",
+        where=folder,
+        mend="give a folder that cellkin train or cellkin pretrain wrote",
+    )
+
+
+def encoder_facts(folder: str | Path) -> dict[str, Any]:
+    """What an encoder folder is, as plain data (`cellkin inspect ENCODER --json`).
+
+    Raises:
+        ArtifactError: it is no encoder, or damaged.
+    """
+    folder = Path(folder).expanduser()
+    encoder = open_encoder(folder, "cpu")
+    card = json.loads(encoder.documents.get(CARD_DATA, "{}"))
+    return {
+        "kind": "encoder",
+        "classes": list(encoder.classes),
+        "heads": [list(codes) for codes in encoder.heads],
+        "network": network_facts(encoder),
+        "recipe": encoder.recipe,
+        "card": card,
+        "model_card": str(folder / CARD) if CARD in encoder.documents else None,
+    }
