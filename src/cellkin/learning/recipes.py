@@ -32,6 +32,7 @@ class Recipe:
         name: of the recipe; part of every provenance.
         backbone, init: see `cellkin.learning.networks` and `cellkin.learning.weights`.
         size: side of the network's input in pixels.
+        unsharpen: sharpen every image by its measured blur (section 5.1).
         epochs, batch, lr, momentum, weight_decay, optimizer: of fine-tuning. `momentum` is SGD's.
         schedule: "step" (lr times `lr_factor` every `lr_every` epochs) or "cosine" (to zero, after
             a linear rise over the first 3 % of the steps).
@@ -54,6 +55,7 @@ class Recipe:
     backbone: str = "resnet18"
     init: str = "scratch"
     size: int = 224
+    unsharpen: bool = False
     epochs: int = 90
     batch: int = 8
     optimizer: str = "sgd"

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class _Run:
         )
         if preprocessor is None:
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
+        preprocessor = replace(preprocessor, unsharpen=recipe.unsharpen)
         self.encoder = Encoder(
             network, preprocessor, data.labels.names, recipe=recipe.to_json(), device=self.device
         )

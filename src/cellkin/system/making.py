@@ -98,7 +98,9 @@ def train(
     split = split or splits.single(data, seed=seed)
     splits.verify_split(split, data)
     run = _open_run(run_folder(out), resume=chosen["resume"])
-    geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    geometry = Preprocessor(
+        size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=recipe.unsharpen
+    )
     job = _Job(data, split, _load(data, geometry, chosen["progress"]), seed, chosen["progress"])
     trained = train_encoder(
         _training_data(job), recipe, seed=seed, run=run, device=device, progress=job.progress
