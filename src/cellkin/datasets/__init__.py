@@ -9,6 +9,7 @@ for split in datasets.folds(data):   seeded, stratified, by subject where subjec
 from __future__ import annotations
 
 from cellkin.datasets.checking import CheckReport, check
+from cellkin.datasets.locating import locate
 from cellkin.datasets.opening import READERS, Reader
 from cellkin.datasets.opening import open_dataset as open  # noqa: A004
 from cellkin.datasets.saved import save_dataset as save
@@ -20,6 +21,7 @@ __all__ = [
     "Reader",
     "check",
     "folds",
+    "locate",
     "official",
     "open",
     "save",
