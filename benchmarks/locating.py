@@ -2,6 +2,8 @@
 
     python benchmarks/locating.py           a few small fields, under a minute
     python benchmarks/locating.py --full    260 crops, 108 fields of 2592 x 1944
+    python benchmarks/locating.py --full --fields 12
+                                            260 crops of full size against fewer fields
 
 Two rounds over the same fields: crops cut as they are and sought so (one scale, one orientation);
 crops resampled by 0.8 to 1.25, turned, mirrored, brightened and saved as JPEG, sought in all poses.
@@ -138,8 +140,10 @@ def measure(folder: Path, how: str, truth: dict[str, Truth]) -> tuple[Located, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="the size of ALL-IDB1 and ALL-IDB2")
-    full = parser.parse_args().full
-    fields, crops, size = (108, 260, (2592, 1944)) if full else (8, 36, (1000, 800))
+    parser.add_argument("--fields", type=int, help="another number of fields")
+    given = parser.parse_args()
+    fields, crops, size = (108, 260, (2592, 1944)) if given.full else (8, 36, (1000, 800))
+    fields = given.fields or fields
     with tempfile.TemporaryDirectory() as name:
         truth = draw(Path(name), fields, crops, size)
         print(f"{fields} fields of {size[0]} x {size[1]}, {crops} crops drawn", flush=True)

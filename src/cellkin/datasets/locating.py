@@ -4,7 +4,7 @@ Cells of one field share stain, light and focus, and often the patient: whoever 
 fields are known can keep a field on one side. Fields that overlap each other become one group.
 
 Crops are sought as they are first; those not found are then sought at every scale and orientation
-that is allowed. A crop counts as found when its detail agrees with one place at full resolution
+that is allowed. A crop counts as found when its detail agrees with one place, block by block
 (`FOUND`) and with no place of another group nearly as well (`MARGIN`); see docs/locate.md for the
 scores of true and false places behind these two numbers.
 """
@@ -30,8 +30,8 @@ from cellkin.imaging.decode import decode
 
 __all__ = ["FOUND", "MARGIN", "Located", "Location", "locate"]
 
-FOUND = 0.7
-"""Least correlation of detail at full resolution for a crop to count as found."""
+FOUND = 0.8
+"""Least score (see `cellkin.datasets.matching.Hit`) for a crop to count as found."""
 MARGIN = 0.1
 """Least lead over the best place in fields of another group."""
 
@@ -50,7 +50,7 @@ class Location:
         hit: the place and the pose; None where the state is "none".
         field: path relative to the folder of fields; None where the state is "none".
         group: name of the field's group; a crop without a field is a group of its own.
-        score: best correlation of detail, 0 where no place was worth a close look.
+        score: of the best place, 0 where no place was worth a close look.
     """
 
     crop: str

@@ -2,9 +2,13 @@
 
 Coarse: the middle square of every piece, `grid` pixels a side, against every window of the field
 shrunk to the same resolution: normalised cross-correlation as one matrix product per scale. Close:
-the best few places are aligned at a quarter of the resolution and then at the full one, on detail
+the best few places are aligned at 64 pixels a side and then at the full one, on detail
 alone (what lies between Gaussians of 1 and 4 pixels). Round dark cells on a bright ground are all
 alike as a whole and correlate up to 0.9; their details do not.
+
+Sure: a few outlines that happen to agree make even the detail of two places correlate up to 0.8.
+So the piece is cut into 6 x 6 blocks, and the score is the lower quartile of the correlations of
+those that show something: three quarters of the piece must agree, block by block.
 
 A pose says how a piece was made of a part of the field: shrunk or enlarged by `scale`, mirrored
 left to right, then turned counter-clockwise by `rotation` degrees.
@@ -31,7 +35,12 @@ FINE, COARSE = 1.0, 4.0  # detail lies between Gaussians of these widths
 TRIM = 4  # border of a piece whose detail its own edge has spoilt
 BLOCK = 256  # templates per matrix product
 WORTH = 0.45  # coarse correlation below which a place gets no close look
-PROMISING = 0.25  # correlation of detail at a quarter below which it gets no second one
+PROMISING = 0.25  # correlation of detail at 64 pixels below which it gets no second one
+MIDDLE = 64  # pixels of a piece's shorter side at the first close look
+STEPS = 8  # times that the scale may move on at full resolution
+BLOCKS = 6  # per side, for the score
+TELLING = 0.05  # energy of detail, relative to the richest block, from which a block counts
+FEWEST = 4  # blocks that must show something
 CANDIDATES = 3  # places per piece and field that get a close look
 
 
@@ -61,7 +70,7 @@ class Poses:
 class Hit:
     """A place: box in pixels of the field (edges, not centres), pose, and how sure.
 
-    `score` is the correlation of detail at full resolution, in [-1, 1].
+    `score` is the lower quartile over blocks of the correlation of detail, in [-1, 1].
     """
 
     piece: str
@@ -193,15 +202,14 @@ def _closest(field: Floats, piece: Piece, candidates: Sequence[_Place]) -> Hit |
     looked = []
     for place in candidates:
         light = upright(piece.light, place.orientation)
-        near = _around(place.scale, 0.011, 2) if place.scale != 1 else _around(1.0, 0.011, 1)
         reach = 1.5 * min(light.shape) / 16 / place.scale
-        looked.append(_align(field, light, place, near, (0.25, reach)))
+        level = min(1.0, MIDDLE / min(light.shape))
+        looked.append(_align(field, light, place, _around(place.scale, 0.011, 3), (level, reach)))
     best = max(looked, key=lambda place: place.score, default=None)
     if best is None or best.score < PROMISING:
         return None
     light = upright(piece.light, best.orientation)
-    best = _align(field, light, best, _around(best.scale, 0.004, 4), (1.0, 8.0))
-    best = _align(field, light, best, _around(best.scale, 0.001, 2), (1.0, 3.0))
+    best = _climb(field, light, best)
     (height, width), (rows, columns) = light.shape, field.shape
     return Hit(
         piece.name,
@@ -211,8 +219,53 @@ def _closest(field: Floats, piece: Piece, candidates: Sequence[_Place]) -> Hit |
         min(best.top + height / best.scale, float(rows)),
         best.scale,
         *best.orientation,
-        best.score,
+        _agreement(field, light, best),
     )
+
+
+def _agreement(field: Floats, light: Floats, place: _Place) -> float:
+    """Lower quartile of the correlation of detail over the blocks that show something."""
+    there = _seen_at(field, light.shape, place)
+    inner = (slice(TRIM, -TRIM), slice(TRIM, -TRIM))
+    pairs = zip(_blocks(_detail(light, 1)[inner]), _blocks(_detail(there, 1)[inner]), strict=True)
+    agree, shown = np.array([_correlation(a, b) for a, b in pairs]).T
+    telling = shown >= TELLING * shown.max()
+    if np.count_nonzero(telling) < FEWEST:
+        return 0.0
+    return float(np.quantile(agree[telling], 0.25))
+
+
+def _seen_at(field: Floats, shape: tuple[int, ...], place: _Place) -> Floats:
+    """The part of the field at a place, as large as the piece (h, w) that was found there."""
+    step = 1 / place.scale
+    start_x, start_y = (edge + 0.5 * step - 0.5 for edge in (place.left, place.top))
+    warp = np.array([[step, 0, start_x], [0, step, start_y]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    size, border = shape[1::-1], cv2.BORDER_REPLICATE
+    return np.asarray(cv2.warpAffine(field, warp, size, flags=flags, borderMode=border), np.float32)
+
+
+def _blocks(detail: Floats) -> Iterator[Floats]:
+    for rows in np.array_split(detail, BLOCKS, axis=0):
+        yield from np.array_split(rows, BLOCKS, axis=1)
+
+
+def _correlation(a: Floats, b: Floats) -> tuple[float, float]:
+    """Correlation of two blocks, and how much there is in both together."""
+    a, b = a - a.mean(), b - b.mean()
+    product, one, other = float((a * b).sum()), float((a * a).sum()), float((b * b).sum())
+    return product / max(np.sqrt(one * other), 1e-6), one + other
+
+
+def _climb(field: Floats, light: Floats, place: _Place) -> _Place:
+    """Follow the scale at full resolution to where the score is highest, then refine it."""
+    for _ in range(STEPS):
+        better = _align(field, light, place, _around(place.scale, 0.004, 2), (1.0, 8.0))
+        settled = abs(better.scale / place.scale - 1) < 0.006
+        place = better
+        if settled:
+            break
+    return _align(field, light, place, _around(place.scale, 0.001, 2), (1.0, 3.0))
 
 
 def _around(scale: float, step: float, count: int) -> list[float]:
