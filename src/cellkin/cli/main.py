@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import cells, data, demo, locating, training
+from cellkin.cli import cells, data, demo, focusing, locating, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -50,6 +50,7 @@ for verb in (
     demo.demo,
     data.draw,
     data.check,
+    focusing.focus,
     locating.locate,
     training.train,
     training.index,
