@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -34,8 +35,8 @@ ORIENTATIONS: tuple[Orientation, ...] = tuple((k * 90, m) for m in (False, True)
 FINE, COARSE = 1.0, 4.0  # detail lies between Gaussians of these widths
 TRIM = 4  # border of a piece whose detail its own edge has spoilt
 BLOCK = 256  # templates per matrix product
-WORTH = 0.45  # coarse correlation below which a place gets no close look
-PROMISING = 0.25  # correlation of detail at 64 pixels below which it gets no second one
+WORTH = 0.7  # coarse correlation below which a place gets no close look
+PROMISING = 0.4  # correlation of detail at 64 pixels below which it gets no second one
 MIDDLE = 64  # pixels of a piece's shorter side at the first close look
 STEPS = 8  # times that the scale may move on at full resolution
 BLOCKS = 6  # per side, for the score
@@ -98,7 +99,7 @@ def search_field(field: Floats, pieces: Sequence[Piece], poses: Poses) -> list[H
     for group in _alike_in_size(pieces):
         places = _coarse(field, group, poses)
         for piece, candidates in zip(group, places, strict=True):
-            hit = _closest(field, piece, candidates)
+            hit = _closest(field, piece, candidates, free=poses.scales != (1.0,))
             if hit is not None:
                 hits.append(hit)
     return hits
@@ -197,19 +198,25 @@ def _correlate(
 # --- close -----------------------------------------------------------------------------------
 
 
-def _closest(field: Floats, piece: Piece, candidates: Sequence[_Place]) -> Hit | None:
-    """The candidate whose detail agrees best, aligned at full resolution; None if none does."""
+def _closest(
+    field: Floats, piece: Piece, candidates: Sequence[_Place], *, free: bool
+) -> Hit | None:
+    """The candidate whose detail agrees best, aligned at full resolution; None if none does.
+
+    `free`: the scale may differ from the candidates'.
+    """
     looked = []
+    near = partial(_around, step=0.011, count=3 if free else 0)
     for place in candidates:
         light = upright(piece.light, place.orientation)
         reach = 1.5 * min(light.shape) / 16 / place.scale
         level = min(1.0, MIDDLE / min(light.shape))
-        looked.append(_align(field, light, place, _around(place.scale, 0.011, 3), (level, reach)))
+        looked.append(_align(field, light, place, near(place.scale), (level, reach)))
     best = max(looked, key=lambda place: place.score, default=None)
     if best is None or best.score < PROMISING:
         return None
     light = upright(piece.light, best.orientation)
-    best = _climb(field, light, best)
+    best = _climb(field, light, best) if free else _align(field, light, best, [1.0], (1.0, 8.0))
     (height, width), (rows, columns) = light.shape, field.shape
     return Hit(
         piece.name,
