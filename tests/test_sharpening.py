@@ -165,3 +165,15 @@ def test_what_the_network_sees_is_what_the_atlas_keeps_and_the_page_says(
     page = report.save(dss.explain(look), tmp_path / "page.html").read_text()
     assert "adaptive unsharpening" in page
     assert "adaptive unsharpening" in CliRunner().invoke(app, ["inspect", str(atlas)]).stdout
+
+
+def test_the_verb_focus_draws_and_tells_every_score(smears: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "focus.png"
+    done = CliRunner().invoke(app, ["focus", str(smears.root), "--out", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    first = smears.samples[0]
+    prepared = Preprocessor(**PLAIN).prepare(decode(first.image))
+    assert told[first.id] == pytest.approx(focus_score(prepared), abs=1e-6)
+    assert set(told) == {sample.id for sample in smears.samples}
+    assert decode(out).shape[1] > 1000

@@ -58,7 +58,7 @@ def _cells(figure: Figure, cells: Sequence[Sharpened], room: tuple[float, float,
             label = f"{value:.2f}" if down == 0 or value != score else f"{value:.2f} (as it was)"
             axes.set_title(label, size=8, color=INK, family=FONT, pad=2)
             if down == 0:
-                named = printable(name, 18, 1)
+                named = printable(name, 22, 2)
                 axes.text(
                     0.5,
                     1.2,
@@ -100,7 +100,7 @@ def _histograms(
         axes.text(
             -0.01,
             0.3,
-            printable(f"{name} ({len(values)})", 26, 1),
+            printable(f"{name} ({len(values)})", 32, 2),
             ha="right",
             size=8,
             transform=axes.transAxes,
