@@ -147,6 +147,8 @@ def _description(facts: dict[str, Any]) -> list[str]:
         f"split       by {split['unit']}, seed {split['seed']}: {parts}"
         + (f" ({split['note']})" if split["note"] else ""),
     ]
+    if facts.get("sharpening"):
+        lines.append(f"sharpening  {facts['sharpening']}")
     if facts["clinical"] is None:
         lines.append("clinical    this atlas knows no lymphoblasts and cannot exclude one")
     if test:

@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import auditing, cells, data, demo, injecting, pretraining, sets, training
+from cellkin.cli import (
+    auditing,
+    cells,
+    data,
+    demo,
+    focusing,
+    injecting,
+    locating,
+    pretraining,
+    sets,
+    training,
+)
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -53,6 +64,8 @@ for verb in (
     auditing.audit,
     injecting.inject,
     pretraining.pretrain,
+    focusing.focus,
+    locating.locate,
     training.train,
     training.index,
     cells.decide,

@@ -50,6 +50,15 @@ def train(
     init: Annotated[str | None, Field] = None,
     epochs: Annotated[int | None, Field] = None,
     size: Annotated[int | None, Field] = None,
+    unsharpen: Annotated[
+        bool | None,
+        typer.Option(
+            "--unsharpen/--no-unsharpen",
+            help="Sharpen every image by its measured blur.",
+            rich_help_panel="Fields of the recipe",
+            show_default="as the recipe says",
+        ),
+    ] = None,
     batch: Annotated[int | None, Field] = None,
     lr: Annotated[float | None, Field] = None,
     k: Annotated[int | None, Field] = None,
@@ -79,6 +88,7 @@ def train(
         "init": init,
         "epochs": epochs,
         "size": size,
+        "unsharpen": unsharpen,
         "batch": batch,
         "lr": lr,
         "k": k,

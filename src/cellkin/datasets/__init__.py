@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from cellkin.datasets.checking import CheckReport, check
 from cellkin.datasets.known import PUBLISHED
+from cellkin.datasets.locating import locate
 from cellkin.datasets.opening import READERS, Reader
 from cellkin.datasets.opening import open_dataset as open  # noqa: A004
 from cellkin.datasets.patches import cut_patches
@@ -25,6 +26,7 @@ __all__ = [
     "check",
     "cut_patches",
     "folds",
+    "locate",
     "official",
     "open",
     "open_splits",

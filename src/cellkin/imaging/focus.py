@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import ImageError
 
-__all__ = ["MAX_WIDTH", "blur_width", "focus_score"]
+__all__ = ["MAX_WIDTH", "black_ground", "blur_width", "focus_score", "grown", "measured_width"]
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -70,9 +70,9 @@ def measured_width(rgb: NDArray[np.uint8]) -> float | None:
     """As `blur_width`, None where there is no edge to measure."""
     _require_rgb(rgb)
     grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.float32)
-    ground = _black_ground(rgb)
+    ground = black_ground(rgb)
     grey = _filled(grey, ground)
-    seen = ~_grown(ground)
+    seen = ~grown(ground)
     fine_x, fine_y = _slopes(grey, FINE)
     fine = np.asarray(cv2.magnitude(fine_x, fine_y), np.float32)
     ridges = _ridges(fine, fine_x, fine_y) & seen
@@ -130,7 +130,7 @@ def _ridges(slope: Floats, x: Floats, y: Floats) -> Mask:
     return best
 
 
-def _black_ground(rgb: NDArray[np.uint8]) -> Mask:
+def black_ground(rgb: NDArray[np.uint8]) -> Mask:
     """Black regions that touch the border: what lies around a cell that was cut out."""
     black = (rgb.max(axis=2) <= BLACK).astype(np.uint8)
     if not black.any():
@@ -153,7 +153,8 @@ def _filled(grey: Floats, ground: Mask) -> Floats:
     return np.where(ground, values[nearest], grey)
 
 
-def _grown(ground: Mask) -> Mask:
+def grown(ground: Mask) -> Mask:
+    """The ground and every pixel that the filters could smear it into."""
     kernel = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
     return np.asarray(cv2.dilate(ground.astype(np.uint8), kernel), bool)
 

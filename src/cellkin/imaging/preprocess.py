@@ -1,6 +1,8 @@
 """The one way of preparing an image: what training, deciding, explaining and drawing all see.
 
-Centre-crop to a square, resize with antialiasing, z-score (section 4 of the paper). Mean and
+Centre-crop to a square, resize with antialiasing, sharpen where the recipe says so (section 5.1),
+z-score (section 4 of the paper). Sharpening comes after the resize: the blur is then measured in
+pixels of what the network sees, whatever camera and magnification took the image. Mean and
 standard deviation are in units of [0, 255] per RGB channel; they are fitted on the training images,
 or belong to the weights that were started from. They are part of the feature space's identity.
 """
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
+from cellkin.imaging.sharpening import unsharpen
 
 __all__ = ["INTERPOLATIONS", "LITE0_MEAN", "LITE0_STD", "Preprocessor", "packaged_lite0"]
 
@@ -32,6 +35,7 @@ INTERPOLATIONS = {
 LITE0_MEAN: Triple = (127.0, 127.0, 127.0)
 LITE0_STD: Triple = (128.0, 128.0, 128.0)
 MAX_SIZE = 4096
+MIN_SHARPENED = 16
 CHUNK = 64
 
 
@@ -43,6 +47,7 @@ class Preprocessor:
         mean: per channel, in [0, 255]. std: per channel, above 0, in the same units.
         size: side of the prepared square in pixels.
         interpolation: one of `INTERPOLATIONS`.
+        unsharpen: sharpen by the measured blur, see `cellkin.imaging.sharpening`.
 
     Raises:
         RecipeError: an impossible value.
@@ -52,6 +57,7 @@ class Preprocessor:
     mean: Triple
     std: Triple
     interpolation: str = "bicubic"
+    unsharpen: bool = False
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -61,6 +67,10 @@ class Preprocessor:
             raise _impossible(
                 "interpolation", self.interpolation, f"one of {', '.join(INTERPOLATIONS)}; {near}"
             )
+        if type(self.unsharpen) is not bool:
+            raise _impossible("unsharpen", self.unsharpen, "true or false")
+        if self.unsharpen and self.size < MIN_SHARPENED:
+            raise _impossible("size", self.size, f"at least {MIN_SHARPENED} to tell the focus")
         mean, std = _triple("mean", self.mean), _triple("std", self.std)
         if not all(0 <= value <= 255 for value in mean):
             raise _impossible("mean", mean, "three numbers in [0, 255]")
@@ -72,20 +82,22 @@ class Preprocessor:
         object.__setattr__(self, "std", std)
 
     def prepare(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Centre-crop to a square (offsets rounded down) and resize to `size`.
+        """Centre-crop to a square (offsets rounded down), resize to `size`, sharpen if it is on.
 
         Args:
             rgb: (H, W, 3) uint8 RGB.
 
         Returns:
             (size, size, 3) uint8 RGB, C-contiguous, its own memory. An image that is already of
-            this size is copied as it is, so preparing twice equals preparing once.
+            this size is copied as it is, so preparing twice equals preparing once, but for
+            `unsharpen`: that would sharpen the rest of the blur.
 
         Raises:
             ImageError: the array is no RGB image.
         """
         _require_rgb(rgb)
-        return self._resized(_square(rgb))
+        prepared = self._resized(_square(rgb))
+        return unsharpen(prepared) if self.unsharpen else prepared
 
     def prepare_many(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Prepare N images, each (H, W, 3) uint8 RGB of any size: (N, size, size, 3) uint8.
@@ -121,8 +133,12 @@ class Preprocessor:
         return scores
 
     def identity(self) -> dict[str, Any]:
-        """All that decides what `prepare` and `normalize` make, as plain data to hash and save."""
+        """All that decides what `prepare` and `normalize` make, as plain data to hash and save.
+
+        `unsharpen` is there only when it is on, so spaces without it keep their names.
+        """
         return {
+            **({"unsharpen": True} if self.unsharpen else {}),
             "crop": "centre",
             "interpolation": self.interpolation,
             "mean": list(self.mean),
@@ -138,9 +154,10 @@ class Preprocessor:
             RecipeError: a key is missing or unknown, or a value impossible.
         """
         known = {"crop", "interpolation", "mean", "size", "std"}
-        if not isinstance(data, Mapping) or set(data) != known or data["crop"] != "centre":
+        given = set(data) - {"unsharpen"} if isinstance(data, Mapping) else set()
+        if given != known or data["crop"] != "centre":
             raise _impossible("the saved form", data, f"{', '.join(sorted(known))}; crop 'centre'")
-        return cls(**{key: data[key] for key in known - {"crop"}})
+        return cls(**{key: value for key, value in data.items() if key != "crop"})
 
     @classmethod
     def fit(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ class _Pretraining:
         )
         if preprocessor is None or recipe.zscore == "training":
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
+        preprocessor = replace(preprocessor, unsharpen=recipe.unsharpen)
         plain = recipe.to_json()
         encoder = Encoder(network, preprocessor, data.head_names, recipe=plain, device=self.device)
         encoder.heads = data.levels

@@ -55,6 +55,7 @@ class Recipe:
         init: first weights, see `cellkin.learning.weights`.
         norm: "batch", or "group": every batch norm is replaced by a group norm.
         size: side of the network's input in pixels.
+        unsharpen: sharpen every image by its measured blur (section 5.1).
         zscore: "weights": mean and standard deviation that the first weights were made with, where
             they say so; "training": always those of the training part, as in the paper.
         epochs: passes over the training part, warm-up not counted.
@@ -102,6 +103,7 @@ class Recipe:
     init: str = "scratch"
     norm: str = "batch"
     size: int = 224
+    unsharpen: bool = False
     zscore: str = "weights"
     epochs: int = 90
     batch: int = 8

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ class _Run:
         )
         if preprocessor is None or recipe.zscore == "training":
             preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
+        preprocessor = replace(preprocessor, unsharpen=recipe.unsharpen)
         self.found = self._found()
         self.processes = self._processes(network)
         self.encoder = Encoder(

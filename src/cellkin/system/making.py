@@ -108,7 +108,9 @@ def train(
     split = split or splits.single(data, seed=seed)
     splits.verify_split(split, data)
     run = open_run(run_folder(out), resume=chosen["resume"])
-    geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    geometry = Preprocessor(
+        size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=recipe.unsharpen
+    )
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     with tidied(run):
         images = load_images(data, geometry, chosen["progress"], cache=run / "prepared")

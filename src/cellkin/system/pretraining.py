@@ -72,7 +72,9 @@ def pretrain(
     run = open_run(run_folder(out), resume=chosen["resume"])
     progress = chosen["progress"]
     with tidied(run):
-        geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+        geometry = Preprocessor(
+            size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=recipe.unsharpen
+        )
         tagged = _tagged(data, split, load_images(data, geometry, progress))
         trained = pretrain_encoder(
             tagged, recipe, seed=seed, run=run, device=device, progress=progress

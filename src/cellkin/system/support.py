@@ -25,6 +25,8 @@ __all__ = ["DecisionSupport", "Look"]
 KNOWN_SHOWN = 12  # classes of a head that a message names
 Image = str | Path | NDArray[np.uint8]
 
+SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -203,6 +205,7 @@ class DecisionSupport:
             "clinical": dict(labels.clinical) if labels.positive else None,
             "titles": {name: labels.title(name) for name in labels.names},
             "backbone": atlas.encoder.backbone,
+            **({"sharpening": SHARPENED} if atlas.encoder.preprocessor.unsharpen else {}),
             "space": atlas.space,
             "k": atlas.k,
             "distance": atlas.distance,
