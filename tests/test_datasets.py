@@ -797,7 +797,8 @@ def test_real_pbc_depends_on_the_format(real_data: Path) -> None:
     assert any(
         "formats depend on the class" in w and "29 % of platelet" in w for w in report.warnings
     )
-    assert any("1602 images here, 17092 published" in w for w in report.warnings)
+    assert report.complete is False
+    assert "918 of 1,218 basophil missing" in report.missing
 
 
 @pytest.mark.real

@@ -189,6 +189,14 @@ def test_the_unit_is_the_subject_then_the_group_then_the_image() -> None:
     assert datasets.split_unit(by_image([3, 3])) == "image"
 
 
+def test_fields_are_the_unit_where_some_subjects_are_not_known() -> None:
+    known = [cell(i, "c0", group=f"g{i // 3}", subject="s") for i in range(30)]
+    data = dataset([*known, *(cell(i, "c1", group=f"h{i // 3}") for i in range(30))])
+    split = datasets.single(data)
+    assert split.unit == "slide/field"
+    assert "although subjects are known" in split.note
+
+
 def test_groups_are_kept_on_one_side() -> None:
     data = dataset([cell(i, f"c{i // 30}", group=f"g{i // 3}") for i in range(60)])
     groups = {s.id: s.group for s in data}

@@ -14,6 +14,7 @@ import typer
 
 import cellkin
 from cellkin.cli import cells, data, demo, injecting, training
+from cellkin.cli import cells, data, demo, sets, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
@@ -56,6 +57,9 @@ for verb in (
     cells.decide,
     cells.explain,
     cells.inspect,
+    sets.datasets,
+    sets.split,
+    sets.patches,
 ):
     app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
 

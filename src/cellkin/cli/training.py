@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ cellkin train ~/PBC --out pbc-atlas
 cellkin train ~/C-NMC --out cnmc --folds 5 --seed 1
 cellkin train ~/C-NMC --out cnmc --recipe paper-cnmc --init adp-resnet18.pth
 cellkin train ~/PBC --out pbc-atlas --resume
+cellkin train ~/C-NMC --out cnmc --split splits.json --fold 2
 """)
 def train(
     data: Data,
@@ -32,6 +34,15 @@ def train(
     by: Annotated[
         str, typer.Option(help="Split unit: auto, subject, slide, field, image or official.")
     ] = "auto",
+    split: Annotated[
+        Path | None, typer.Option(help="Parts that cellkin split wrote, instead of --folds, --by.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="With --split: one of its folds, from 1; default all.")
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Take a --split that parts equal images.")
+    ] = False,
     backbone: Annotated[str | None, Field] = None,
     init: Annotated[str | None, Field] = None,
     epochs: Annotated[int | None, Field] = None,
@@ -48,6 +59,8 @@ def train(
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
     from cellkin import datasets
+    from cellkin.cli.sets import planned
+    from cellkin.datasets.leakage import hashed
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
 
@@ -65,38 +78,37 @@ def train(
     }
     chosen = load_recipe(recipe, **fields)
     dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset.require_cells()
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
     with progress() as tell:
+        dataset = hashed(dataset, progress=tell)
+        parts = planned(dataset, (folds, by, seed), (split, fold, allow_leaks))
         options = {
             "device": device,
             "resume": resume,
             "overwrite": overwrite,
             "progress": tell,
         }
-        if folds > 1:
-            result = _cross_validated(dataset, chosen, seed, out, (folds, by), options)
+        if len(parts) > 1:
+            result = _cross_validated(dataset, chosen, seed, out, parts, options)
         else:
-            result = _trained(dataset, chosen, seed, out, by, options)
+            result = _trained(dataset, chosen, seed, out, parts[0], options)
     if json:
         print_json(result)
 
 
 def _trained(
-    dataset: Any, recipe: Any, seed: int, out: Path, by: str, options: dict[str, Any]
+    dataset: Any, recipe: Any, seed: int, out: Path, split: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from cellkin.datasets import splits
     from cellkin.system import DecisionSupport
     from cellkin.system import train as train_atlas
 
-    if by == "official":
-        split = splits.official(dataset, seed=seed)
-    else:
-        split = splits.single(dataset, seed=seed, unit=by)
     talk(_said(split))
     folder = train_atlas(dataset, recipe, seed=seed, out=out, split=split, options=options)
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:
-        tell_scores(facts["test"], f"On the untouched test part (by {split.unit}, seed {seed})")
+        told = f"On the untouched test part (by {split.unit}, seed {split.seed})"
+        tell_scores(facts["test"], told)
     talk(f"\nThe atlas: {folder}   (training curve: {folder / 'training.png'})")
     return facts
 
@@ -112,19 +124,17 @@ def _cross_validated(
     recipe: Any,
     seed: int,
     out: Path,
-    parts: tuple[int, str],
+    parts: Sequence[Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    from cellkin.datasets.splits import split_unit
     from cellkin.study import cross_validate
 
-    folds, by = parts
-    unit = split_unit(dataset) if by == "auto" else by
-    talk(f"{folds} folds by {unit}, seed {seed}")
+    folds = len(parts)
+    talk(f"{folds} folds by {parts[0].unit}, seed {parts[0].seed}")
     result = cross_validate(
-        dataset, recipe, seed=seed, out=out, folds=folds, options={**options, "unit": by}
+        dataset, recipe, seed=seed, out=out, options={**options, "splits": tuple(parts)}
     )
-    tell_scores(result, f"Out of fold, {folds} folds by {result['unit']}, seed {seed}")
+    tell_scores(result, f"Out of fold, {folds} folds by {result['unit']}, seed {parts[0].seed}")
     talk(
         f"  over folds: {percent(result['mean_accuracy'])} +- {percent(result['std_accuracy'])} "
         f"({result['std_definition']})"

@@ -133,9 +133,26 @@ class Dataset:
         return iter(self.samples)
 
     def counts(self) -> dict[str, int]:
-        """Number of samples per class, in the order of the classes."""
+        """Number of samples per class, in the order of the classes.
+
+        Raises:
+            LabelError: a sample does not carry exactly one label.
+        """
         found = Counter(sample.label for sample in self.samples)
         return {name: found.get(name, 0) for name in self.labels.names}
+
+    def require_cells(self) -> None:
+        """Refuse a data set with several labels per image: it has no classes to split or vote on.
+
+        Raises:
+            LabelError: it has label levels.
+        """
+        if self.levels:
+            raise LabelError(
+                f"{self.name} carries several labels per image on {len(self.levels)} levels",
+                where=self.root,
+                mend="use it for pretraining; splits, training and votes need one class per image",
+            )
 
     def subjects(self) -> tuple[str, ...]:
         """The known subjects, sorted; empty where the data set names none."""

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
-from cellkin.datasets.splits import refuse_subjects_in_two_folds
+from cellkin.datasets.published import Published
+from cellkin.datasets.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 
-__all__ = ["LAYOUT", "PUBLISHED_COUNTS", "PUBLISHED_SUBJECTS", "read", "recognises"]
+__all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "PUBLISHED_SUBJECTS", "read", "recognises"]
 
 LAYOUT = "C-NMC 2019"
 PUBLISHED_COUNTS = {"hem": 3389, "all": 7272}
@@ -29,6 +30,29 @@ CLASSES = {
 CITATION = (
     "Gupta A., Gupta R. (2019). ALL Challenge dataset of ISBI 2019 (C-NMC 2019). "
     "The Cancer Imaging Archive. doi:10.7937/tcia.2019.dc64i46r"
+)
+LICENCE = "CC BY 3.0"
+SPECIMEN = "bone marrow"
+STAIN = "Jenner-Giemsa"
+ACCESS = "The Cancer Imaging Archive: https://doi.org/10.7937/tcia.2019.dc64i46r"
+PUBLISHED = (
+    Published(
+        name=LAYOUT,
+        layout=LAYOUT,
+        files="fold_{0,1,2}/{all,hem}/UID_<subject>_<image>_<cell>_all.bmp (UID_H..._hem.bmp); "
+        "450 x 450 pixels, the cell cut out on black",
+        counts=PUBLISHED_COUNTS,
+        total=10_661,
+        source="Table 3 of the paper",
+        subjects=PUBLISHED_SUBJECTS,
+        citation=CITATION,
+        licence=LICENCE,
+        specimen=SPECIMEN,
+        stain=STAIN,
+        access=ACCESS,
+        about="hem cells are normal B-lymphoid precursors. The folds share no subject; cells of "
+        "one subject are alike, so split by subject. Stain-normalised by its publisher.",
+    ),
 )
 PLACE = re.compile(r"(?:(fold_\d+)/)?(all|hem)/([^/]+)", re.IGNORECASE)
 NAME = re.compile(r"UID_(H?)(\d+)_(\d+)_(\d+)_(all|hem)\.\w+", re.IGNORECASE)
@@ -69,11 +93,11 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         samples=samples,
         labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
         citation=CITATION,
-        licence="CC BY 3.0",
+        licence=LICENCE,
         layout=LAYOUT,
         root=listing.root,
-        specimen="bone marrow",
-        stain="Jenner-Giemsa",
+        specimen=SPECIMEN,
+        stain=STAIN,
         notes=(*listing.notes(), *_fold_note(samples)),
     )
 
@@ -108,7 +132,7 @@ def _sample(listing: Listing, image: str) -> Sample:
         labels=((name[5].lower(),),),
         subject=subject,
         group=f"{subject}_{name[3]}",
-        specimen="bone marrow",
+        specimen=SPECIMEN,
         fold=place[1].lower() if place[1] else None,
     )
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cellkin.core.errors import LayoutError
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "is_image_name", "list_folder", "shown"]
+__all__ = ["IMAGE_SUFFIXES", "Listing", "is_image_name", "list_folder", "no_images", "shown"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+CONTAINER = ".npz"
 DOCUMENTS = frozenset({"classes.csv", "labels.csv", "dataset.json"})
 PAPERS = ("readme", "license", "licence")
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
@@ -74,16 +75,17 @@ class Listing:
 
         return Listing(self.root / folder, cut(self.images), cut(self.others), cut(self.folders))
 
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know about files that were passed over."""
-        if not self.others:
+    def notes(self, *, expected: Collection[str] = ()) -> tuple[str, ...]:
+        """What a user should know about files that were passed over; `expected` ones were read."""
+        others = [name for name in self.others if name not in expected]
+        if not others:
             return ()
         verb = (
             "file is no image by its name"
-            if len(self.others) == 1
+            if len(others) == 1
             else ("files are no images by their names")
         )
-        return (f"{len(self.others)} {verb}: {shown(self.others)}",)
+        return (f"{len(others)} {verb}: {shown(others)}",)
 
 
 def list_folder(folder: str | Path) -> Listing:
@@ -91,7 +93,7 @@ def list_folder(folder: str | Path) -> Listing:
 
     Raises:
         LayoutError: there is no such folder, it is a file, it may not be read, it is empty, or it
-            holds no image; or a name in it is no valid text.
+            holds neither an image nor a `.npz`; or a name in it is no valid text.
     """
     root = _existing_folder(folder)
     images: list[str] = []
@@ -100,13 +102,20 @@ def list_folder(folder: str | Path) -> Listing:
     for relative, kind in _walk(root, "", (os.path.realpath(root),)):
         {"image": images, "other": others, "folder": folders}[kind].append(relative)
     _refuse_strange_names(root, images + folders)
-    if not images:
-        raise LayoutError(
-            "this folder holds no images" if folders or others else "this folder is empty",
-            where=root,
-            mend=f"give the folder of a data set; images end in {_suffixes()}",
-        )
-    return Listing(root, tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)))
+    listing = Listing(root, tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)))
+    if not images and not any(name.lower().endswith(CONTAINER) for name in others):
+        raise no_images(listing)
+    return listing
+
+
+def no_images(listing: Listing) -> LayoutError:
+    """The error for a folder without images."""
+    something = listing.folders or listing.others
+    return LayoutError(
+        "this folder holds no images" if something else "this folder is empty",
+        where=listing.root,
+        mend=f"give the folder of a data set; images end in {_suffixes()}",
+    )
 
 
 def _suffixes() -> str:

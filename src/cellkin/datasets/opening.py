@@ -8,9 +8,19 @@ from typing import Protocol
 
 from cellkin.core.errors import LayoutError
 from cellkin.core.records import Dataset
-from cellkin.datasets import cnmc, folders, pbc, table
+from cellkin.datasets import (
+    adp,
+    allidb1,
+    allidb2,
+    bloodmnist,
+    cnmc,
+    cnmc_test,
+    folders,
+    pbc,
+    table,
+)
 from cellkin.datasets.description import described
-from cellkin.datasets.listing import Listing, list_folder, shown
+from cellkin.datasets.listing import Listing, list_folder, no_images, shown
 from cellkin.datasets.saved import open_saved
 
 __all__ = ["READERS", "Reader", "open_dataset"]
@@ -24,7 +34,7 @@ class Reader(Protocol):
         """The layout in words, as `Dataset.layout` says it."""
 
     def recognises(self, listing: Listing) -> bool:
-        """Whether the folder is of this layout; by names alone, no file is opened."""
+        """Whether the folder is of this layout: by names, and the first line of a csv at most."""
 
     def read(self, listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
         """Read it, or raise what is wrong with it."""
@@ -32,16 +42,16 @@ class Reader(Protocol):
 
 # The first that recognises a folder reads it: what the user wrote down (labels.csv) goes before
 # published data sets, and those before folders that are merely named after classes.
-READERS: tuple[Reader, ...] = (table, cnmc, pbc, folders)
-PUBLISHED: tuple[Reader, ...] = (cnmc, pbc)
+PUBLISHED: tuple[Reader, ...] = (allidb2, allidb1, cnmc_test, cnmc, pbc, bloodmnist, adp)
+READERS: tuple[Reader, ...] = (table, *PUBLISHED, folders)
 
 
 def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = None) -> Dataset:
     """Open a data set; its layout is recognised and said in `Dataset.layout`. No image is decoded.
 
     Args:
-        folder: the data set's root, or a description that cellkin wrote (`.json`, see
-            `cellkin.datasets.saved`); `~` is expanded.
+        folder: the data set's root, a `.npz` of BloodMNIST, or a description that cellkin wrote
+            (`.json`, see `cellkin.datasets.saved`); `~` is expanded.
         clinical: class -> "lymphoblast", "other cell" or "no cell", for classes that neither a
             `classes.csv` in the root nor the vocabulary knows.
 
@@ -54,20 +64,34 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
             or faults in `labels.csv` or `classes.csv`.
         SplitError: a subject lies in two of the publisher's folds.
     """
-    if Path(folder).suffix.lower() == ".json" and not Path(folder).expanduser().is_dir():
-        return open_saved(folder)
+    path = Path(folder)
+    if path.suffix.lower() in (".json", ".npz") and not path.expanduser().is_dir():
+        return open_saved(path) if path.suffix.lower() == ".json" else _open_npz(path, clinical)
     listing = list_folder(folder)
     for reader in READERS:
         if reader.recognises(listing):
             if reader is folders:
                 _refuse_published_inside(listing)
             return described(reader.read(listing, clinical))
+    if not listing.images:
+        raise no_images(listing)
     raise LayoutError(
         f"{len(listing.images)} images lie here without a label: {shown(listing.images)}",
         where=listing.root,
         mend="sort the images into one folder per class, or write a labels.csv with the columns "
         "file,label",
     )
+
+
+def _open_npz(path: Path, clinical: Mapping[str, str] | None) -> Dataset:
+    path = path.expanduser()
+    if path.is_file() and not bloodmnist.FILE.fullmatch(path.name):
+        raise LayoutError(
+            "this .npz is not named as a data set that cellkin knows",
+            where=path,
+            mend="BloodMNIST is bloodmnist.npz, bloodmnist_224.npz, ...",
+        )
+    return bloodmnist.read_file(path, clinical)
 
 
 def _refuse_published_inside(listing: Listing) -> None:

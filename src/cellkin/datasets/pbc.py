@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from cellkin.core.errors import LayoutError
 from cellkin.core.records import OTHER_CELL, Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
+from cellkin.datasets.published import Published
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 
-__all__ = ["LAYOUT", "PUBLISHED_COUNTS", "read", "recognises"]
+__all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "read", "recognises"]
 
 LAYOUT = "PBC"
 PUBLISHED_COUNTS = {
@@ -42,6 +43,25 @@ CITATION = (
     "Acevedo A. et al. (2020). A dataset of microscopic peripheral blood cell images. "
     "Data in Brief 30:105474. doi:10.17632/snkd93bnjr.1"
 )
+LICENCE = "CC BY 4.0"
+SPECIMEN = "peripheral blood"
+STAIN = "May-Gruenwald-Giemsa"
+PUBLISHED = (
+    Published(
+        name=LAYOUT,
+        layout=LAYOUT,
+        files="a folder per class, BA_123456.jpg and so on; 360 x 363 pixels",
+        counts=PUBLISHED_COUNTS,
+        total=17_092,
+        source="Table 4 of the paper",
+        citation=CITATION,
+        licence=LICENCE,
+        specimen=SPECIMEN,
+        stain=STAIN,
+        access="Mendeley Data: https://doi.org/10.17632/snkd93bnjr.1",
+        about="Cells of healthy blood: none is a lymphoblast. ig are immature granulocytes.",
+    ),
+)
 
 
 def recognises(listing: Listing) -> bool:
@@ -71,7 +91,7 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
             id=image,
             image=ImageRef(listing.root / image),
             labels=((_class_of(image),),),
-            specimen="peripheral blood",
+            specimen=SPECIMEN,
         )
         for image in listing.images
     )
@@ -80,11 +100,11 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         samples=samples,
         labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
         citation=CITATION,
-        licence="CC BY 4.0",
+        licence=LICENCE,
         layout=LAYOUT,
         root=listing.root,
-        specimen="peripheral blood",
-        stain="May-Gruenwald-Giemsa",
+        specimen=SPECIMEN,
+        stain=STAIN,
         notes=(*listing.notes(), *_notes(listing)),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cellkin.core.errors import LabelError, did_you_mean
 from cellkin.datasets.listing import shown
 
-__all__ = ["Rows", "raise_faults", "read_rows"]
+__all__ = ["Rows", "columns_of", "raise_faults", "read_rows"]
 
 # What other people call these columns. A misnamed subject column must never be passed over in
 # silence: the data would then be split by image.
@@ -65,6 +65,18 @@ def read_rows(path: Path, *, required: Sequence[str], optional: Sequence[str]) -
     )
     known = {*required, *optional}
     return Rows(path, rows, header, tuple(name for name in header if name not in known))
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The column names of a CSV file in lower case, from its first line; none where it has none
+    that can be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error, OSError):
+        return ()
+    return tuple(name.strip().lower() for name in first)
 
 
 def raise_faults(path: Path, faults: Sequence[str], *, mend: str) -> None:

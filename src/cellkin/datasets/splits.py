@@ -3,6 +3,9 @@
 The paper splits by image. Cells of one subject are alike, so here subjects (or slides or fields)
 stay on one side wherever they are known; `unit="image"` gives the paper's way, and says so.
 
+Images that are known to be equal, or documented as duplicates, stay on one side when images are
+dealt; where a split by a larger unit or the publisher's folds part them, its note says LEAK.
+
 Calibration cells are cut from the validation part: cells that were neither trained on nor looked
 at for selection. Where that part is too small to share, it calibrates as well; the note says so.
 """
@@ -10,17 +13,30 @@ at for selection. Where that part is too small to share, it calibrates as well; 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from cellkin.core.errors import SplitError, did_you_mean
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets.balance import Unit, deal_cells, deal_units
+from cellkin.datasets.leakage import leaders, leaks
+from cellkin.datasets.split_units import (
+    IMAGE,
+    SUBJECT,
+    UNITS,
+    refuse_subjects_in_two_folds,
+    required_unit,
+    split_unit,
+    unit_of,
+    verify_split,
+)
 
 __all__ = [
     "SHARED_CALIBRATION",
     "UNITS",
+    "cut",
     "folds",
     "official",
     "refuse_subjects_in_two_folds",
@@ -29,31 +45,8 @@ __all__ = [
     "verify_split",
 ]
 
-SUBJECT, GROUP, IMAGE = "subject", "slide/field", "image"
-UNITS = (SUBJECT, GROUP, "slide", "field", IMAGE)
+PARTS = ("train", "val", "test")
 SHARED_CALIBRATION = "calibrated on the selection set"
-
-
-def split_unit(dataset: Dataset) -> str:
-    """What to keep on one side: "subject", else "slide/field", where every image has one, else
-    "image".
-
-    Raises:
-        SplitError: only some of the images have a subject, or none has and only some a slide or
-            field.
-    """
-    for unit in (SUBJECT, GROUP):
-        lacking = sum(_unit_of(sample, unit) is None for sample in dataset)
-        if lacking == 0 and len(dataset):
-            return unit
-        if lacking < len(dataset):
-            raise SplitError(
-                f"{lacking} of {len(dataset)} images have no {unit}, the others have one",
-                where=dataset.root,
-                mend=f"complete the {unit} of every image, or take the unit 'image', which leaves "
-                f"cells of one {unit} on both sides",
-            )
-    return IMAGE
 
 
 def folds(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
@@ -97,16 +90,74 @@ def single(dataset: Dataset, *, seed: int = 0, unit: str = "auto", n: int = 5) -
     return folds(dataset, n=n, seed=seed, unit=unit)[0]
 
 
-def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -> Split:
-    """Test on one of the publisher's own folds (the last by default).
+def cut(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
+    """`folds`, or `single` for n = 1; for the unit "official" the publisher's own folds.
 
-    The other folds are divided 3 : 1 into training and validation part, by subject where known.
+    With n = 1 the last official fold is tested (see `official`); otherwise n must be the number of
+    official folds, and each is tested once.
+
+    Raises:
+        SplitError, LabelError: as they do, and for another number of official folds.
+    """
+    if unit != "official":
+        return (
+            (single(dataset, seed=seed, unit=unit),)
+            if n == 1
+            else folds(dataset, n=n, seed=seed, unit=unit)
+        )
+    if n == 1:
+        return (official(dataset, seed=seed),)
+    names = _official_folds(dataset)
+    if n != len(names) or set(names) == set(PARTS):
+        raise SplitError(
+            f"{n} folds cannot be cut from the official ones: {', '.join(names)}",
+            where=dataset.root,
+            mend="take --folds 1"
+            + ("" if set(names) == set(PARTS) else f", or --folds {len(names)}"),
+        )
+    return tuple(official(dataset, test_fold=name, seed=seed) for name in names)
+
+
+def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -> Split:
+    """The publisher's own parts, or a test on one of the publisher's folds (the last by default).
+
+    Where the folds are named train, val and test (BloodMNIST), they are taken as they are.
+    Elsewhere the other folds are divided 3 : 1 into training and validation part, by subject where
+    known.
 
     Raises:
         SplitError: images without a fold, fewer than two folds, no fold of this name, a subject in
             two folds, or a class that would be missing from the training part.
+        LabelError: several labels per image.
     """
+    dataset.require_cells()
     _check_numbers(3, seed)
+    names = _official_folds(dataset)
+    chosen = test_fold if test_fold is not None else names[-1]
+    as_parts = set(names) == set(PARTS)
+    if chosen not in names or (as_parts and test_fold not in (None, PARTS[-1])):
+        raise SplitError(
+            f"there is no official fold {chosen!r}"
+            if chosen not in names
+            else f"the publisher tests on {PARTS[-1]!r}, not on {chosen!r}",
+            where=f"{dataset.root} (folds: {', '.join(names)})",
+            mend=did_you_mean(chosen, names) or "name one of these folds",
+        )
+    refuse_subjects_in_two_folds(dataset.samples, where=dataset.root)
+    unit = split_unit(dataset)
+    by_fold = {name: [s for s in dataset if s.fold == name] for name in names}
+    if as_parts:
+        train, held_out, test = (by_fold[name] for name in PARTS)
+    else:
+        test = by_fold.pop(chosen)
+        rest = [sample for sample in dataset if sample.fold != chosen]
+        quarters = _deal(rest, unit, 4, np.random.default_rng([seed, 2]))
+        train, held_out = [sample for part in quarters[1:] for sample in part], quarters[0]
+    rng = np.random.default_rng([seed, 3])
+    return _finish(dataset, (train, held_out, test), unit, (seed, rng))
+
+
+def _official_folds(dataset: Dataset) -> list[str]:
     names = sorted({sample.fold for sample in dataset if sample.fold is not None})
     lacking = sum(sample.fold is None for sample in dataset)
     if lacking or len(names) < 2:
@@ -117,102 +168,11 @@ def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -
             where=dataset.root,
             mend="cut folds of your own: datasets.folds(...)",
         )
-    chosen = test_fold if test_fold is not None else names[-1]
-    if chosen not in names:
-        raise SplitError(
-            f"there is no official fold {chosen!r}",
-            where=f"{dataset.root} (folds: {', '.join(names)})",
-            mend=did_you_mean(chosen, names) or "name one of these folds",
-        )
-    refuse_subjects_in_two_folds(dataset.samples, where=dataset.root)
-    unit = split_unit(dataset)
-    rest = [sample for sample in dataset if sample.fold != chosen]
-    test = [sample for sample in dataset if sample.fold == chosen]
-    quarters = _deal(rest, unit, 4, np.random.default_rng([seed, 2]))
-    train = [sample for part in quarters[1:] for sample in part]
-    rng = np.random.default_rng([seed, 3])
-    return _finish(dataset, (train, quarters[0], test), unit, (seed, rng))
-
-
-def verify_split(split: Split, dataset: Dataset) -> None:
-    """Check that a split belongs to a data set and that nothing lies on two sides.
-
-    Raises:
-        SplitError: an id that the data set does not have, an id in two parts or twice in one, or
-            a subject, slide or field in two parts although the split is by that unit.
-    """
-    by_id = {sample.id: sample for sample in dataset}
-    parts = split.parts()
-    places: dict[str, list[str]] = defaultdict(list)
-    for part, ids in parts.items():
-        for i in ids:
-            places[i].append(part)
-    unknown = [i for i in places if i not in by_id]
-    if unknown:
-        raise SplitError(
-            f"{len(unknown)} images of this split are not in the data set",
-            where=f"{unknown[0]} ({dataset.root})",
-            mend="use the split with the data set it was cut from, or cut a new one",
-        )
-    _refuse_shared(places, "image")
-    if split.unit == IMAGE:
-        return
-    sides: dict[str, list[str]] = defaultdict(list)
-    for part, ids in parts.items():
-        names = {_required_unit(by_id[i], split.unit) for i in ids}
-        for name in names:
-            sides[name].append(part)
-    _refuse_shared(sides, split.unit)
-
-
-def refuse_subjects_in_two_folds(samples: Iterable[Sample], *, where: object) -> None:
-    """Raise where the publisher's folds share a subject.
-
-    Raises:
-        SplitError: a subject lies in two folds.
-    """
-    found: dict[str, set[str]] = defaultdict(set)
-    for sample in samples:
-        if sample.subject is not None and sample.fold is not None:
-            found[sample.subject].add(sample.fold)
-    shared = sorted(subject for subject, names in found.items() if len(names) > 1)
-    if shared:
-        raise SplitError(
-            f"{len(shared)} subjects lie in two official folds, first {shared[0]!r} in "
-            f"{' and '.join(sorted(found[shared[0]]))}",
-            where=where,
-            mend="restore the publisher's folds: all cells of a subject lie in one",
-        )
-
-
-def _refuse_shared(places: Mapping[str, Sequence[str]], unit: str) -> None:
-    for name, parts in places.items():
-        if len(parts) > 1:
-            raise SplitError(
-                f"{unit} {name!r} is on two sides of the split: {' and '.join(parts)}",
-                where=name,
-                mend="cut the split anew: datasets.folds(...)",
-            )
-
-
-def _unit_of(sample: Sample, unit: str) -> str | None:
-    if unit == IMAGE:
-        return sample.id
-    return sample.subject if unit == SUBJECT else sample.group
-
-
-def _required_unit(sample: Sample, unit: str) -> str:
-    name = _unit_of(sample, unit)
-    if name is None:
-        raise SplitError(
-            f"this image has no {unit}",
-            where=sample.id,
-            mend=f"complete the {unit} of every image, or take the unit 'image'",
-        )
-    return name
+    return names
 
 
 def _checked_unit(dataset: Dataset, unit: str) -> str:
+    dataset.require_cells()
     if not len(dataset):
         raise SplitError("the data set has no images", where=dataset.root, mend="add images")
     if unit == "auto":
@@ -223,7 +183,7 @@ def _checked_unit(dataset: Dataset, unit: str) -> str:
             where="unit",
             mend=did_you_mean(unit, UNITS) or f"use one of: auto, {', '.join(UNITS)}",
         )
-    lacking = sum(_unit_of(sample, unit) is None for sample in dataset)
+    lacking = sum(unit_of(sample, unit) is None for sample in dataset)
     if lacking:
         raise SplitError(
             f"{lacking} of {len(dataset)} images have no {unit}",
@@ -247,12 +207,12 @@ def _check_numbers(n: int, seed: int) -> None:
 def _units(samples: Iterable[Sample], unit: str) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        found[_required_unit(sample, unit)].append(sample)
+        found[required_unit(sample, unit)].append(sample)
     return dict(found)
 
 
 def _units_per_class(samples: Iterable[Sample], unit: str) -> Counter[str]:
-    return Counter(label for label, _ in {(s.label, _required_unit(s, unit)) for s in samples})
+    return Counter(label for label, _ in {(s.label, required_unit(s, unit)) for s in samples})
 
 
 def _refuse_rare_classes(dataset: Dataset, unit: str) -> None:
@@ -272,10 +232,7 @@ def _deal(
 ) -> list[list[Sample]]:
     by_id = {sample.id: sample for sample in samples}
     if unit == IMAGE:
-        classes: dict[str, list[str]] = defaultdict(list)
-        for sample in samples:
-            classes[sample.label].append(sample.id)
-        return [[by_id[i] for i in ids] for ids in deal_cells(classes, parts, rng)]
+        return _deal_images(samples, parts, rng)
     names = sorted({sample.label for sample in samples})
     units = [
         Unit(name, tuple(s.id for s in members), _class_counts(members, names))
@@ -283,6 +240,20 @@ def _deal(
     ]
     dealt = deal_units(units, parts, rng, train=parts > 2)
     return [[by_id[i] for u in part for i in u.ids] for part in dealt]
+
+
+def _deal_images(
+    samples: Sequence[Sample], parts: int, rng: np.random.Generator
+) -> list[list[Sample]]:
+    """Deal images; known twins (see `leakage`) follow the first of them into its part."""
+    first = leaders(tuple(samples))
+    followers: dict[str, list[Sample]] = defaultdict(list)
+    classes: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        followers[first[sample.id]].append(sample)
+        if first[sample.id] == sample.id:
+            classes[sample.label].append(sample.id)
+    return [[s for i in ids for s in followers[i]] for ids in deal_cells(classes, parts, rng)]
 
 
 def _class_counts(samples: Iterable[Sample], names: Sequence[str]) -> tuple[int, ...]:
@@ -311,10 +282,10 @@ def _finish(
         test=_ids(test),
         unit=unit,
         seed=seed,
-        note="; ".join(notes),
     )
     verify_split(split, dataset)
-    return split
+    notes += [f"LEAK, {sentence}" for sentence in leaks(split, dataset)]
+    return replace(split, note="; ".join(notes))
 
 
 def _ids(samples: Iterable[Sample]) -> tuple[str, ...]:

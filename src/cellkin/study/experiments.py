@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import read_json, write_json
 from cellkin.core.errors import OutputError
-from cellkin.core.records import Dataset
+from cellkin.core.records import Dataset, Split
 from cellkin.datasets import splits
 from cellkin.decision import score
 from cellkin.learning.recipes import Recipe
@@ -35,8 +35,9 @@ def cross_validate(
 
     Args:
         out: folder of the atlases `fold-1`, `fold-2`, ... and of `out_of_fold.json`.
-        options: as for `cellkin.train`, and `unit` ("auto", "subject", "image", ...). With `resume`
-            finished folds are kept as they are and the unfinished one goes on.
+        options: as for `cellkin.train`, and `unit` ("auto", "subject", "image", ...), or `splits`:
+            folds cut beforehand, instead of `folds` and `unit`. With `resume` finished folds are
+            kept as they are and the unfinished one goes on.
 
     Returns:
         the scores over all cells, with `folds` (one row per fold), and mean and population standard
@@ -47,6 +48,7 @@ def cross_validate(
     """
     options = dict(options or {})
     unit = options.pop("unit", "auto")
+    given: Sequence[Split] | None = options.pop("splits", None)
     out = Path(out).expanduser()
     if out.exists() and any(out.iterdir()) and not options.get("resume"):
         raise OutputError(
@@ -54,14 +56,14 @@ def cross_validate(
             where=out,
             mend="choose another --out, or add --resume to go on with an unfinished run",
         )
-    parts = splits.folds(data, n=folds, seed=seed, unit=unit)
+    parts = given or splits.folds(data, n=folds, seed=seed, unit=unit)
     rows: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     for number, split in enumerate(parts, start=1):
         target = out / f"fold-{number}"
         if not (target / MANIFEST).is_file():
             resume = bool(options.get("resume")) and run_folder(target).is_dir()
-            own = {**options, "resume": resume, "progress": _titled(options, number, folds)}
+            own = {**options, "resume": resume, "progress": _titled(options, number, len(parts))}
             train(data, recipe, seed=seed, out=target, split=split, options=own)
         decided = read_json(target / "predictions.json")
         predictions += [{**row, "fold": number} for row in decided]

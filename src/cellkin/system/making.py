@@ -89,6 +89,7 @@ def train(
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
+    data.require_cells()
     chosen = _options(options)
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -136,6 +137,7 @@ def index(
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
+    data.require_cells()
     chosen = _options(options)
     out = Path(out).expanduser()
     if not chosen["overwrite"]:

@@ -1,0 +1,134 @@
+"""What must stay on one side of a split, and the check that it did."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from cellkin.core.errors import SplitError
+from cellkin.core.records import Dataset, Sample, Split
+
+__all__ = [
+    "GROUP",
+    "IMAGE",
+    "SUBJECT",
+    "UNITS",
+    "refuse_subjects_in_two_folds",
+    "required_unit",
+    "split_unit",
+    "unit_of",
+    "verify_split",
+]
+
+SUBJECT, GROUP, IMAGE = "subject", "slide/field", "image"
+UNITS = (SUBJECT, GROUP, "slide", "field", IMAGE)
+
+
+def split_unit(dataset: Dataset) -> str:
+    """What to keep on one side: "subject", else "slide/field", where every image has one, else
+    "image". Where only some images have a subject and all have a slide or field, it is the latter,
+    and the note of the split says that subjects are on both sides.
+
+    Raises:
+        SplitError: only some of the images have a subject, or a slide or field, and nothing larger
+            than an image is known of all.
+    """
+    lacking = {
+        unit: sum(unit_of(sample, unit) is None for sample in dataset) for unit in (SUBJECT, GROUP)
+    }
+    for unit, count in lacking.items():
+        if count == 0 and len(dataset):
+            return unit
+    for unit, count in lacking.items():
+        if count < len(dataset):
+            raise SplitError(
+                f"{count} of {len(dataset)} images have no {unit}, the others have one",
+                where=dataset.root,
+                mend=f"complete the {unit} of every image, or take the unit 'image', which leaves "
+                f"cells of one {unit} on both sides",
+            )
+    return IMAGE
+
+
+def verify_split(split: Split, dataset: Dataset) -> None:
+    """Check that a split belongs to a data set and that nothing lies on two sides.
+
+    Raises:
+        SplitError: an id that the data set does not have, an id in two parts or twice in one, or
+            a subject, slide or field in two parts although the split is by that unit.
+    """
+    by_id = {sample.id: sample for sample in dataset}
+    parts = split.parts()
+    places: dict[str, list[str]] = defaultdict(list)
+    for part, ids in parts.items():
+        for i in ids:
+            places[i].append(part)
+    unknown = [i for i in places if i not in by_id]
+    if unknown:
+        raise SplitError(
+            f"{len(unknown)} images of this split are not in the data set",
+            where=f"{unknown[0]} ({dataset.root})",
+            mend="use the split with the data set it was cut from, or cut a new one",
+        )
+    _refuse_shared(places, "image")
+    if split.unit == IMAGE:
+        return
+    sides: dict[str, list[str]] = defaultdict(list)
+    for part, ids in parts.items():
+        names = {required_unit(by_id[i], split.unit) for i in ids}
+        for name in names:
+            sides[name].append(part)
+    _refuse_shared(sides, split.unit)
+
+
+def refuse_subjects_in_two_folds(samples: Iterable[Sample], *, where: object) -> None:
+    """Raise where the publisher's folds share a subject.
+
+    Raises:
+        SplitError: a subject lies in two folds.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        if sample.subject is not None and sample.fold is not None:
+            found[sample.subject].add(sample.fold)
+    shared = sorted(subject for subject, names in found.items() if len(names) > 1)
+    if shared:
+        raise SplitError(
+            f"{len(shared)} subjects lie in two official folds, first {shared[0]!r} in "
+            f"{' and '.join(sorted(found[shared[0]]))}",
+            where=where,
+            mend="restore the publisher's folds: all cells of a subject lie in one",
+        )
+
+
+def _refuse_shared(places: Mapping[str, Sequence[str]], unit: str) -> None:
+    for name, parts in places.items():
+        if len(parts) > 1:
+            raise SplitError(
+                f"{unit} {name!r} is on two sides of the split: {' and '.join(parts)}",
+                where=name,
+                mend="cut the split anew: datasets.folds(...)",
+            )
+
+
+def unit_of(sample: Sample, unit: str) -> str | None:
+    """The subject, slide or field, or the image itself that a sample belongs to."""
+    if unit == IMAGE:
+        return sample.id
+    return sample.subject if unit == SUBJECT else sample.group
+
+
+def required_unit(sample: Sample, unit: str) -> str:
+    """The same where there must be one.
+
+    Raises:
+        SplitError: this image has none.
+    """
+    name = unit_of(sample, unit)
+    if name is None:
+        raise SplitError(
+            f"this image has no {unit}",
+            where=sample.id,
+            mend=f"complete the {unit} of every image, or take the unit 'image'",
+        )
+    return name
