@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 
 import cellkin
-from cellkin.cli import cells, data, demo, injecting, training
-from cellkin.cli import cells, data, demo, sets, training
+from cellkin.cli import cells, data, demo, injecting, sets, training
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
