@@ -254,6 +254,28 @@ def test_layouts_that_are_known_are_read_and_folders_are_listed(
         open_fields(tmp_path / "none")
 
 
+def test_windows_are_cut_from_the_layout_of_all_idb1(
+    cells: Dataset, fields: Fields, tmp_path: Path
+) -> None:
+    (tmp_path / "im").mkdir()
+    (tmp_path / "xyc").mkdir()
+    for i, (name, places) in enumerate(fields.centres.items(), start=1):
+        stem = f"Im{i:03d}_{int(i < 6)}"  # the last is healthy: it carries no positions
+        Image.open(fields.folder / name).save(tmp_path / "im" / f"{stem}.jpg", quality=95)
+        lines = [f"{x:.0f}\t{y:.0f}" for x, y in places if i < 6]
+        (tmp_path / "xyc" / f"{stem}.xyc").write_text("\n".join(lines))
+    opened = open_fields(tmp_path)
+    known = [len(s.annotations.get("blasts", ())) for s in opened.samples]
+    assert known == [PLANTED] * 5 + [0]
+    found = find_windows(cells, opened, seed=0, count=4)
+    masks = list(fields.masks.values())
+    for sample in found.samples:
+        left, top, right, bottom = sample.image.box or (0, 0, 0, 0)
+        mask = masks[int(sample.image.path.stem[2:5]) - 1]
+        assert not mask[top:bottom, left:right].any()
+    assert any(".jpg files, the cells from .png" in note for note in found.notes)
+
+
 def test_an_injected_data_set_is_trained_on(
     cells: Dataset, fields: Fields, tmp_path: Path, small_recipe: Recipe
 ) -> None:
