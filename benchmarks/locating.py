@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin import datasets
+from cellkin.datasets.drawing import scene
 from cellkin.datasets.drawing.canvas import Canvas
-from cellkin.datasets.drawing.elements import paint_red_cell, paint_white_cell
 from cellkin.datasets.drawing.scene import WHITE_CELLS
-from cellkin.datasets.drawn import SubjectStyle, subject_style
+from cellkin.datasets.drawn import subject_style
 from cellkin.datasets.locating import Located, Location
 
 SCALE = 13.0  # pixels per micrometre
@@ -43,23 +43,10 @@ class Truth:
 
 def draw_field(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
     """A drawn field of red cells and a few white ones: (height, width, 3) uint8 RGB."""
-    style = subject_style(rng)
-    canvas = Canvas(max(width, height), max(width, height) / SCALE)
-    for x, y in rng.uniform(0, canvas.width, (int(canvas.width**2 / 90), 2)):
-        paint_red_cell(canvas, (x, y), style.red_radius, style.pallor, rng)
-    for x, y in rng.uniform(0, canvas.width, (int(canvas.width**2 / 1500) + 1, 2)):
-        kind = list(WHITE_CELLS)[rng.integers(len(WHITE_CELLS))]
-        paint_white_cell(canvas, (x, y), WHITE_CELLS[kind](rng), rng)
-    return _photograph(canvas, style, rng, (height, width))
-
-
-def _photograph(
-    canvas: Canvas, style: SubjectStyle, rng: np.random.Generator, shape: tuple[int, int]
-) -> NDArray[np.uint8]:
-    light = canvas.transmitted(style.absorbance)[:, : shape[0], : shape[1]]
-    picture = cv2.GaussianBlur(np.moveaxis(light, 0, 2) * (255 * style.light), (0, 0), 1.0)
-    noise = rng.standard_normal(picture.shape, np.float32) * np.float32(style.noise)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    white = max(2, int(width * height / SCALE**2 / 2500))
+    kinds = [sorted(WHITE_CELLS)[i] for i in rng.integers(len(WHITE_CELLS), size=white)]
+    canvas = Canvas((height, width), SCALE)
+    return scene.draw_field(kinds, rng, subject_style(rng), canvas)[0]
 
 
 def cut(

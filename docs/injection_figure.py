@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from cellkin import datasets
 from cellkin.core.records import LabelSet
@@ -23,7 +24,9 @@ def main() -> None:
         clinical = {"nothing": "no cell", "normal": "other cell", "lymphoblast": "lymphoblast"}
         merged = replace(data, samples=samples, labels=LabelSet(tuple(clinical), clinical))
         out = propose_split(merged, "lymphoblast", out=Path(folder) / "split").folder
-        shutil.copy(out / "split.png", Path(__file__).with_name("injection.png"))
+        with Image.open(out / "split.png") as figure:
+            small = figure.convert("RGB").resize((figure.width * 3 // 4, figure.height * 3 // 4))
+            small.quantize(200).save(Path(__file__).with_name("injection.png"), optimize=True)
 
 
 if __name__ == "__main__":

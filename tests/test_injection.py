@@ -11,15 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from cellkin.datasets.smear import (
-    WHITE_CELLS,
-    Canvas,
-    paint_red_cell,
-    paint_white_cell,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -32,6 +25,8 @@ from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets import imaging_groups
 from cellkin.datasets.cell_free import CELL_PER_NUCLEUS, survey, windows_of
 from cellkin.datasets.class_split import ClassSplit, explained_by, separation
+from cellkin.datasets.drawing import scene
+from cellkin.datasets.drawing.canvas import Canvas
 from cellkin.datasets.drawn import draw_cell, subject_style
 from cellkin.datasets.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
 from cellkin.datasets.injection import add_class, find_windows, halved, open_fields
@@ -43,6 +38,7 @@ Floats = NDArray[np.float64]
 SIDE = 64  # of a cell's image, 30 micrometres across
 FIELD = 320
 PLANTED = 5
+KINDS = ("lymphocyte", "lymphoblast", "neutrophil")
 
 
 @dataclass(frozen=True)
@@ -57,22 +53,10 @@ class Fields:
 def draw_field(seed: int, cells: int = PLANTED) -> tuple[Any, Any, list[tuple[float, float]]]:
     """RGB (FIELD, FIELD, 3), mask of all white cells, and their centres in pixels."""
     rng = np.random.default_rng([5, seed])
-    style = subject_style(rng)
-    scale = SIDE / 30
-    canvas = Canvas(FIELD, FIELD / scale)
-    for x, y in rng.uniform(0, canvas.width, (90, 2)).tolist():
-        paint_red_cell(canvas, (x, y), 3.6, style.pallor, rng)
-    centres: list[tuple[float, float]] = []
-    while len(centres) < cells:
-        x, y = rng.uniform(2, canvas.width - 2, 2).tolist()
-        if all(np.hypot(x - a, y - b) > 18 for a, b in centres):
-            kind = list(WHITE_CELLS)[len(centres) % len(WHITE_CELLS)]
-            paint_white_cell(canvas, (x, y), WHITE_CELLS[kind](rng), rng)
-            centres.append((x, y))
-    light = canvas.transmitted(style.absorbance) * style.light[:, None, None]
-    seen = cv2.GaussianBlur(light.transpose(1, 2, 0) * 255, (0, 0), 0.45)
-    rgb = np.clip(seen + rng.normal(0, 1.5, seen.shape), 0, 255)
-    return rgb.astype(np.uint8), canvas.extent.copy(), [(x * scale, y * scale) for x, y in centres]
+    kinds = [KINDS[i % len(KINDS)] for i in range(cells)]
+    canvas = Canvas((FIELD, FIELD), SIDE / 30)
+    rgb, mask, placed = scene.draw_field(kinds, rng, subject_style(rng), canvas)
+    return rgb, mask, [(cell.x, cell.y) for cell in placed]
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +236,28 @@ def test_layouts_that_are_known_are_read_and_folders_are_listed(
     assert open_fields(smears.root).samples[0].subject is not None  # its labels.csv is read
     with pytest.raises(DataError, match="no such folder"):
         open_fields(tmp_path / "none")
+
+
+def test_windows_are_cut_from_the_layout_of_all_idb1(
+    cells: Dataset, fields: Fields, tmp_path: Path
+) -> None:
+    (tmp_path / "im").mkdir()
+    (tmp_path / "xyc").mkdir()
+    for i, (name, places) in enumerate(fields.centres.items(), start=1):
+        stem = f"Im{i:03d}_{int(i < 6)}"  # the last is healthy: it carries no positions
+        Image.open(fields.folder / name).save(tmp_path / "im" / f"{stem}.jpg", quality=95)
+        lines = [f"{x:.0f}\t{y:.0f}" for x, y in places if i < 6]
+        (tmp_path / "xyc" / f"{stem}.xyc").write_text("\n".join(lines))
+    opened = open_fields(tmp_path)
+    known = [len(s.annotations.get("blasts", ())) for s in opened.samples]
+    assert known == [PLANTED] * 5 + [0]
+    found = find_windows(cells, opened, seed=0, count=4)
+    masks = list(fields.masks.values())
+    for sample in found.samples:
+        left, top, right, bottom = sample.image.box or (0, 0, 0, 0)
+        mask = masks[int(sample.image.path.stem[2:5]) - 1]
+        assert not mask[top:bottom, left:right].any()
+    assert any(".jpg files, the cells from .png" in note for note in found.notes)
 
 
 def test_an_injected_data_set_is_trained_on(

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from cellkin import datasets
 from cellkin.cli.main import app
 from cellkin.core.errors import DataError, ImageError, LayoutError, OutputError, RecipeError
+from cellkin.datasets.drawing import scene
 from cellkin.datasets.drawing.canvas import Canvas
-from cellkin.datasets.drawing.elements import paint_red_cell, paint_white_cell
 from cellkin.datasets.drawing.scene import WHITE_CELLS
 from cellkin.datasets.drawn import subject_style
 from cellkin.datasets.located import write_labels
@@ -35,16 +35,9 @@ WIDE = Poses(tuple(np.geomspace(0.8, 1.25, 13).tolist()), ORIENTATIONS, 16)
 
 def draw_field(seed: int) -> Bytes:
     rng = np.random.default_rng(seed)
-    style = subject_style(rng)
-    canvas = Canvas(WIDTH, WIDTH / 7)
-    for x, y in rng.uniform(0, canvas.width, (60, 2)):
-        paint_red_cell(canvas, (x, y), style.red_radius, style.pallor, rng)
-    for x, y in rng.uniform(8, canvas.width - 8, (5, 2)):
-        kind = sorted(WHITE_CELLS)[rng.integers(len(WHITE_CELLS))]
-        paint_white_cell(canvas, (x, y), WHITE_CELLS[kind](rng), rng)
-    light = np.moveaxis(canvas.transmitted(style.absorbance), 0, 2)[:HEIGHT] * (255 * style.light)
-    noise = rng.normal(0, 1.5, light.shape)
-    return np.clip(cv2.GaussianBlur(light, (0, 0), 0.8) + noise, 0, 255).astype(np.uint8)
+    kinds = [sorted(WHITE_CELLS)[i] for i in rng.integers(len(WHITE_CELLS), size=4)]
+    canvas = Canvas((HEIGHT, WIDTH), 7)
+    return scene.draw_field(kinds, rng, subject_style(rng), canvas)[0]
 
 
 FIELDS = {f"F{seed}": draw_field(seed) for seed in range(4)}

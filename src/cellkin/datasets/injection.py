@@ -27,7 +27,7 @@ from cellkin.datasets.cell_free import (
     survey,
     windows_of,
 )
-from cellkin.datasets.listing import list_folder
+from cellkin.datasets.listing import list_folder, no_images
 from cellkin.datasets.opening import READERS, open_dataset
 from cellkin.datasets.splits import split_unit
 from cellkin.imaging.decode import decode
@@ -70,6 +70,8 @@ def open_fields(source: str | Path) -> Dataset:
     known = [r for r in READERS if r.LAYOUT != folders.LAYOUT and r.recognises(listing)]
     if known:
         return open_dataset(path)
+    if not listing.images:
+        raise no_images(listing)
     samples = tuple(Sample(id=i, image=ImageRef(path / i), labels=()) for i in listing.images)
     labels = LabelSet((), {})
     return Dataset(path.resolve().name, samples, labels, layout="a folder of fields", root=path)
