@@ -1,6 +1,7 @@
 """Does histopathology pretraining help? Measured on mosaics of tissue tiles, then on drawn cells.
 
-    python benchmarks/pretraining.py NCT_CRC_HE [--seed 0]
+    python benchmarks/pretraining.py NCT_CRC_HE
+    python benchmarks/pretraining.py NCT_CRC_HE --size 64 --mosaics 384 --epochs 6 --batch 64
 
 NCT_CRC_HE is a folder of tiles, one folder per tissue (`ADI`, `LYM`, ... as its publishers lay it
 out). The tiles are dealt into pools before mosaics are made; one pool of five validates. A ResNet18
@@ -27,13 +28,9 @@ from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, encoder_facts, pretrain, train
 
-SIZE = 64
 PRETRAINING = Recipe(
     name="mosaics",
     task="pretraining",
-    size=SIZE,
-    epochs=6,
-    batch=64,
     lr=0.02,
     schedule="cosine",
     orthogonality=0.1,
@@ -41,7 +38,6 @@ PRETRAINING = Recipe(
 )
 FINE_TUNING = Recipe(
     name="cells",
-    size=SIZE,
     epochs=5,
     batch=8,
     lr=2e-3,
@@ -58,12 +54,15 @@ def told(task: str, done: int, total: int) -> None:
         print(f"  {task}", file=sys.stderr, flush=True)
 
 
-def pretrained(tiles: Path, folder: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
-    files = {code: sorted((tiles / name).iterdir()) for name, code in TISSUES.items()}
-    settings = {"size": SIZE, "pools": 5}
-    mosaics = make_mosaics(files, folder / "mosaics", count=384, seed=seed, settings=settings)
+def pretrained(given: argparse.Namespace, folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    files = {code: sorted((given.tiles / name).iterdir()) for name, code in TISSUES.items()}
+    settings = {"size": given.size, "pools": 5}
+    mosaics = make_mosaics(
+        files, folder / "mosaics", count=given.mosaics, seed=given.seed, settings=settings
+    )
+    recipe = PRETRAINING.with_changes(size=given.size, epochs=given.epochs, batch=given.batch)
     encoder = pretrain(
-        mosaics, PRETRAINING, seed=seed, out=folder / "encoder", options={"progress": told}
+        mosaics, recipe, seed=given.seed, out=folder / "encoder", options={"progress": told}
     )
     levels = [level["scores"] for level in encoder_facts(encoder)["card"]["levels"]]
     for i, level in enumerate(levels, 1):
@@ -74,8 +73,7 @@ def pretrained(tiles: Path, folder: Path, seed: int) -> tuple[Path, list[dict[st
     return encoder, levels
 
 
-def fine_tuned(cells: Any, folder: Path, init: str, seed: int) -> dict[str, float]:
-    recipe = FINE_TUNING.with_changes(init=init)
+def fine_tuned(cells: Any, folder: Path, recipe: Recipe, seed: int) -> dict[str, float]:
     atlas = train(cells, recipe, seed=seed, out=folder, options={"progress": told})
     rows = [json.loads(line) for line in (atlas / "log.jsonl").read_text().splitlines()]
     test = DecisionSupport.open(atlas, device="cpu").facts()["test"]
@@ -92,16 +90,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("tiles", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of mosaics and pretraining")
+    parser.add_argument("--size", type=int, default=96, help="of all images, in pixels")
+    parser.add_argument("--mosaics", type=int, default=480)
+    parser.add_argument("--epochs", type=int, default=8, help="of pretraining")
+    parser.add_argument("--batch", type=int, default=32, help="of pretraining")
     given = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        encoder, levels = pretrained(given.tiles, folder, given.seed)
-        cells = datasets.open(draw(folder / "cells", cells=240, subjects=15, size=SIZE, seed=7))
+        encoder, levels = pretrained(given, folder)
+        cells = datasets.open(
+            draw(folder / "cells", cells=240, subjects=15, size=given.size, seed=7)
+        )
         starts: dict[str, list[dict[str, float]]] = {}
         for start, init in (("pretrained", str(encoder)), ("scratch", "scratch")):
             for seed in SEEDS:
-                found = fine_tuned(cells, folder / f"{start}-{seed}", init, seed)
+                recipe = FINE_TUNING.with_changes(size=given.size, init=init)
+                found = fine_tuned(cells, folder / f"{start}-{seed}", recipe, seed)
                 starts.setdefault(start, []).append(found)
                 print(f"from {start}, seed {seed}: " + ", ".join(
                     f"{k.replace('_', ' ')} {v:.3f}" for k, v in found.items()
@@ -111,7 +116,7 @@ def main() -> None:
         for start, rows in starts.items()
         for key in rows[0]
     }
-    result = {"levels": levels, "starts": starts, **means, "seeds": list(SEEDS), "size": SIZE}
+    result = {"levels": levels, "starts": starts, **means, "seeds": list(SEEDS), "size": given.size}
     print(json.dumps(result))
 
 
