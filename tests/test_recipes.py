@@ -259,6 +259,8 @@ PROOFS = {
     "init": Proof("a file", first_weights),
     "norm": Proof("group", sees(norms, {nn.BatchNorm2d}, {nn.GroupNorm})),
     "size": Proof(48, sees(lambda r: run(r).trained.encoder.preprocessor.size, 32, 48)),
+    "unsharpen": Proof(True, sees(
+        lambda r: run(r).trained.encoder.preprocessor.unsharpen, False, True)),
     "zscore": Proof("training", own_or_fitted),
     "epochs": Proof(3, sees(column("epoch"), [1, 2], [1, 2, 3])),
     "batch": Proof(9, sees(lambda r: run(r).steps, 2 * 3, 2 * 2)),
