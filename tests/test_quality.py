@@ -13,19 +13,28 @@ from numpy.typing import NDArray
 from cellkin import datasets
 from cellkin.core.errors import ArtifactError, DataError, ImageError
 from cellkin.core.records import Dataset, ImageRef
+from cellkin.datasets.drawn import draw
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.imaging.quality import REASONS, QualityGate, measure
 
 Bytes = NDArray[np.uint8]
-SIDE = 96
+SIDE = 160
+
+
+@pytest.fixture(scope="module")
+def smears(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Drawn at a size at which every nucleus can be told."""
+    folder = tmp_path_factory.mktemp("drawn") / "smears"
+    return datasets.open(draw(folder, cells=120, subjects=10, size=160, seed=3))
 
 
 @pytest.fixture(scope="module")
 def cells(smears: Dataset) -> Bytes:
-    """Drawn pictures with one white cell in each."""
+    """Drawn pictures with one white cell in each, stained well enough to tell its nucleus."""
     chosen = [s.image for s in smears if s.label != "nothing"]
-    return load_prepared(chosen, packaged_lite0(SIDE))
+    images = load_prepared(chosen, packaged_lite0(SIDE))
+    return images[[len(measure(image).radii) == 1 for image in images]]
 
 
 @pytest.fixture(scope="module")
