@@ -58,7 +58,7 @@ def draw_field(seed: int, cells: int = PLANTED) -> tuple[Any, Any, list[tuple[fl
     canvas = Canvas((2 * FIELD, 2 * FIELD), 2 * SIDE / 30)  # twice as fine, as single cells are
     rgb, mask, placed = scene.draw_field(kinds, rng, subject_style(rng), canvas)
     rgb = cv2.resize(rgb, (FIELD, FIELD), interpolation=cv2.INTER_AREA)
-    rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 0.45))
+    rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 0.6))
     inside = mask.reshape(FIELD, 2, FIELD, 2).max(axis=(1, 3))
     return rgb, inside, [(cell.x / 2, cell.y / 2) for cell in placed]
 

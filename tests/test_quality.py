@@ -53,7 +53,7 @@ def spoiled(cell: Bytes, how: str) -> Bytes:
     if how == "overexposed":
         return np.clip(cell.astype(float) * 1.1 + 45, 0, 255).astype(np.uint8)
     if how == "no cell in the middle":
-        return np.roll(cell, SIDE // 2, axis=1)
+        return np.roll(cell, (SIDE // 2, SIDE // 2), axis=(0, 1))
     if how == "several cells":
         edge = SIDE // 5
         middle = cell[edge:-edge, edge:-edge]
