@@ -194,6 +194,18 @@ class Index:
             positions[i], distances[i] = answer
         return positions, distances
 
+    def ranking(self, query: ArrayLike, exclude: AbstractSet[int] = frozenset()) -> Ints:
+        """Positions of all references a query (C,) may see, nearest first, by (distance, id).
+
+        Raises:
+            DecisionError: as `nearest`.
+        """
+        values = _vectors(query, "the query", ndim=1)[None]
+        _same_length(values, self._references, "the query and the references")
+        ready = _prepare(values, self.distance, "the query")[0]
+        (hidden,) = self._checked_exclude([exclude], 1)
+        return self._scanned(ready, len(self) - len(hidden), hidden)[0]
+
     def _proved(
         self, ready: Floats, k: int, hidden: Sequence[Ints], asked: Sequence[int], spare: int
     ) -> dict[int, tuple[Ints, Floats]]:
