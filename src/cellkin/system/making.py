@@ -22,7 +22,7 @@ from cellkin.core.errors import ArtifactError, OutputError, RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets import splits
-from cellkin.decision import score
+from cellkin.decision import score, triage
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
@@ -43,6 +43,7 @@ class _Job:
     images: Images
     seed: int
     progress: Progress
+    maps: str = "none"
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         place = {sample.id: i for i, sample in enumerate(self.data.samples)}
@@ -81,7 +82,8 @@ def train(
         out: the atlas folder to write; it appears when everything is done.
         split: parts made beforehand; by default one part of five is tested, by subject where
             every cell names one.
-        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`.
+        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`,
+            `maps` ("none"; "fp16" keeps the references' feature maps, so that evidence is faster).
 
     Returns:
         the atlas folder.
@@ -99,7 +101,8 @@ def train(
     splits.verify_split(split, data)
     run = _open_run(run_folder(out), resume=chosen["resume"])
     geometry = Preprocessor(size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3)
-    job = _Job(data, split, _load(data, geometry, chosen["progress"]), seed, chosen["progress"])
+    images = _load(data, geometry, chosen["progress"])
+    job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
     trained = train_encoder(
         _training_data(job), recipe, seed=seed, run=run, device=device, progress=job.progress
     )
@@ -145,7 +148,7 @@ def index(
     encoder = _open_encoder(Path(source).expanduser(), chosen["device"])
     images = _load(data, encoder.preprocessor, chosen["progress"])
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
-    job = _Job(data, split, images, seed, chosen["progress"])
+    job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
     settings = {
         "k": k,
         "distance": distance,
@@ -161,7 +164,13 @@ def index(
 
 
 def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = {"device": "auto", "resume": False, "overwrite": False, "progress": silent}
+    known = {
+        "device": "auto",
+        "resume": False,
+        "overwrite": False,
+        "progress": silent,
+        "maps": "none",
+    }
     if unknown := set(given or {}) - set(known):
         raise RecipeError(
             f"unknown option {sorted(unknown)[0]!r}",
@@ -249,12 +258,13 @@ def _atlas(
             "distance": settings["distance"],
             "seed": job.seed,
             "facts": facts,
+            "maps": job.maps,
         },
         progress=job.progress,
     )
     tested = [pair for pair in held_out if pair[0].part == "test"]
-    test, predictions = _measure(atlas, *tested[0], job) if tested else (None, [])
-    return replace(atlas, facts={**facts, "test": test}), predictions
+    measured, predictions = _measure(atlas, *tested[0], job) if tested else ({"test": None}, [])
+    return replace(atlas, facts={**atlas.facts, **measured}), predictions
 
 
 def _measure(
@@ -273,7 +283,8 @@ def _measure(
         {**d.to_json(), "truth": truth, "subject": subject}
         for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)
     ]
-    return scores.to_json(), predictions
+    curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
+    return {"test": scores.to_json(), "triage": curve}, predictions
 
 
 def _facts(job: _Job) -> dict[str, Any]:
