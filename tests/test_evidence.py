@@ -165,7 +165,7 @@ def test_completeness_can_fail() -> None:
 
 def test_a_cell_in_the_origin_is_like_nothing() -> None:
     """Its map is zero and adds up to zero; without exact zeros it is refused, not divided by 0."""
-    cases, scale = random_cases(0, "euclidean")
+    cases, _ = random_cases(0, "euclidean")
     nothing = replace(cases, vectors=cases.vectors * 0, maps=np.zeros((2, 8, 3, 3)))
     flat = MinMaxScale(np.ones(8), np.zeros(8))
     likes, differs = pair_maps_of_cases(Averaging(), nothing, flat, "euclidean")  # type: ignore[arg-type]

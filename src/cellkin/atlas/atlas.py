@@ -154,14 +154,16 @@ class Atlas:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
         return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
 
-    def pictures(self, positions: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
-        """The images of some reference cells, decoded when they are looked at."""
+    def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[NDArray[np.uint8]]]:
+        """The images of reference cells, group by group, decoded when they are looked at."""
         if self.images is not None:
-            return tuple(np.asarray(self.images[p]) for p in positions)
+            return [tuple(np.asarray(self.images[p]) for p in group) for group in groups]
         if self.folder is None:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
-        ids = [self.cells.ids[p] for p in positions]
-        return Pictures(read_pictures(self.folder / "cells.sqlite", ids))
+        wanted = sorted({p for group in groups for p in group})
+        ids = [self.cells.ids[p] for p in wanted]
+        found = dict(zip(wanted, read_pictures(self.folder / "cells.sqlite", ids), strict=True))
+        return [Pictures([found[p] for p in group]) for group in groups]
 
     def own_subject(self, subject: str | None) -> set[int]:
         """Positions of the reference cells of one subject; empty where it is unknown."""

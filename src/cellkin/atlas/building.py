@@ -46,7 +46,7 @@ def build(
 
     Raises:
         DecisionError: fewer references than k.
-        RecipeError: `maps` is unknown, or the network has no feature map to keep.
+        RecipeError: the network has no feature map to keep.
     """
     cells, images = references
     features, maps = _embedded(encoder, cells, images, settings.get("maps", "none"), progress)
@@ -87,10 +87,6 @@ def _embedded(
     encoder: Encoder, cells: Cells, images: NDArray[np.uint8], kept: str, progress: Progress
 ) -> tuple[Features, NDArray[np.float16] | None]:
     """The references' features, and their maps where these are to be kept."""
-    if kept not in MAPS:
-        raise RecipeError(
-            f"maps = {kept!r} is not possible", where="--maps", mend=f"one of {', '.join(MAPS)}"
-        )
     if kept == "none":
         return encoder.embed(images, cells.ids, progress=progress), None
     if encoder.pooling != "average":

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 REFERENCE = "reference"
+ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
 
 SCHEMA = """
 CREATE TABLE cells (
@@ -115,9 +116,11 @@ class Pictures(Sequence[NDArray[np.uint8]]):
     def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[NDArray[np.uint8], ...]: ...
+    def __getitem__(self, index: slice) -> Pictures: ...
 
-    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | tuple[NDArray[np.uint8], ...]:
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Pictures:
+        if isinstance(index, slice):
+            return Pictures(self._encoded[index])
         return self._decoded[index]
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
@@ -139,10 +142,13 @@ def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:
     Raises:
         DecisionError: one of them is no reference cell.
     """
+    found: dict[str, bytes] = {}
     with closing(_connect(path)) as base:
-        marks = ", ".join("?" * len(cells))
-        question = f"SELECT id, png FROM cells WHERE id IN ({marks})"
-        found = dict(base.execute(question, tuple(cells)).fetchall())
+        for start in range(0, len(cells), ASKED):
+            some = tuple(cells[start : start + ASKED])
+            marks = ", ".join("?" * len(some))
+            question = f"SELECT id, png FROM cells WHERE id IN ({marks})"
+            found.update(base.execute(question, some).fetchall())
     for cell in cells:
         if found.get(cell) is None:
             raise DecisionError(

@@ -87,14 +87,21 @@ def place(queries: Floats, index: Index, xy: Floats) -> Floats:
         normalization="point-wise",
         n_reference_samples=len(xy),
     )
-    kin, pull = P.indices.reshape(-1, k), P.data.reshape(-1, k)
-    everyone = _Points(xy)
+    kin, affinities = P.indices.reshape(-1, k), P.data.reshape(-1, k)
+    stored = _Points(xy)
     return np.array(
         [
-            _descend(where, _Points(xy[near]), weights, everyone)
-            for where, near, weights in zip(start, kin, pull, strict=True)
+            _descend(where, stored, _spread_out(near, weights, len(xy)))
+            for where, near, weights in zip(start, kin, affinities, strict=True)
         ]
     )
+
+
+def _spread_out(near: NDArray[Any], affinity: Floats, count: int) -> Floats:
+    """(N,) affinities of one query to all stored cells, 0 but for its neighbours."""
+    row = np.zeros(count)
+    row[near] = affinity
+    return row
 
 
 class _Points:
@@ -111,27 +118,26 @@ class _Points:
         x, y = at
         return np.asarray(1.0 / (np.array([-2 * x, -2 * y, 1.0, x * x + y * y]) @ self._spread))
 
-    def pull(self, at: list[float], weights: Floats) -> tuple[float, float]:
+    def toward(self, at: list[float], weights: Floats) -> tuple[float, float]:
         """Sum over the cells of weight times (point - cell)."""
         x, y = at
         wx, wy, w = (self._moments @ weights).tolist()
         return x * w - wx, y * w - wy
 
 
-def _descend(start: Floats, near: _Points, affinity: Floats, everyone: _Points) -> list[float]:
+def _descend(start: Floats, stored: _Points, affinity: Floats) -> list[float]:
     """Gradient descent of one query on KL(P || Q) against the stored cells; its place (x, y).
 
     Args:
-        start: (2,). near: its k neighbours. affinity: (k,) adding up to 1.
+        start: (2,). affinity: (N,) P, adding up to 1.
 
     Steps, gains and clipping are those of openTSNE's `gradient_descent` without momentum.
     """
     at, gains, update = start.tolist(), [1.0, 1.0], [0.0, 0.0]
+    attraction = EXAGGERATION * affinity
     for _ in range(STEPS):
-        q = everyone.similarity(at)
-        push = everyone.pull(at, q * q / q.sum())
-        pull = near.pull(at, affinity * near.similarity(at))
-        slope = [EXAGGERATION * a - b for a, b in zip(pull, push, strict=True)]
+        q = stored.similarity(at)
+        slope = stored.toward(at, q * (attraction - q / q.sum()))
         clip = min(1.0, MAX_GRADIENT / (math.hypot(*slope) + 1e-6))
         for axis, g in enumerate(slope):
             turned = _sign(update[axis]) != _sign(g)

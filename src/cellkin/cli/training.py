@@ -12,6 +12,10 @@ from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinica
 
 Out = Annotated[Path, typer.Option("--out", help="The atlas folder to write.")]
 Seed = Annotated[int, typer.Option(help="Of split, weights, order and augmentation.")]
+Maps = Annotated[
+    str,
+    typer.Option(help="none, or fp16: keep the references' feature maps; evidence is then faster."),
+]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 
 
@@ -44,6 +48,7 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     overwrite: Overwrite = False,
+    maps: Maps = "none",
     json: Json = False,
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
@@ -72,6 +77,7 @@ def train(
             "resume": resume,
             "overwrite": overwrite,
             "progress": tell,
+            "maps": maps,
         }
         if folds > 1:
             result = _cross_validated(dataset, chosen, seed, out, (folds, by), options)
@@ -97,8 +103,16 @@ def _trained(
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:
         tell_scores(facts["test"], f"On the untouched test part (by {split.unit}, seed {seed})")
+    _tell_maps(facts)
     talk(f"\nThe atlas: {folder}   (training curve: {folder / 'training.png'})")
     return facts
+
+
+def _tell_maps(facts: dict[str, Any]) -> None:
+    if stored := facts["maps"]:
+        talk(
+            f"feature maps of the references: {stored['bytes'] / 1e6:.1f} MB ({stored['precision']})"
+        )
 
 
 def _said(split: Any) -> str:
@@ -151,6 +165,7 @@ def index(
     clinical: Clinical = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    maps: Maps = "none",
     json: Json = False,
 ) -> None:
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
@@ -167,11 +182,12 @@ def index(
             seed=seed,
             k=k,
             distance=distance,
-            options={"device": device, "overwrite": overwrite, "progress": tell},
+            options={"device": device, "overwrite": overwrite, "progress": tell, "maps": maps},
         )
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:
         tell_scores(facts["test"], f"On cells held out (by {facts['split']['unit']}, seed {seed})")
+    _tell_maps(facts)
     talk(f"\nThe atlas: {folder}")
     if json:
         print_json(facts)

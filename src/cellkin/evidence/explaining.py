@@ -19,7 +19,7 @@ __all__ = ["Cases", "Maps", "class_maps", "pair_maps"]
 
 Floats = NDArray[np.float64]
 GRADIENT = "gradient x activation"
-BLOCK = 1 << 25  # float64 numbers of scaled maps in memory at once
+BLOCK = 1 << 24  # float32 numbers of scaled maps in memory at once
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,15 @@ class Cases:
     reference_maps: NDArray[Any] | None = None
     images: NDArray[np.uint8] | None = None
     reference_images: NDArray[np.uint8] | None = None
+
+    def nearest(self, k: int) -> Cases:
+        """The same queries with their first k references alone."""
+        cut = {
+            name: None if (value := getattr(self, name)) is None else value[:, :k]
+            for name in ("reference_vectors", "distances", "reference_maps", "reference_images")
+        }
+        held: dict[str, Any] = {**cut, "references": [names[:k] for names in self.references]}
+        return replace(self, **held)
 
     def part(self, rows: slice) -> Cases:
         """Some of the queries."""

@@ -26,10 +26,14 @@ __all__ = ["completeness", "differences", "driving", "likeness", "measure_of", "
 Floats = NDArray[np.float64]
 
 
-def scaled_maps(maps: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]) -> Floats:
-    """B of feature maps A (..., C, h, w), in float64; S and o are (C,)."""
-    S, o = (np.asarray(v, np.float64)[:, None, None] for v in (scale, offset))
-    return np.asarray(S * maps - o)
+def scaled_maps(
+    maps: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]
+) -> NDArray[np.float32]:
+    """B of feature maps A (..., C, h, w), in float32; S and o are (C,)."""
+    S, o = (np.asarray(v, np.float32)[:, None, None] for v in (scale, offset))
+    scaled: NDArray[np.float32] = np.multiply(S, maps, dtype=np.float32)
+    scaled -= o
+    return scaled
 
 
 def likeness(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float32]:
@@ -43,15 +47,14 @@ def likeness(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.floa
     """
     h, w = queries.shape[-2:]
     n = np.float32(h * w)
-    left = _columns(queries).swapaxes(-1, -2)[..., None, :, :] / n
-    right = _columns(references) / n
-    product: NDArray[np.float32] = left @ right
+    left = _columns(queries).swapaxes(-1, -2)[..., None, :, :] / (n * n)
+    product: NDArray[Any] = left @ _columns(references)
     return product.reshape(*references.shape[:-3], h, w, h, w)
 
 
 def _columns(maps: NDArray[Any]) -> NDArray[np.float32]:
     """(..., C, h w) float32."""
-    return maps.reshape(*maps.shape[:-2], -1).astype(np.float32)
+    return maps.reshape(*maps.shape[:-2], -1).astype(np.float32, copy=False)
 
 
 def driving(query: Floats, references: Floats, distance: str) -> tuple[Floats, Floats, Floats]:
@@ -77,7 +80,10 @@ def driving(query: Floats, references: Floats, distance: str) -> tuple[Floats, F
 
 
 def differences(
-    queries: Floats, references: Floats, features: tuple[Floats, Floats], distance: str
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    features: tuple[Floats, Floats],
+    distance: str,
 ) -> tuple[Floats, Floats]:
     """The two marginals of the distance decomposition.
 
@@ -92,9 +98,9 @@ def differences(
     n = h * w
     v, a, b = driving(*features, distance)
     middle = _dot(v, (a * features[0][..., None, :] + b * features[1]) / 2)[..., None] / n
-    flat = queries.reshape(*queries.shape[:-2], n)
-    on_query = a * (v @ flat) / n - middle
-    on_reference = middle - b * _rows(v, references.reshape(*references.shape[:-2], n)) / n
+    toward = v.astype(queries.dtype)
+    on_query = a * (toward @ queries.reshape(*queries.shape[:-2], n)) / n - middle
+    on_reference = middle - b * _rows(toward, references.reshape(*references.shape[:-2], n)) / n
     shape = (*references.shape[:-3], h, w)
     return on_query.reshape(shape), on_reference.reshape(shape)
 
@@ -103,7 +109,7 @@ def _dot(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(axis=-1))
 
 
-def _rows(v: Floats, maps: Floats) -> Floats:
+def _rows(v: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
     """<v, maps[..., :, position]> for every pair: (..., N, n)."""
     return np.asarray((v[..., None, :] @ maps)[..., 0, :])
 

@@ -25,6 +25,6 @@ def grad_cam(maps: NDArray[Any], class_weights: NDArray[Any]) -> NDArray[np.floa
         (N, h, w) or (M, N, h, w) float64, at least 0, not normalised: an empty map stays empty.
     """
     *lead, C, h, w = maps.shape
-    weights = class_weights.astype(np.float64)[..., None, None, :] / (h * w)
+    weights = (class_weights / (h * w)).astype(maps.dtype)[..., None, None, :]
     speaks = (weights @ maps.reshape(*lead, C, h * w)).reshape(*lead, h, w)
-    return np.asarray(np.maximum(speaks, 0.0))
+    return np.asarray(np.maximum(speaks, 0.0), np.float64)

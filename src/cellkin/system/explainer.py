@@ -16,15 +16,20 @@ from cellkin.core.records import (
     LYMPHOBLAST,
     CounterEvidence,
     Decision,
+    DifferenceMap,
     Evidence,
     Features,
+    Heatmap,
     Influence,
     Neighbor,
+    PairMap,
 )
 from cellkin.decision import flips, matching, shares_of_support
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 
 __all__ = ["Explainer", "Look"]
+
+_Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
 
 COUNTER = 2  # nearest cells of the other side that are shown
 REMEMBERED = 256  # reference cells whose maps stay in memory where the atlas stores none
@@ -69,42 +74,55 @@ class Explainer:
             looks[0].features.space,
         )
         asked = consult(atlas, features, subjects=subjects, coverage=coverage, classes=True)
-        kin = [[self._position[n.id] for n in d.neighbors] for d in asked.decisions]
         against = [self._against(asked, row) for row in range(len(looks))]
-        cases = self._cases(looks, kin, [list(d.neighbors) for d in asked.decisions])
-        heatmaps = class_maps(atlas.encoder, cases, [d.label for d in asked.decisions])
-        likes, differs = pair_maps(atlas.encoder, cases, atlas.scale, atlas.distance)
-        counters = self._counters(looks, asked.decisions, against)
-        places = atlas.place(features)
+        neighbors = [
+            (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)
+        ]
+        positions = [[self._position[n.id] for n in found] for found in neighbors]
+        maps = self._maps_of(looks, asked.decisions, neighbors, positions)
+        places, images = atlas.place(features), atlas.pictures(positions)
         return [
-            self._evidence(look, decision, *rest)
-            for look, decision, *rest in zip(
-                looks,
-                asked.decisions,
-                kin,
-                heatmaps,
-                likes,
-                differs,
-                counters,
-                places,
-                [self._influence(asked, row) for row in range(len(looks))],
-                strict=True,
-            )
+            self._evidence(look, asked, row, (maps[row], images[row], places[row]))
+            for row, look in enumerate(looks)
         ]
 
-    def _evidence(self, look: Look, decision: Decision, *rest: Any) -> Evidence:
-        kin, heatmaps, likes, differs, counter, place, influence = rest
-        atlas, classes = self.atlas, ", ".join(self.atlas.encoder.classes)
+    def _maps_of(
+        self,
+        looks: Sequence[Look],
+        decisions: Sequence[Decision],
+        neighbors: Sequence[Sequence[Neighbor]],
+        positions: Sequence[Sequence[int]],
+    ) -> list[_Drawn]:
+        """Of every query, its maps with all the reference cells that belong to it."""
+        encoder = self.atlas.encoder
+        found: dict[int, _Drawn] = {}
+        for count in {len(row) for row in positions}:  # one group, but for atlases of few cells
+            rows = [i for i, row in enumerate(positions) if len(row) == count]
+            cases = self._cases(
+                [looks[i] for i in rows],
+                [positions[i] for i in rows],
+                [neighbors[i] for i in rows],
+            )
+            labels = [decisions[i].label for i in rows]
+            heat = class_maps(encoder, cases.nearest(self.atlas.k), labels)
+            likes, differs = pair_maps(encoder, cases, self.atlas.scale, self.atlas.distance)
+            found |= dict(zip(rows, zip(heat, likes, differs, strict=True), strict=True))
+        return [found[i] for i in range(len(looks))]
+
+    def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
+        (heatmaps, likes, differs), images, place = made
+        atlas, decision, k = self.atlas, asked.decisions[row], self.atlas.k
+        classes = ", ".join(atlas.encoder.classes)
         absent = f"not available: the class head knows {classes}, not {decision.label}"
         return Evidence(
             decision=decision,
             labels=atlas.labels,
             query_image=look.image,
-            reference_images=atlas.pictures(kin),
+            reference_images=images[:k],
             heatmap=heatmaps[0] if heatmaps else None,
             heatmap_absent="" if heatmaps else absent,
             reference_heatmaps=heatmaps[1:] if heatmaps else (),
-            pairs=likes,
+            pairs=likes[:k],
             pairs_absent="",
             atlas_ids=atlas.cells.ids,
             atlas_labels=atlas.cells.labels,
@@ -114,9 +132,16 @@ class Explainer:
             held_out_labels=self._held_out_labels,
             provenance=atlas.provenance,
             atlas_facts=self.facts,
-            differences=differs,
-            counter=counter,
-            influence=influence,
+            differences=differs[:k],
+            counter=CounterEvidence(
+                self._other_side(decision),
+                self._against(asked, row),
+                images[k:],
+                likes[k:],
+                differs[k:],
+                "" if len(likes) > k else "not available: this atlas has no such cell",
+            ),
+            influence=self._influence(asked, row),
         )
 
     @cached_property
@@ -149,18 +174,24 @@ class Explainer:
             images=None if average else np.stack([look.image for look in looks]),
             reference_images=None
             if average
-            else np.stack([np.stack(list(atlas.pictures(found))) for found in positions]),
+            else np.stack([np.stack(list(found)) for found in atlas.pictures(positions)]),
         )
 
     def _reference_maps(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(M, k, C, h, w): stored ones, or computed from the stored images and remembered."""
+        wanted, inverse = np.unique(rows, return_inverse=True)
         if self.atlas.maps is not None:
-            return np.asarray(self.atlas.maps[rows], np.float32)
-        wanted = np.unique(rows).tolist()
+            table = np.asarray(self.atlas.maps[wanted]).astype(np.float32)
+        else:
+            table = self._looked_up(wanted.tolist())
+        return np.asarray(table[inverse.reshape(rows.shape)])
+
+    def _looked_up(self, wanted: Sequence[int]) -> NDArray[np.float32]:
+        """Computed maps of reference cells, those seen lately from memory."""
         found = {p: self._maps[p] for p in wanted if p in self._maps}
         missing = [p for p in wanted if p not in found]
         if missing:
-            images = np.stack(list(self.atlas.pictures(missing)))
+            images = np.stack(list(self.atlas.pictures([missing])[0]))
             maps = self.atlas.encoder.view(images).maps
             found |= {p: maps[i].copy() for i, p in enumerate(missing)}
         for position in wanted:
@@ -168,57 +199,29 @@ class Explainer:
             self._maps.move_to_end(position)
         while len(self._maps) > REMEMBERED:
             self._maps.popitem(last=False)
-        place = {p: i for i, p in enumerate(wanted)}
-        table = np.stack([found[p] for p in wanted])
-        return table[np.vectorize(place.__getitem__)(rows)]
+        return np.stack([found[p] for p in wanted])
 
     # what speaks against it -------------------------------------------------------------------
 
-    def _against(self, asked: Consultation, row: int) -> list[tuple[int, float]]:
-        """Positions and distances of the nearest references of the other side."""
-        near, label = asked.near, asked.decisions[row].label
+    def _against(self, asked: Consultation, row: int) -> tuple[Neighbor, ...]:
+        """The nearest references of the other side."""
+        near, label, cells = asked.near, asked.decisions[row].label, self.atlas.cells
         if near is None:
-            return []
+            return ()
         others = ~matching(near.classes, label, self.atlas.labels)
         positions = near.positions[row][others].ravel()
         distances = near.distances[row][others].ravel()
-        ids = self.atlas.cells.ids
-        found = [(int(p), float(d)) for p, d in zip(positions, distances, strict=True) if p >= 0]
-        return sorted(found, key=lambda pair: (pair[1], ids[pair[0]]))[:COUNTER]
-
-    def _counters(
-        self,
-        looks: Sequence[Look],
-        decisions: Sequence[Decision],
-        against: Sequence[Sequence[tuple[int, float]]],
-    ) -> list[CounterEvidence]:
-        sides = [self._other_side(decision) for decision in decisions]
-        reason = "not available: this atlas has no such cell"
-        found = [CounterEvidence(side, absent=reason) for side in sides]
-        for count in {len(cells) for cells in against} - {0}:
-            rows = [i for i, cells in enumerate(against) if len(cells) == count]
-            neighbors = [self._neighbors(against[i]) for i in rows]
-            positions = [[p for p, _ in against[i]] for i in rows]
-            cases = self._cases([looks[i] for i in rows], positions, neighbors)
-            maps = pair_maps(self.atlas.encoder, cases, self.atlas.scale, self.atlas.distance)
-            for i, cells, near, likes, differs in zip(
-                rows, neighbors, positions, *maps, strict=True
-            ):
-                images = self.atlas.pictures(near)
-                found[i] = CounterEvidence(sides[i], tuple(cells), images, likes, differs)
-        return found
+        found = [(float(d), cells.ids[p], int(p)) for d, p in zip(distances, positions, strict=True)
+                 if p >= 0]  # fmt: skip
+        return tuple(
+            Neighbor(name, cells.labels[p], distance, rank, cells.subjects[p])
+            for rank, (distance, name, p) in enumerate(sorted(found)[:COUNTER], start=1)
+        )
 
     def _other_side(self, decision: Decision) -> str:
         if self.atlas.labels.positive is None:
             return "another class"
         return f"no {LYMPHOBLAST}" if decision.clinical == LYMPHOBLAST else LYMPHOBLAST
-
-    def _neighbors(self, found: Sequence[tuple[int, float]]) -> list[Neighbor]:
-        cells = self.atlas.cells
-        return [
-            Neighbor(cells.ids[p], cells.labels[p], d, rank, cells.subjects[p])
-            for rank, (p, d) in enumerate(found, start=1)
-        ]
 
     def _influence(self, asked: Consultation, row: int) -> Influence:
         atlas, decision = self.atlas, asked.decisions[row]

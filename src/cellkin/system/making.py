@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, build, decide
+from cellkin.atlas.building import MAPS
 from cellkin.atlas.cells import REFERENCE
 from cellkin.core.artifacts import guarded_writes, refuse_existing
 from cellkin.core.errors import ArtifactError, OutputError, RecipeError
@@ -177,7 +178,14 @@ def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
             where="options",
             mend=f"known options: {', '.join(known)}",
         )
-    return {**known, **(given or {})}
+    chosen = {**known, **(given or {})}
+    if chosen["maps"] not in MAPS:
+        raise RecipeError(
+            f"maps = {chosen['maps']!r} is not possible",
+            where="--maps",
+            mend=f"use one of {', '.join(MAPS)}",
+        )
+    return chosen
 
 
 def _open_run(run: Path, *, resume: bool) -> Path:
