@@ -151,7 +151,7 @@ def test_shares_equal_brute_force(matches: list[bool], k: int) -> None:
 def test_shares_add_up_to_the_agreement_and_are_symmetric(matches: list[bool], k: int) -> None:
     shares = shares_of_support(np.array(matches), k)
     assert shares.sum() == pytest.approx(sum(matches[:k]) / k, abs=1e-12)
-    same = {m for m in matches[:k]}
+    same = set(matches[:k])
     assert len(same) == 2 or np.ptp(shares[:k]) < 1e-12  # equals among the k count equally
     assert (shares[np.array(matches)] >= -1e-12).all()
     assert (shares[~np.array(matches)] <= 1e-12).all()

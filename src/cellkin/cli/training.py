@@ -110,9 +110,8 @@ def _trained(
 
 def _tell_maps(facts: dict[str, Any]) -> None:
     if stored := facts["maps"]:
-        talk(
-            f"feature maps of the references: {stored['bytes'] / 1e6:.1f} MB ({stored['precision']})"
-        )
+        size = f"{stored['bytes'] / 1e6:.1f} MB"
+        talk(f"feature maps of the references: {size} ({stored['precision']})")
 
 
 def _said(split: Any) -> str:

@@ -25,6 +25,7 @@ from cellkin.report.counter import (
     head_words,
     left_out_words,
     reason_words,
+    rest_words,
     set_words,
     share_words,
 )
@@ -114,6 +115,7 @@ def _confidence(evidence: Evidence) -> dict[str, Any]:
     ]
     return {
         "agreement": agreement_words(decision),
+        "rest": rest_words(evidence.influence),
         "mean_distance": number(decision.mean_distance),
         "percentile": percentile_words(decision),
         "at": decision.distance_percentile,

@@ -13,6 +13,7 @@ __all__ = [
     "head_words",
     "left_out_words",
     "reason_words",
+    "rest_words",
     "set_words",
     "share_words",
 ]
@@ -93,6 +94,17 @@ def share_words(share: float) -> str:
     if round(1000 * share) == 0:
         return "0 %"
     return f"{'+' if share > 0 else MINUS}{percent(abs(share))}"
+
+
+def rest_words(influence: Influence | None) -> str:
+    """How much of the agreement these neighbours hold, and how much others would step in for."""
+    if influence is None:
+        return ""
+    own = sum(influence.shares)
+    return (
+        f"shares of support: {share_words(own)} these kin, "
+        f"{share_words(influence.other_shares)} cells behind them that would step in"
+    )
 
 
 def counter_title(evidence: Evidence) -> str:
