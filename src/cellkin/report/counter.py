@@ -79,7 +79,8 @@ def _flip_sentence(removals: int | None, relabellings: int | None) -> str:
     if removals is None:
         parts.append("no removal of reference cells changes the call")
     else:
-        parts.append(f"removing {_cells(removals)} that support it would change or tie the call")
+        verb = "supports" if removals == 1 else "support"
+        parts.append(f"removing {_cells(removals)} that {verb} it would change or tie the call")
     if relabellings is not None:
         parts.append(f"so would another label on {_cells(relabellings)}")
     return "; ".join(parts)
