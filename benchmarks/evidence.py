@@ -134,9 +134,9 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
     print("three pair tensors by loops over positions")
     loops = ratio(lambda: published(next(singles)), lambda: bare(one), few)
     print("decide 32 images in memory")
-    memory = ratio(lambda: dss.decide_many(group), lambda: bare(some), few)
+    memory = ratio(lambda: dss.decide_many(group), lambda: bare(some), rounds)
     print("decide 32 images from PNG files")
-    disk = ratio(lambda: dss.decide_many(files), lambda: bare(some), few)
+    disk = ratio(lambda: dss.decide_many(files), lambda: bare(some), rounds)
     return {
         "evidence_single_ratio": single,
         "evidence_batch64_ratio": at_once,

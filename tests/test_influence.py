@@ -183,11 +183,30 @@ def test_the_nearest_of_every_class_equal_a_naive_search(distance: str) -> None:
             expected = [i for i in order if labels[i] == name][:3]
             kept = [int(i) for i in found.positions[m, c] if i >= 0]
             assert kept == expected
-            mean = found.scores(m)[name]
+            mean = found.mean_distances()[m, c]
             near = found.distances[m, c][: len(expected)]
             assert mean == (pytest.approx(near.mean()) if expected else np.inf)
+    far, odd = found.mean_distances(), found.nonconformity()
+    for m, c in np.ndindex(far.shape):
+        other = min(far[m, i] for i in range(far.shape[1]) if i != c)
+        expected = far[m, c] ** 2 / other if np.isfinite(far[m, c]) else np.inf
+        assert odd[m, c] == pytest.approx(expected)
     alone = ClassIndex(references, ids, labels, distance).nearest(queries[1:2], 3, exclude[1:2])
     assert np.array_equal(alone.distances[0], found.distances[1])
+
+
+def test_oddness_of_one_class_of_equal_cells_and_of_cells_seen_by_nobody() -> None:
+    """With one class it is the distance; identical cells of two classes divide by nothing."""
+    one = ClassIndex(np.eye(3), ["a", "b", "c"], ["x"] * 3, "euclidean")
+    found = one.nearest(np.zeros((1, 3)), 2, None)
+    assert found.nonconformity() == pytest.approx(found.mean_distances())
+    two = ClassIndex(np.eye(2), ["a", "b"], ["x", "y"], "euclidean")
+    odd = two.nearest(np.eye(2), 1, [set(), {0}]).nonconformity()
+    assert odd[0, 0] == 0.0
+    assert 1 < odd[0, 1] < np.inf
+    assert odd[1].tolist() == [np.inf, 0.0]
+    same = ClassIndex(np.zeros((2, 2)), ["a", "b"], ["x", "y"], "euclidean")
+    assert same.nearest(np.zeros((1, 2)), 1, None).nonconformity().tolist() == [[0.0, 0.0]]
 
 
 def test_the_ranking_agrees_with_the_nearest() -> None:

@@ -62,7 +62,7 @@ def test_an_atlas_by_subject_counts_subjects(atlas: Atlas) -> None:
     assert decision.state != "abstained"
 
 
-def test_scores_are_mean_distances_to_the_own_class_without_the_own_subject(atlas: Atlas) -> None:
+def test_scores_are_of_the_own_class_without_the_own_subject(atlas: Atlas) -> None:
     """Against a naive count, for cells that share their subject with references."""
     part = Cells("calibration", atlas.cells.ids[:6], *(
         getattr(atlas.cells, name)[:6] for name in ("labels", "subjects", "groups")
@@ -73,15 +73,19 @@ def test_scores_are_mean_distances_to_the_own_class_without_the_own_subject(atla
     assert "same people" in made.note
     naive: dict[str, list[float]] = {}
     for i in range(6):
-        allowed = [
-            j
-            for j, (label, subject) in enumerate(
-                zip(atlas.cells.labels, atlas.cells.subjects, strict=True)
-            )
-            if label == part.labels[i] and subject != part.subjects[i]
-        ]
-        far = np.sort(np.linalg.norm(atlas.scaled[allowed] - atlas.scaled[i], axis=1))
-        naive.setdefault(part.labels[i], []).append(float(far[: atlas.k].mean()))
+        far = {}
+        for name in atlas.labels.names:
+            allowed = [
+                j
+                for j, (label, subject) in enumerate(
+                    zip(atlas.cells.labels, atlas.cells.subjects, strict=True)
+                )
+                if label == name and subject != part.subjects[i]
+            ]
+            lengths = np.sort(np.linalg.norm(atlas.scaled[allowed] - atlas.scaled[i], axis=1))
+            far[name] = float(lengths[: atlas.k].mean())
+        own = far.pop(part.labels[i])
+        naive.setdefault(part.labels[i], []).append(own**2 / min(far.values()))
     for name, scores in naive.items():
         found = sorted(s for unit in made.scores[name] for s in unit)
         assert found == pytest.approx(sorted(scores))

@@ -138,10 +138,10 @@ def _conformal(
     A cell whose class has no reference but of its own subject has no score and is left out.
     """
     near = atlas.class_index.nearest(scaled, atlas.k, exclude)
-    mean, place_of = near.mean_distances(), {c: i for i, c in enumerate(near.classes)}
+    odd, place_of = near.nonconformity(), {c: i for i, c in enumerate(near.classes)}
     scores = [
         float(row[place_of[label]]) if label in place_of else np.inf
-        for row, label in zip(mean, cells.labels, strict=True)
+        for row, label in zip(odd, cells.labels, strict=True)
     ]
     unit, names = _units(atlas, cells)
     kept = [i for i, score in enumerate(scores) if np.isfinite(score)]

@@ -105,7 +105,7 @@ def _prediction_sets(
         return [(None, NO_SCORES)] * count
     return [
         atlas.conformal.predict(dict(zip(near.classes, row, strict=True)), coverage, atlas.labels)
-        for row in near.mean_distances().tolist()
+        for row in near.nonconformity().tolist()
     ]
 
 

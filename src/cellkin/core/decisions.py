@@ -56,8 +56,8 @@ class PredictionSet:
         labels: the judged classes that stay, in class order. None of them: the cell is unlike
             every class that could be judged.
         coverage: in (0, 1). unit: "subject", "slide", "field" or "cell".
-        p_values: judged class -> share of its calibration units (with the query's own) that lie as
-            far from the references of the class as the query, or farther.
+        p_values: judged class -> share of its calibration units (with the query's own) that are as
+            odd among the cells of the class as the query, or odder.
         unjudged: class -> number of its calibration units, where these are too few to promise
             `coverage`. needed: how many it takes.
         note: what limits the promise, or an empty string.

@@ -15,6 +15,8 @@ __all__ = ["ClassIndex", "NearestByClass"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SMALLEST = 1e-9  # a distance below this is none
+
 
 @dataclass(frozen=True)
 class NearestByClass:
@@ -37,10 +39,22 @@ class NearestByClass:
         nothing = np.full(total.shape, np.inf)
         return np.asarray(np.divide(total, count, out=nothing, where=count > 0))
 
-    def scores(self, query: int) -> dict[str, float]:
-        """Class -> mean distance of one query."""
-        row = self.mean_distances()[query]
-        return dict(zip(self.classes, row.tolist(), strict=True))
+    def nonconformity(self) -> Floats:
+        """(M, K) how odd each query would be as a cell of each class (see `conformal`).
+
+        d_c · d_c / d_other: its mean distance to the class, times how much farther that is than
+        the nearest other class. Infinite where a query may see no cell of the class; d_c alone
+        where there is no other class.
+        """
+        far = self.mean_distances()
+        if far.shape[1] < 2:
+            return far
+        nearest = np.sort(far, axis=1)[:, :2]
+        best = far == nearest[:, :1]
+        other = np.where(best & (best.cumsum(axis=1) == 1), nearest[:, 1:], nearest[:, :1])
+        known = np.isfinite(other)
+        ratio = far / np.maximum(np.where(known, other, far), SMALLEST)
+        return np.asarray(np.where(np.isfinite(far), far * np.where(known, ratio, 1.0), np.inf))
 
 
 class ClassIndex:

@@ -1,8 +1,10 @@
 """Prediction sets that keep a promise: class-conditional conformal prediction by unit.
 
-The score of a cell for a class is its mean distance to the k nearest references of that class: a
-cell can be near several classes ("lymphoblast or normal") or near none ("unlike this atlas").
-Held-out calibration cells say how large that score gets for cells that truly are of the class.
+The score of a cell for a class is d_c · d_c / d_other, where d_c is its mean distance to the k
+nearest references of that class and d_other that of the nearest other class: how far it is, times
+how much farther than elsewhere. A cell can be near several classes ("lymphoblast or normal") or
+near none ("unlike this atlas"). Held-out calibration cells say how large that score gets for cells
+that truly are of the class.
 
 Cells of one person are alike, so they are no independent evidence. Where subjects are known, the
 unit is the subject (hierarchical conformal prediction; Lee, Barber, Willett, 2023): each of the n
@@ -137,8 +139,8 @@ class Conformal:
         """The prediction set of a query, or None and why there is none.
 
         Args:
-            scores: class -> the query's mean distance to the k nearest references of that class;
-                a class without a reference cell that this query may see is left out or infinite.
+            scores: class -> the query's score for it (`NearestByClass.nonconformity`); a class
+                without a reference cell that this query may see is left out or infinite.
 
         Returns:
             None where no class has units enough, or, in an atlas that knows lymphoblasts, no class

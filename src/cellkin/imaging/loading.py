@@ -53,12 +53,17 @@ def prepared_blocks(
     """Decode and prepare images block by block, (n, S, S, 3) uint8 with n up to 32, in order.
 
     The images after a block are decoded in threads while the caller works on it. Arrays (H, W, 3)
-    uint8 may stand among the sources.
+    uint8 may stand among the sources; where all are arrays no thread is needed.
 
     Raises:
         ImageError: some cannot be read; from the first on no block is handed out any more, all
             are tried, and the error names them.
     """
+    if not any(isinstance(source, ImageRef) for source in sources):
+        for start in range(0, len(sources), BLOCK):
+            yield preprocessor.prepare_many([x for x in sources[start : start + BLOCK]
+                                             if not isinstance(x, ImageRef)])  # fmt: skip
+        return
     faults: list[ImageError] = []
     waiting: list[NDArray[np.uint8]] = []
     for i, outcome in enumerate(_in_order(sources, preprocessor)):
