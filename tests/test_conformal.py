@@ -182,8 +182,29 @@ def test_a_class_with_few_units_is_not_judged_and_named() -> None:
     assert found is not None
     assert found.labels == ()
     assert dict(found.unjudged) == {"b": 2}
+    assert found.typical == pytest.approx(1.0)  # it fits class b as well as any cell its own
     assert abstention(found, "a", FINE) == ("unlike",)
     assert abstention(found, "b", FINE) == ()
+    far, _ = known.predict({"a": 9.0, "b": 8.0}, 0.95, FINE)
+    assert far is not None
+    assert far.typical == pytest.approx(1 / 22)  # odder than all 21 units
+    assert abstention(far, "b", FINE) == ("unlike",)
+
+
+def test_at_most_5_percent_of_like_cells_are_called_unlike_all() -> None:
+    """The share of fresh cells with a small `typical`, rare classes without units included."""
+    rng = np.random.default_rng(8)
+    alarms = 0
+    for _ in range(200):
+        labels = rng.choice(["a", "b"], 60, p=[0.95, 0.05]).tolist() + ["a"] * 19
+        scores = rng.gamma(2.0, size=len(labels)).tolist()
+        names = list(map(str, range(len(labels))))
+        known = Conformal.from_cells(labels, names, scores, unit="cell")
+        own = float(rng.gamma(2.0))
+        found, _ = known.predict({"a": own, "b": own + 0.1}, 0.95, FINE)
+        assert found is not None
+        alarms += found.typical <= 0.05
+    assert alarms <= binom.ppf(0.999, 200, 0.05)
 
 
 def test_a_set_of_one_side_only_is_never_given() -> None:

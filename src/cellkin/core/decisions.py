@@ -61,6 +61,8 @@ class PredictionSet:
         unjudged: class -> number of its calibration units, where these are too few to promise
             `coverage`. needed: how many it takes.
         note: what limits the promise, or an empty string.
+        typical: share of the calibration units of all classes together that are as odd among the
+            cells of their own class as the query is where it fits best, or odder.
     """
 
     labels: tuple[str, ...]
@@ -70,6 +72,7 @@ class PredictionSet:
     unjudged: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     needed: int = 0
     note: str = ""
+    typical: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
             "set_unit": None,
             "set_p_values": None,
             "set_unjudged": None,
+            "set_typical": None,
             "set_note": absent or None,
         }
     return {
@@ -154,5 +158,6 @@ def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
         "set_unit": found.unit,
         "set_p_values": dict(found.p_values),
         "set_unjudged": dict(found.unjudged),
+        "set_typical": found.typical,
         "set_note": found.note or None,
     }

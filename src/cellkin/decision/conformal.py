@@ -17,6 +17,11 @@ who has cells of class c, then one of those cells at random; with probability of
 its set holds c. It is no promise about all cells of one person at once. With single cells as units
 this is ordinary split conformal prediction, and the promise is about a new cell.
 
+Beside the classes stands the whole atlas: `typical` compares the query's smallest score with the
+calibration units of all classes together. With cells as units, at most the share 1 - coverage of
+new cells like the calibration cells has a smaller one than that; it is how a cell that fits best
+to a class that could not be judged can still be called unlike everything.
+
 With n units, p_c is never below 1 / (n + 1): no more than n / (n + 1) can be promised. A class with
 fewer units is not judged, whatever its cells would say.
 """
@@ -40,6 +45,7 @@ from cellkin.core.records import LabelSet, PredictionSet
 __all__ = ["COVERAGE", "Conformal", "abstention", "units_needed"]
 
 COVERAGE = 0.95
+ALL = ""  # no class has an empty name
 ROUNDING = 1e-12  # p-values are sums of fractions; at the limit a class stays in the set
 
 Floats = NDArray[np.float64]
@@ -124,8 +130,9 @@ class Conformal:
     @cached_property
     def _weighted(self) -> dict[str, tuple[Floats, Floats, int]]:
         """Per class: all scores ascending, the weight from each of them on, the number of units."""
+        everyone = tuple(unit for units in self.scores.values() for unit in units)
         found = {}
-        for label, units in self.scores.items():
+        for label, units in (*self.scores.items(), *([(ALL, everyone)] if everyone else [])):
             scores = np.concatenate([np.asarray(cells, np.float64) for cells in units])
             weights = np.concatenate([np.full(len(cells), 1 / len(cells)) for cells in units])
             order = np.argsort(scores, kind="stable")
@@ -156,8 +163,13 @@ class Conformal:
         p_values = {c: float(self.p_value(c, scores[c]) or 0.0) for c in judged}
         alpha = float(1 - Fraction(str(float(coverage))))
         labels = tuple(c for c, p in p_values.items() if p > alpha + ROUNDING)
-        found = PredictionSet(labels, coverage, self.unit, p_values, unjudged, needed, self.note)
-        return found, ""
+        typical = float(self.p_value(ALL, min(scores[c] for c in seen)) or 0.0)
+        return (
+            PredictionSet(
+                labels, coverage, self.unit, p_values, unjudged, needed, self.note, typical
+            ),
+            "",
+        )
 
     def to_json(self) -> dict[str, Any]:
         scores = {label: [list(cells) for cells in units] for label, units in self.scores.items()}
@@ -197,8 +209,9 @@ def abstention(found: PredictionSet | None, label: str, label_set: LabelSet) -> 
     if len(meanings) > 1:
         return ("ambiguous",)
     if not meanings:
-        # a class that could not be judged is no news about the cell
-        return () if label in found.unjudged else ("unlike",)
+        # where the vote's class could not be judged, all classes together must do
+        limit = 1 - found.coverage + ROUNDING
+        return () if label in found.unjudged and found.typical > limit else ("unlike",)
     return () if own in meanings or label in found.unjudged else ("set",)
 
 
