@@ -155,13 +155,19 @@ class Encoder:
         self, images: NDArray[np.uint8], ids: Sequence[str], *, progress: Progress = silent
     ) -> Features:
         """The features of prepared images (N, S, S, 3) uint8, without keeping their maps."""
-        vectors, done = [], 0
+        return Features(tuple(ids), self.vectors(images, progress=progress), self.space)
+
+    def vectors(
+        self, images: NDArray[np.uint8], *, progress: Progress = silent
+    ) -> NDArray[np.float32]:
+        """(N, C) features of prepared images, without hashing the weights to name their space."""
+        found, done = [], 0
         for _, features, _ in self._passes(images):
-            vectors.append(features.cpu().numpy())
+            found.append(features.cpu().numpy())
             done += len(features)
             progress("looking at the cells", done, len(images))
         empty = np.zeros((0, self.network.width), np.float32)
-        return Features(tuple(ids), np.concatenate(vectors) if vectors else empty, self.space)
+        return np.concatenate(found) if found else empty
 
     def _passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Maps, features and logits, pass by pass.

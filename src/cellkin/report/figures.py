@@ -146,7 +146,7 @@ def _against_captions(evidence: Evidence) -> list[tuple[str, str]]:
 
 def map_figure(evidence: Evidence) -> Figure:
     """The t-SNE map with the query and its kin, whole and close up (Fig. 10)."""
-    width, height = 11.0, 6.45
+    width, height = 11.0, 6.7
     figure = new_figure(width, height)
     _titles(figure, "Place on the map of the atlas (t-SNE)", evidence)
     whole = map_view(evidence, 640, 520)

@@ -129,7 +129,7 @@ class DecisionSupport:
             encoder.preprocessor,
             progress=progress,
         )
-        vectors = [encoder.embed(block, [""] * len(block)).vectors for block in blocks]
+        vectors = [encoder.vectors(block) for block in blocks]
         features = Features(tuple(names), np.concatenate(vectors), self.atlas.space)
         return decide(self.atlas, features, subjects=subjects, coverage=coverage)
 
