@@ -56,6 +56,7 @@ FIGURES = (
     figures.neighbors_figure,
     figures.grad_cam_figure,
     figures.metric_grad_cam_figure,
+    figures.difference_figure,
     figures.map_figure,
 )
 
@@ -490,7 +491,7 @@ def test_save_all_writes_every_file_and_nothing_else(tmp_path: Path) -> None:
     evidence = basophil_evidence()
     written = report.save_all(evidence, tmp_path / "out")
     names = ["evidence.html", "evidence.json", "neighbors.png", "grad_cam.png",
-             "metric_grad_cam.png", "map.png"]  # fmt: skip
+             "metric_grad_cam.png", "difference.png", "map.png"]  # fmt: skip
     assert [path.name for path in written] == names
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
     assert json.loads(written[1].read_text(encoding="utf-8")) == json.loads(

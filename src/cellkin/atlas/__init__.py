@@ -1,6 +1,7 @@
 """Floor 4: the atlas, one folder that holds all that a decision and its reasons need."""
 
-from cellkin.atlas.atlas import Atlas, Cells, build
-from cellkin.atlas.deciding import decide
+from cellkin.atlas.atlas import Atlas, Cells
+from cellkin.atlas.building import build
+from cellkin.atlas.deciding import Consultation, consult, decide
 
-__all__ = ["Atlas", "Cells", "build", "decide"]
+__all__ = ["Atlas", "Cells", "Consultation", "build", "consult", "decide"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellkin.atlas.cells import REFERENCE, Cells, read_cells, read_image, write_cells
-from cellkin.atlas.map import fit_map, place
+from cellkin.atlas.cells import (
+    REFERENCE,
+    Cells,
+    Pictures,
+    read_cells,
+    read_image,
+    read_pictures,
+    write_cells,
+)
+from cellkin.atlas.map import place
 from cellkin.core.artifacts import (
     digest,
+    map_array,
     new_folder,
     read_arrays,
     read_json,
@@ -27,15 +36,15 @@ from cellkin.core.artifacts import (
     write_manifest,
 )
 from cellkin.core.errors import ArtifactError, DecisionError
-from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
-from cellkin.decision import Calibration, Index, MinMaxScale
+from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["Atlas", "Cells", "build"]
+__all__ = ["Atlas", "Cells"]
 
 SCHEMA = 1
 MANIFEST = "atlas.json"
+MAPS = "maps.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +59,8 @@ class Atlas:
         xy: (N, 2), the stored map.
         held_out: cells that are no references, with their places on the map, (M, 2).
         calibration: mean distances of held-out cells of every class to the references.
+        conformal: what prediction sets rest on; None in an atlas that was made without.
+        maps: the references' feature maps (N, C, h, w) float16, where they were stored.
         k, distance: of the vote.
         facts: data set, specimen, split, test result: what `inspect` prints.
         folder: where it lies on disk.
@@ -70,6 +81,8 @@ class Atlas:
     space: str
     folder: Path | None = None
     images: NDArray[np.uint8] | None = field(default=None, repr=False)
+    conformal: Conformal | None = None
+    maps: NDArray[np.float16] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -86,10 +99,28 @@ class Atlas:
         return Index(self.scaled, self.cells.ids, self.distance)
 
     @cached_property
+    def class_index(self) -> ClassIndex:
+        """The same references, class by class."""
+        return ClassIndex(self.scaled, self.cells.ids, self.cells.labels, self.distance)
+
+    @cached_property
+    def head(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Weights (K, C) and bias (K,) of the class head, rows in the order of `labels`; None
+        where the head was trained for other classes.
+        """
+        if set(self.encoder.classes) != set(self.labels.names):
+            return None
+        rows = [self.encoder.classes.index(name) for name in self.labels.names]
+        weights, bias = self.encoder.head_weights(), self.encoder.head_bias()
+        return weights[rows].astype(np.float64), bias[rows].astype(np.float64)
+
+    @cached_property
     def id(self) -> str:
         """Hash of what decides: space, references, labels, scale, k and distance."""
+        sets = {} if self.conformal is None else {"conformal": self.conformal.to_json()}
         return digest(
             {
+                **sets,
                 "space": self.space,
                 "ids": self.cells.ids,
                 "labels": self.cells.labels,
@@ -124,11 +155,28 @@ class Atlas:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
         return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
 
+    def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[NDArray[np.uint8]]]:
+        """The images of reference cells, group by group, decoded when they are looked at."""
+        if self.images is not None:
+            return [tuple(np.asarray(self.images[p]) for p in group) for group in groups]
+        if self.folder is None:
+            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
+        wanted = sorted({p for group in groups for p in group})
+        ids = [self.cells.ids[p] for p in wanted]
+        found = dict(zip(wanted, read_pictures(self.folder / "cells.sqlite", ids), strict=True))
+        return [Pictures([found[p] for p in group]) for group in groups]
+
     def own_subject(self, subject: str | None) -> set[int]:
         """Positions of the reference cells of one subject; empty where it is unknown."""
-        if subject is None:
-            return set()
-        return {i for i, s in enumerate(self.cells.subjects) if s == subject}
+        return set() if subject is None else set(self._by_subject.get(subject, ()))
+
+    @cached_property
+    def _by_subject(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for position, subject in enumerate(self.cells.subjects):
+            if subject is not None:
+                found.setdefault(subject, []).append(position)
+        return found
 
     def place(self, features: Features) -> NDArray[np.float64]:
         """(M, 2) places of new vectors on the stored map."""
@@ -159,6 +207,8 @@ class Atlas:
             (building / "encoder").mkdir()
             self.encoder.save(building / "encoder")
             self._write_vectors(building / "features.safetensors")
+            if self.maps is not None:
+                write_arrays(building / MAPS, {"maps": np.asarray(self.maps)})
             write_cells(building / "cells.sqlite", (self.cells, *self.held_out), images)
             write_json(building / "facts.json", self._description())
             for path in extra:
@@ -186,6 +236,7 @@ class Atlas:
         return {
             "labels": self.labels.to_json(),
             "calibration": self.calibration.to_json(),
+            "conformal": None if self.conformal is None else self.conformal.to_json(),
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
@@ -219,6 +270,8 @@ class Atlas:
             facts=told["facts"],
             space=manifest["space"],
             folder=folder,
+            conformal=Conformal.from_json(sets) if (sets := told.get("conformal")) else None,
+            maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(
@@ -227,66 +280,3 @@ class Atlas:
                 mend="cellkin index ENCODER DATA --out ATLAS",
             )
         return atlas
-
-
-def build(
-    encoder: Encoder,
-    references: tuple[Cells, NDArray[np.uint8]],
-    held_out: Sequence[tuple[Cells, Features]],
-    *,
-    labels: LabelSet,
-    settings: Mapping[str, Any],
-    progress: Progress = silent,
-) -> Atlas:
-    """An atlas in memory.
-
-    Args:
-        references: the reference cells and their prepared clean images (N, S, S, 3) uint8.
-        held_out: other cells with their features, by part; the part "calibration" (or, without
-            one, "val") calibrates, its own subjects left out of the references.
-        settings: `k`, `distance`, `seed` of the map and `facts`.
-
-    Raises:
-        DecisionError: fewer references than k.
-    """
-    cells, images = references
-    features = encoder.embed(images, cells.ids, progress=progress)
-    scale = MinMaxScale.fit(features.vectors)
-    scaled = scale.apply(features.vectors)
-    index = Index(scaled, cells.ids, settings["distance"])
-    progress("drawing the map", 0, 1)
-    xy = fit_map(scaled, index, seed=settings["seed"])
-    vectors = [scale.apply(f.vectors) for _, f in held_out]
-    everyone = np.concatenate(vectors) if vectors else np.zeros((0, scaled.shape[1]))
-    held_out_xy = place(everyone, index, xy)
-    progress("drawing the map", 1, 1)
-    atlas = Atlas(
-        encoder=encoder,
-        labels=labels,
-        cells=cells,
-        vectors=features.vectors,
-        scale=scale,
-        xy=xy,
-        held_out=tuple(part for part, _ in held_out),
-        held_out_xy=held_out_xy,
-        calibration=Calibration.from_cells([], []),
-        k=settings["k"],
-        distance=settings["distance"],
-        facts=settings["facts"],
-        space=features.space,
-        images=images,
-    )
-    return _calibrated(atlas, held_out)
-
-
-def _calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atlas:
-    parts = {cells.part: (cells, features) for cells, features in held_out if len(cells)}
-    chosen = parts.get("calibration") or parts.get("val")
-    if chosen is None:
-        return atlas
-    cells, features = chosen
-    exclude = [atlas.own_subject(s) for s in cells.subjects]
-    scaled = atlas.scale.apply(features.vectors)
-    _, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
-    calibration = Calibration.from_cells(cells.labels, [float(d) for d in distances.mean(axis=1)])
-    return replace(atlas, calibration=calibration)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,18 @@ from PIL import Image
 
 from cellkin.core.errors import ArtifactError, DecisionError
 
-__all__ = ["REFERENCE", "Cells", "read_cells", "read_image", "write_cells"]
+__all__ = [
+    "REFERENCE",
+    "Cells",
+    "Pictures",
+    "read_cells",
+    "read_image",
+    "read_pictures",
+    "write_cells",
+]
 
 REFERENCE = "reference"
+ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
 
 SCHEMA = """
 CREATE TABLE cells (
@@ -88,21 +99,68 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
     )
 
 
+class Pictures(Sequence[NDArray[np.uint8]]):
+    """Reference images (S, S, 3) uint8 that are decoded, once, when somebody looks at them."""
+
+    def __init__(self, encoded: Sequence[bytes]) -> None:
+        self._encoded = tuple(encoded)
+
+    @cached_property
+    def _decoded(self) -> tuple[NDArray[np.uint8], ...]:
+        return tuple(_decoded(png) for png in self._encoded)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Pictures:
+        if isinstance(index, slice):
+            return Pictures(self._encoded[index])
+        return self._decoded[index]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return iter(self._decoded)
+
+
 def read_image(path: Path, cell: str) -> NDArray[np.uint8]:
     """The prepared image (S, S, 3) uint8 of a reference cell.
 
     Raises:
         DecisionError: no such reference cell.
     """
+    return _decoded(read_pictures(path, [cell])[0])
+
+
+def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:
+    """The PNG bytes of reference cells, in the order asked for.
+
+    Raises:
+        DecisionError: one of them is no reference cell.
+    """
+    found: dict[str, bytes] = {}
     with closing(_connect(path)) as base:
-        row = base.execute("SELECT png FROM cells WHERE id = ?", (cell,)).fetchone()
-    if row is None or row[0] is None:
-        raise DecisionError(
-            f"this atlas holds no image of {cell!r}",
-            where=path,
-            mend="cellkin inspect ATLAS lists what it holds",
-        )
-    with Image.open(io.BytesIO(row[0])) as image:
+        for start in range(0, len(cells), ASKED):
+            some = tuple(cells[start : start + ASKED])
+            marks = ", ".join("?" * len(some))
+            question = f"SELECT id, png FROM cells WHERE id IN ({marks})"
+            found.update(base.execute(question, some).fetchall())
+    for cell in cells:
+        if found.get(cell) is None:
+            raise DecisionError(
+                f"this atlas holds no image of {cell!r}",
+                where=path,
+                mend="cellkin inspect ATLAS lists what it holds",
+            )
+    return [found[cell] for cell in cells]
+
+
+def _decoded(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 

@@ -3,27 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cellkin.atlas.atlas import Atlas
 from cellkin.core.errors import DecisionError
-from cellkin.core.records import Decision, Features, Neighbor
-from cellkin.decision import vote
+from cellkin.core.records import Decision, Features, HeadCall, Neighbor, PredictionSet
+from cellkin.decision import COVERAGE, NearestByClass, abstention, units_needed, vote
 
-__all__ = ["decide"]
+__all__ = ["Consultation", "consult", "decide"]
+
+
+NO_SCORES = "not available: this atlas was made without calibration scores; cellkin index adds them"
 
 
 def decide(
-    atlas: Atlas, features: Features, *, subjects: Sequence[str | None] | None = None
+    atlas: Atlas,
+    features: Features,
+    *,
+    subjects: Sequence[str | None] | None = None,
+    coverage: float = COVERAGE,
 ) -> list[Decision]:
     """One decision per query (section 4.1, Eqs. 6-7), in the order of the queries.
 
     Args:
         subjects: the queries' subjects where known: reference cells of a query's own subject do
             not vote on it.
+        coverage: what the prediction sets promise, in (0, 1).
 
     Raises:
         SpaceMismatch: the features are not of the atlas's space.
-        DecisionError: `subjects` does not match, or fewer than k references are left.
+        DecisionError: `subjects` does not match, fewer than k references are left, or an
+            impossible coverage.
+    """
+    return consult(atlas, features, subjects=subjects, coverage=coverage).decisions
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """Decisions on M queries and what they were made from.
+
+    Attributes:
+        scaled: (M, C). exclude: for each query the references of its own subject.
+        near: the nearest references of every class; None where nobody asked for them.
+    """
+
+    decisions: list[Decision]
+    scaled: NDArray[np.float64]
+    exclude: Sequence[set[int]]
+    near: NearestByClass | None
+
+
+def consult(
+    atlas: Atlas,
+    features: Features,
+    *,
+    subjects: Sequence[str | None] | None = None,
+    coverage: float = COVERAGE,
+    classes: bool = False,
+) -> Consultation:
+    """`decide`, keeping what evidence needs; `classes` asks for the nearest of every class.
+
+    Raises:
+        CellkinError: as `decide`.
     """
     atlas.check_space(features)
     if subjects is not None and len(subjects) != len(features):
@@ -32,21 +76,63 @@ def decide(
             where="subjects",
             mend="give one subject (or None) per query",
         )
-    exclude = None if subjects is None else [atlas.own_subject(s) for s in subjects]
-    index, distances = atlas.index.nearest(
-        atlas.scale.apply(features.vectors), atlas.k, exclude=exclude
-    )
+    exclude = [atlas.own_subject(s) for s in subjects or [None] * len(features)]
+    scaled = atlas.scale.apply(features.vectors)
+    index, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
+    near = None
+    if classes or atlas.conformal is not None:
+        near = atlas.class_index.nearest(scaled, atlas.k, exclude)
+    units_needed(coverage)  # an impossible coverage is refused, whatever this atlas holds
+    sets = _prediction_sets(atlas, near, coverage, len(features))
+    decisions = [
+        _decision(
+            atlas,
+            query,
+            ([int(i) for i in index[row]], [float(d) for d in distances[row]]),
+            _head_call(atlas, features.vectors[row]),
+            sets[row],
+            len(exclude[row]),
+        )
+        for row, query in enumerate(features.ids)
+    ]
+    return Consultation(decisions, scaled, exclude, near)
+
+
+def _prediction_sets(
+    atlas: Atlas, near: NearestByClass | None, coverage: float, count: int
+) -> list[tuple[PredictionSet | None, str]]:
+    if atlas.conformal is None or near is None:
+        return [(None, NO_SCORES)] * count
     return [
-        _decision(atlas, query, [int(i) for i in found], [float(d) for d in lengths])
-        for query, found, lengths in zip(features.ids, index, distances, strict=True)
+        atlas.conformal.predict(dict(zip(near.classes, row, strict=True)), coverage, atlas.labels)
+        for row in near.nonconformity().tolist()
     ]
 
 
-def _decision(atlas: Atlas, query: str, found: list[int], distances: list[float]) -> Decision:
-    cells = atlas.cells
+def _head_call(atlas: Atlas, vector: NDArray[np.float32]) -> HeadCall | None:
+    """The class head on one feature, in float64 and alone: no other query can change a bit."""
+    if atlas.head is None:
+        return None
+    weights, bias = atlas.head
+    logits = weights @ vector.astype(np.float64) + bias
+    odds = np.exp(logits - logits.max())
+    best = int(odds.argmax())
+    return HeadCall(atlas.labels.names[best], float(odds[best] / odds.sum()))
+
+
+def _decision(
+    atlas: Atlas,
+    query: str,
+    nearest: tuple[list[int], list[float]],
+    head: HeadCall | None,
+    judged: tuple[PredictionSet | None, str],
+    left_out: int,
+) -> Decision:
+    cells, (found, distances) = atlas.cells, nearest
     result = vote([cells.labels[i] for i in found], distances, atlas.labels)
     mean = sum(distances) / len(distances)
     percentile, counted = atlas.calibration.percentile(result.label, mean)
+    reasons = abstention(judged[0], result.label, atlas.labels)
     return Decision(
         query=query,
         label=result.label,
@@ -57,10 +143,15 @@ def _decision(atlas: Atlas, query: str, found: list[int], distances: list[float]
         mean_distance=mean,
         distance_percentile=percentile,
         calibration_cells=counted,
-        state="decided" if result.tie is None else "tied",
+        state="tied" if result.tie is not None else "abstained" if reasons else "decided",
         tie=result.tie,
         neighbors=tuple(
             Neighbor(cells.ids[i], cells.labels[i], d, rank, cells.subjects[i])
             for rank, (i, d) in enumerate(zip(found, distances, strict=True), start=1)
         ),
+        head=head,
+        prediction_set=judged[0],
+        set_absent=judged[1],
+        left_out=left_out,
+        reasons=reasons,
     )

@@ -1,29 +1,31 @@
 """The map: t-SNE fitted once on the reference cells (sections 4.2, Figs. 10 and 15).
 
-New cells are placed on it by openTSNE's optimisation of their own position alone; the stored
-positions are never moved, and a cell's place does not depend on the cells placed with it.
+New cells are placed on it by moving them alone, as openTSNE does; the stored positions are never
+moved, and a cell's place does not depend on the cells placed with it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from openTSNE import TSNE
 from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
-from openTSNE.tsne import PartialTSNEEmbedding, TSNEEmbedding
-from scipy.sparse import csr_matrix
+from sklearn.manifold import trustworthiness
 
 from cellkin.decision import Index
 
-__all__ = ["fit_map", "place"]
+__all__ = ["fit_map", "place", "trust"]
 
 Floats = NDArray[np.float64]
 
 PERPLEXITY = 30.0
 PLACING_PERPLEXITY = 5.0
 PLACING_NEIGHBORS = 25
+STEPS, RATE, EXAGGERATION, MAX_GRADIENT = 100, 0.1, 1.5, 0.25  # openTSNE's for new cells
+TRUST_NEIGHBORS, TRUST_CELLS = 15, 3000
 SMALLEST = 5  # below this many references a map says nothing and t-SNE fails
 
 
@@ -66,7 +68,9 @@ def _first_axes(references: Floats) -> Floats:
 def place(queries: Floats, index: Index, xy: Floats) -> Floats:
     """Positions (M, 2) of M scaled query vectors (M, C) on the map `xy` (N, 2), which stays.
 
-    Each cell starts at the median of its neighbours and moves alone.
+    Each cell starts at the median of its neighbours and moves alone, as in openTSNE's partial
+    optimisation; the repulsion of all N stored cells is computed exactly, by two products over
+    them, so no tree has to be built and thrown away at every step.
     """
     k = min(PLACING_NEIGHBORS, len(xy))
     if len(queries) == 0:
@@ -75,30 +79,93 @@ def place(queries: Floats, index: Index, xy: Floats) -> Floats:
     start = np.median(xy[neighbors], axis=1)
     if len(xy) < SMALLEST:
         return np.asarray(start)
-    stored = TSNEEmbedding(xy.copy(), PrecomputedAffinities(csr_matrix((len(xy),) * 2), False))
-    placed = [
-        _place_one(start[i : i + 1], neighbors[i : i + 1], distances[i : i + 1], stored)
-        for i in range(len(queries))
-    ]
-    return np.concatenate(placed)
-
-
-def _place_one(
-    start: Floats, neighbors: NDArray[np.int64], distances: Floats, stored: TSNEEmbedding
-) -> Floats:
-    perplexity = min(PLACING_PERPLEXITY, neighbors.shape[1] / 3)
     P: Any = joint_probabilities_nn(
         neighbors,
         distances,
-        [perplexity],
+        [min(PLACING_PERPLEXITY, k / 3)],
         symmetrize=False,
         normalization="point-wise",
-        n_reference_samples=len(stored),
+        n_reference_samples=len(xy),
     )
-    partial = PartialTSNEEmbedding(
-        start, stored, P, negative_gradient_method="bh", theta=0.5, n_jobs=1
+    kin, affinities = P.indices.reshape(-1, k), P.data.reshape(-1, k)
+    stored = _Points(xy)
+    return np.array(
+        [
+            _descend(where, stored, _spread_out(near, weights, len(xy)))
+            for where, near, weights in zip(start, kin, affinities, strict=True)
+        ]
     )
-    moved = partial.optimize(
-        n_iter=100, learning_rate=0.1, exaggeration=1.5, momentum=0.0, max_grad_norm=0.25
-    )
-    return np.array(moved, dtype=np.float64)
+
+
+def _spread_out(near: NDArray[Any], affinity: Floats, count: int) -> Floats:
+    """(N,) affinities of one query to all stored cells, 0 but for its neighbours."""
+    row = np.zeros(count)
+    row[near] = affinity
+    return row
+
+
+class _Points:
+    """Stored cells as rows of two products: 1 + squared distance to a point, and moments."""
+
+    def __init__(self, xy: Floats) -> None:
+        x, y = xy.T
+        one = np.ones(len(xy))
+        self._spread = np.stack([x, y, 1.0 + x * x + y * y, one])
+        self._moments = np.stack([x, y, one])
+
+    def similarity(self, at: list[float]) -> Floats:
+        """(N,) Student's t similarities 1 / (1 + d^2) of a point to all."""
+        x, y = at
+        return np.asarray(1.0 / (np.array([-2 * x, -2 * y, 1.0, x * x + y * y]) @ self._spread))
+
+    def toward(self, at: list[float], weights: Floats) -> tuple[float, float]:
+        """Sum over the cells of weight times (point - cell)."""
+        x, y = at
+        wx, wy, w = (self._moments @ weights).tolist()
+        return x * w - wx, y * w - wy
+
+
+def _descend(start: Floats, stored: _Points, affinity: Floats) -> list[float]:
+    """Gradient descent of one query on KL(P || Q) against the stored cells; its place (x, y).
+
+    Args:
+        start: (2,). affinity: (N,) P, adding up to 1.
+
+    Steps, gains and clipping are those of openTSNE's `gradient_descent` without momentum.
+    """
+    at, gains, update = start.tolist(), [1.0, 1.0], [0.0, 0.0]
+    attraction = EXAGGERATION * affinity
+    for _ in range(STEPS):
+        q = stored.similarity(at)
+        slope = stored.toward(at, q * (attraction - q / q.sum()))
+        clip = min(1.0, MAX_GRADIENT / (math.hypot(*slope) + 1e-6))
+        for axis, g in enumerate(slope):
+            turned = _sign(update[axis]) != _sign(g)
+            gains[axis] = gains[axis] + 0.2 if turned else gains[axis] * 0.8 + 0.01
+            update[axis] = -RATE * gains[axis] * clip * g
+            at[axis] += update[axis]
+    return list(at)
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def trust(scaled: Floats, xy: Floats, distance: str, *, seed: int) -> dict[str, Any] | None:
+    """How far neighbours on the map are neighbours in the space (Venna and Kaski, 2001).
+
+    Returns:
+        `trustworthiness` in [0, 1], 1 where every cell's nearest on the map are among its nearest
+        in the space; `neighbors` that were compared, and `cells`: all, or a seeded sample of them.
+        None below 5 references.
+    """
+    count = len(xy)
+    if count < SMALLEST:
+        return None
+    rows = np.arange(count)
+    if count > TRUST_CELLS:
+        rows = np.sort(np.random.default_rng(seed).choice(count, TRUST_CELLS, replace=False))
+    neighbors = min(TRUST_NEIGHBORS, (len(rows) - 1) // 2)
+    metric = "cityblock" if distance == "manhattan" else distance
+    value = trustworthiness(scaled[rows], xy[rows], n_neighbors=neighbors, metric=metric)
+    return {"trustworthiness": float(value), "neighbors": neighbors, "cells": len(rows)}

@@ -24,15 +24,24 @@ Subject = Annotated[
     typer.Option(help="The person, where known: reference cells of the same person do not vote."),
 ]
 
+Coverage = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=0.999, help="What the prediction sets promise, for cells of a new subject."
+    ),
+]
+
 
 @examples("""
 cellkin decide atlas cell.png
+cellkin decide atlas cell.png --subject P7 --coverage 0.9
 cellkin decide atlas cells/ --json > decisions.jsonl
 """)
 def decide(
     atlas: AtlasFolder,
     images: Images,
     subject: Subject = None,
+    coverage: Coverage = 0.95,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at once.")] = 256,
     device: Device = "auto",
     json: Json = False,
@@ -46,7 +55,8 @@ def decide(
     with progress() as tell:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
-            decisions = dss.decide_many(batch, subjects=[subject] * len(batch))
+            subjects = [subject] * len(batch)
+            decisions = dss.decide_many(batch, subjects=subjects, coverage=coverage)
             tell("deciding", start + len(batch), len(paths))
             for decision in decisions:
                 if json:
@@ -67,19 +77,31 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     clinical = "" if decision.clinical is None else f" ({decision.clinical})"
     return (
         f"{decision.query}: {labels.title(decision.label)}{clinical}; "
-        f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}"
+        f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}; "
+        f"{_set(decision, labels)}"
     )
+
+
+def _set(decision: Decision, labels: LabelSet) -> str:
+    """The prediction set in words, with its promise and unit, or why there is none."""
+    found = decision.prediction_set
+    if found is None:
+        return f"prediction set {decision.set_absent}"
+    names = " or ".join(labels.title(n) for n in found.labels) or "unlike anything in this atlas"
+    abstained = "; do not use this call" if decision.reasons else ""
+    return f"{100 * found.coverage:g} % set by {found.unit}: {names}{abstained}"
 
 
 @examples("""
 cellkin explain atlas cell.png --out why
-cellkin explain atlas cells/ --out why
+cellkin explain atlas cells/ --out why --subject P7 --coverage 0.9
 """)
 def explain(
     atlas: AtlasFolder,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="Folder for pages, pictures and data.")],
     subject: Subject = None,
+    coverage: Coverage = 0.95,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -93,7 +115,7 @@ def explain(
     dss = DecisionSupport.open(atlas, device=device)
     with progress() as tell:
         for i, path in enumerate(paths):
-            evidence = dss.explain(path, subject=subject)
+            evidence = dss.explain(path, subject=subject, coverage=coverage)
             folder = out if len(paths) == 1 else out / page_name(path, i)
             report.save_all(evidence, folder)
             tell("explaining", i + 1, len(paths))
@@ -161,7 +183,27 @@ def _description(facts: dict[str, Any]) -> list[str]:
                 f"            sensitivity {percent(test['sensitivity'])}, "
                 f"specificity {percent(test['specificity'])}"
             )
+    lines += _measured(facts)
     made = facts["provenance"]
     lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")
     lines.append(f"notice      {NOTICE}")
+    return lines
+
+
+def _measured(facts: dict[str, Any]) -> list[str]:
+    """Prediction sets, triage, map and stored maps, where this atlas has them."""
+    lines = []
+    if sets := facts["conformal"]:
+        units = ", ".join(f"{n} {facts['titles'][name]}" for name, n in sets["units"].items())
+        note = f" ({sets['note']})" if sets["note"] else ""
+        lines.append(f"sets        calibrated by {sets['unit']}: {units}{note}")
+    if curve := facts.get("triage"):
+        name = "errors" if curve["missed"] is None else "missed"
+        what = "call is wrong" if curve["missed"] is None else "lymphoblast is missed"
+        clean = [a for a, v in zip(curve["automatic"], curve[name], strict=True) if v == 0]
+        lines.append(f"triage      the surest {percent(max(clean, default=0.0))} before a {what}")
+    if measured := facts.get("map"):
+        lines.append(f"map         trustworthiness {measured['trustworthiness']:.3f}")
+    if stored := facts.get("maps"):
+        lines.append(f"maps        {stored['precision']}, {stored['bytes'] / 1e6:.1f} MB")
     return lines

@@ -15,6 +15,10 @@ from cellkin.core.ranks import process_rank
 
 Out = Annotated[Path, typer.Option("--out", help="The atlas folder to write.")]
 Seed = Annotated[int, typer.Option(help="Of split, weights, order and augmentation.")]
+Maps = Annotated[
+    str,
+    typer.Option(help="none, or fp16: keep the references' feature maps; evidence is then faster."),
+]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 
 
@@ -72,6 +76,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     overwrite: Overwrite = False,
+    maps: Maps = "none",
     json: Json = False,
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
@@ -109,6 +114,7 @@ def train(
             "resume": resume,
             "overwrite": overwrite,
             "progress": tell,
+            "maps": maps,
         }
         if len(parts) > 1:
             _one_process_per_fold(devices * nodes)
@@ -133,6 +139,7 @@ def _trained(
     if facts["test"]:
         told = f"On the untouched test part (by {split.unit}, seed {split.seed})"
         tell_scores(facts["test"], told)
+    _tell_maps(facts)
     talk(f"\nThe atlas: {folder}   (training curve: {folder / 'training.png'})")
     talk(_peak(facts.get("training", {})))
     return facts
@@ -151,6 +158,12 @@ def _one_process_per_fold(processes: int) -> None:
             where=f"--folds with {processes} processes",
             mend="train the folds with one process each, or leave --folds away",
         )
+
+
+def _tell_maps(facts: dict[str, Any]) -> None:
+    if stored := facts["maps"]:
+        size = f"{stored['bytes'] / 1e6:.1f} MB"
+        talk(f"feature maps of the references: {size} ({stored['precision']})")
 
 
 def _said(split: Any) -> str:
@@ -201,6 +214,7 @@ def index(
     clinical: Clinical = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    maps: Maps = "none",
     json: Json = False,
 ) -> None:
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
@@ -217,11 +231,12 @@ def index(
             seed=seed,
             k=k,
             distance=distance,
-            options={"device": device, "overwrite": overwrite, "progress": tell},
+            options={"device": device, "overwrite": overwrite, "progress": tell, "maps": maps},
         )
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:
         tell_scores(facts["test"], f"On cells held out (by {facts['split']['unit']}, seed {seed})")
+    _tell_maps(facts)
     talk(f"\nThe atlas: {folder}")
     if json:
         print_json(facts)

@@ -1,90 +1,32 @@
-"""The records of an answer: neighbours, decision, heatmaps, evidence and where they come from.
+"""The records of an answer: heatmaps, pair maps, influence, evidence and where they come from.
 
 They are part of `cellkin.core.records` and imported from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cellkin.core.decisions import Decision, Neighbor
 from cellkin.core.labels import NOTICE, Array, LabelSet, frozen
 
-__all__ = ["Decision", "Evidence", "Heatmap", "Neighbor", "PairMap", "Provenance"]
+__all__ = [
+    "CLOSES",
+    "CounterEvidence",
+    "DifferenceMap",
+    "Evidence",
+    "Heatmap",
+    "Influence",
+    "PairMap",
+    "Provenance",
+]
 
-
-@dataclass(frozen=True)
-class Neighbor:
-    """One of the reference cells nearest to a query; rank 1 is the nearest."""
-
-    id: str
-    label: str
-    distance: float
-    rank: int
-    subject: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "label": self.label,
-            "subject": self.subject,
-            "distance": self.distance,
-            "rank": self.rank,
-        }
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the neighbours say about one query (sections 4.1, Eqs. 6-7).
-
-    Attributes:
-        query: the query's id or path.
-        label: the fine class. clinical: its clinical class, or None where the atlas knows no
-            lymphoblasts and so cannot exclude one.
-        votes: fine class -> number of neighbours (only classes with votes), in class order.
-        clinical_votes: the same by clinical class; None where `clinical` is None.
-        agreement: share of the k neighbours that stand with the deciding vote: on the same side of
-            the question "lymphoblast or not" where the atlas knows lymphoblasts, of the same fine
-            class otherwise.
-        mean_distance: of the k neighbours, in the scaled space.
-        distance_percentile: share in percent of the calibration cells of the voted class whose
-            mean distance is smaller; None where that class has no calibration cell.
-        calibration_cells: how many calibration cells of the class the percentile rests on.
-        state: "decided" or "tied". tie: None, "clinical" or "label": the vote that was tied and
-            went to the smaller mean distance.
-    """
-
-    query: str
-    label: str
-    clinical: str | None
-    votes: Mapping[str, int]
-    clinical_votes: Mapping[str, int] | None
-    agreement: float
-    mean_distance: float
-    distance_percentile: float | None
-    calibration_cells: int
-    state: str
-    tie: str | None
-    neighbors: tuple[Neighbor, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "image": self.query,
-            "label": self.label,
-            "clinical": self.clinical,
-            "votes": dict(self.votes),
-            "clinical_votes": None if self.clinical_votes is None else dict(self.clinical_votes),
-            "agreement": self.agreement,
-            "mean_distance": self.mean_distance,
-            "distance_percentile": self.distance_percentile,
-            "calibration_cells": self.calibration_cells,
-            "state": self.state,
-            "tie": self.tie,
-            "neighbors": [neighbor.to_json() for neighbor in self.neighbors],
-        }
+CLOSES = 1e-4
+"""A map that claims to be exact and misses its target by more than this is never shown."""
 
 
 @dataclass(frozen=True)
@@ -116,27 +58,144 @@ class PairMap:
     Attributes:
         query, reference: ids.
         tensor: (h, w, h, w) float32; [i, j, x, y] is what query position (i, j) and reference
-            position (x, y) add to the inner product of the two scaled feature vectors.
-        similarity: that inner product, <g_Q, g_P>.
-        completeness: |tensor.sum() - similarity| / (|g_Q| |g_P|).
+            position (x, y) add to the inner product of the two scaled feature vectors. None for a
+            transformer, whose class token has no such form.
+        similarity: that inner product, <g_Q, g_P>, of the very features that voted.
+        completeness: |sum - similarity| / (|g_Q| |g_P|), the sum of `tensor` or, without one, of
+            the query's map: then it is the measured gap of an approximation.
+        exact: True where the sum is the similarity by construction.
+        marginals: the query's and the reference's map, (h, w) each, where they are known already.
     """
 
     query: str
     reference: str
-    tensor: Array
+    tensor: Array | None
     similarity: float
     completeness: float
+    exact: bool = True
+    marginals: tuple[Array, Array] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensor", frozen(self.tensor))
+        if self.tensor is not None:
+            object.__setattr__(self, "tensor", frozen(self.tensor))
+        _freeze_marginals(self)
 
     def on_query(self) -> Array:
         """(h, w): the query's heatmap, the tensor summed over the reference's positions."""
-        return np.asarray(self.tensor.sum(axis=(2, 3), dtype=np.float64))
+        return self._marginal(0, (2, 3))
 
     def on_reference(self) -> Array:
         """(h, w): the reference's heatmap, the tensor summed over the query's positions."""
-        return np.asarray(self.tensor.sum(axis=(0, 1), dtype=np.float64))
+        return self._marginal(1, (0, 1))
+
+    def matches(self, i: int, j: int) -> Array | None:
+        """(h, w): what in the reference matches position (i, j) of the query (point to point)."""
+        return None if self.tensor is None else np.asarray(self.tensor[i, j])
+
+    @property
+    def refused(self) -> str:
+        """Why this map must not be shown, or an empty string."""
+        return _refusal(self.exact, self.completeness)
+
+    def _marginal(self, side: int, axes: tuple[int, int]) -> Array:
+        if self.marginals is not None:
+            return self.marginals[side]
+        if self.tensor is None:
+            raise ValueError("a pair map needs its tensor or its marginals")
+        return np.asarray(self.tensor.sum(axis=axes, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class DifferenceMap:
+    """What makes a query and a reference cell differ: their distance, position by position.
+
+    The distance decomposition E is additive, so it is its two maps; it has no point-to-point form.
+
+    Attributes:
+        query, reference: ids.
+        on_query, on_reference: (h, w) each, signed: above 0 where a position drives the two cells
+            apart, below where it brings them together; 0 is the midpoint between them.
+        total: what both maps add up to: the squared Euclidean, the Manhattan or the cosine
+            distance that voted, as `measure` says.
+        completeness: |sum - total| / (|g_Q| |g_P|). exact: see `PairMap`.
+    """
+
+    query: str
+    reference: str
+    on_query: Array
+    on_reference: Array
+    total: float
+    completeness: float
+    measure: str = "squared distance"
+    exact: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("on_query", "on_reference"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    @property
+    def refused(self) -> str:
+        """Why this map must not be shown, or an empty string."""
+        return _refusal(self.exact, self.completeness)
+
+
+@dataclass(frozen=True)
+class CounterEvidence:
+    """The nearest cells that speak against the verdict, and how they pair with the query.
+
+    Attributes:
+        side: what they are: "lymphoblast", "no lymphoblast", or "another class".
+        neighbors: nearest first; rank counts among all references of that side.
+        images: (S, S, 3) uint8 each. pairs, differences: as in `Evidence`, one each.
+        absent: why there is none, or an empty string.
+    """
+
+    side: str
+    neighbors: tuple[Neighbor, ...] = ()
+    images: Sequence[Array] = ()
+    pairs: tuple[PairMap, ...] = ()
+    differences: tuple[DifferenceMap, ...] = ()
+    absent: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "side": self.side,
+            "neighbors": [n.to_json() for n in self.neighbors],
+            "pairs": [_pair_json(p) for p in self.pairs],
+            "differences": [_difference_json(d) for d in self.differences],
+            "absent": self.absent or None,
+        }
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How the verdict hangs on single reference cells; see `cellkin.decision.influence`.
+
+    Attributes:
+        shares: Shapley value of each of the k neighbours, in their order; can be negative.
+        other_shares: of all other reference cells together. All sum to the agreement.
+        removals: smallest number of reference cells whose removal changes the deciding class (a
+            tie counts as changed), 0 where the vote is tied already, None where no removal can.
+        removed: ids of such a set, the nearest ones.
+        relabellings, relabelled: the same for changing labels.
+    """
+
+    shares: tuple[float, ...]
+    other_shares: float
+    removals: int | None
+    removed: tuple[str, ...]
+    relabellings: int | None
+    relabelled: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "shares": list(self.shares),
+            "other_shares": self.other_shares,
+            "removals": self.removals,
+            "removed": list(self.removed),
+            "relabellings": self.relabellings,
+            "relabelled": list(self.relabelled),
+        }
 
 
 @dataclass(frozen=True)
@@ -172,20 +231,22 @@ class Evidence:
         decision: see `Decision`.
         labels: the atlas's classes, for titles and clinical meaning.
         query_image: (S, S, 3) uint8, the very array the network saw before z-scoring.
-        reference_images: the same for the k neighbours, in their order.
+        reference_images: the same for the k neighbours, in their order; decoded when looked at.
         heatmap: Grad-CAM on the query for the voted class; None where the head does not know
             the class or the network has no exact form: `heatmap_absent` says why.
         reference_heatmaps: Grad-CAM on each neighbour for the voted class; empty if absent.
-        pairs: one `PairMap` per neighbour; empty where there is no exact form: `pairs_absent`.
+        pairs: one `PairMap` per neighbour; empty where there is none: `pairs_absent`.
         atlas_ids, atlas_labels, atlas_xy: the stored map of the N references, xy (N, 2).
         query_xy: (2,), the query placed on it.
         held_out_xy, held_out_labels: other cells placed on the map, e.g. the test part (M, 2).
+        differences: one `DifferenceMap` per neighbour, absent where `pairs` are.
+        counter: the nearest cells of the other side. influence: shares and flips.
     """
 
     decision: Decision
     labels: LabelSet
     query_image: Array
-    reference_images: tuple[Array, ...]
+    reference_images: Sequence[Array]
     heatmap: Heatmap | None
     heatmap_absent: str
     reference_heatmaps: tuple[Heatmap, ...]
@@ -199,6 +260,9 @@ class Evidence:
     held_out_labels: tuple[str, ...]
     provenance: Provenance
     atlas_facts: Mapping[str, Any]
+    differences: tuple[DifferenceMap, ...] = ()
+    counter: CounterEvidence | None = None
+    influence: Influence | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures and the N-point map, as plain data."""
@@ -207,16 +271,10 @@ class Evidence:
             "heatmap": _heatmap_json(self.heatmap) if self.heatmap else None,
             "heatmap_absent": self.heatmap_absent or None,
             "reference_heatmaps": [_heatmap_json(h) for h in self.reference_heatmaps],
-            "pairs": [
-                {
-                    "reference": pair.reference,
-                    "similarity": pair.similarity,
-                    "completeness": pair.completeness,
-                    "on_query": pair.on_query().tolist(),
-                    "on_reference": pair.on_reference().tolist(),
-                }
-                for pair in self.pairs
-            ],
+            "pairs": [_pair_json(pair) for pair in self.pairs],
+            "differences": [_difference_json(d) for d in self.differences],
+            "counter": self.counter.to_json() if self.counter else None,
+            "influence": self.influence.to_json() if self.influence else None,
             "pairs_absent": self.pairs_absent or None,
             "query_xy": [float(v) for v in self.query_xy],
             "atlas": dict(self.atlas_facts),
@@ -234,3 +292,40 @@ def _heatmap_json(heatmap: Heatmap) -> dict[str, Any]:
         "signed": heatmap.signed,
         "values": heatmap.values.tolist(),
     }
+
+
+def _pair_json(pair: PairMap) -> dict[str, Any]:
+    return {
+        "reference": pair.reference,
+        "similarity": pair.similarity,
+        "completeness": pair.completeness,
+        "exact": pair.exact,
+        "refused": pair.refused or None,
+        "on_query": None if pair.refused else pair.on_query().tolist(),
+        "on_reference": None if pair.refused else pair.on_reference().tolist(),
+    }
+
+
+def _difference_json(difference: DifferenceMap) -> dict[str, Any]:
+    return {
+        "reference": difference.reference,
+        "measure": difference.measure,
+        "total": difference.total,
+        "completeness": difference.completeness,
+        "exact": difference.exact,
+        "refused": difference.refused or None,
+        "on_query": None if difference.refused else difference.on_query.tolist(),
+        "on_reference": None if difference.refused else difference.on_reference.tolist(),
+    }
+
+
+def _refusal(exact: bool, completeness: float) -> str:
+    if not exact or completeness <= CLOSES:
+        return ""
+    return f"refused: it does not add up to what it explains (error {completeness:.1g})"
+
+
+def _freeze_marginals(pair: PairMap) -> None:
+    if pair.marginals is not None:
+        on_query, on_reference = (frozen(m) for m in pair.marginals)
+        object.__setattr__(pair, "marginals", (on_query, on_reference))

@@ -28,6 +28,7 @@ __all__ = [
     "digest",
     "file_sha256",
     "guarded_writes",
+    "map_array",
     "new_folder",
     "read_arrays",
     "read_json",
@@ -218,6 +219,28 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return load_file(str(path))
     except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path.name} cannot be read: {error}",
+            where=path,
+            mend="restore the folder from a copy, or make it again",
+        ) from error
+
+
+def map_array(path: Path, name: str) -> NDArray[Any]:
+    """One float16 array of a safetensors file, read-only and paged in only where it is read.
+
+    Raises:
+        ArtifactError: the file is cut off, or holds no such array.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(length))[name]
+        if entry["dtype"] != "F16":
+            raise ValueError(f"{name} is of type {entry['dtype']}")
+        start = 8 + length + entry["data_offsets"][0]
+        return np.memmap(path, np.float16, "r", start, tuple(entry["shape"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path.name} cannot be read: {error}",
             where=path,

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellkin.core.answers import Decision, Evidence, Heatmap, Neighbor, PairMap, Provenance
+from cellkin.core.answers import (
+    CLOSES,
+    CounterEvidence,
+    DifferenceMap,
+    Evidence,
+    Heatmap,
+    Influence,
+    PairMap,
+    Provenance,
+)
+from cellkin.core.decisions import Decision, HeadCall, Neighbor, PredictionSet
 from cellkin.core.errors import LabelError, SpaceMismatch
 from cellkin.core.labels import (
     CLINICAL_CLASSES,
@@ -27,19 +37,25 @@ from cellkin.core.labels import (
 
 __all__ = [
     "CLINICAL_CLASSES",
+    "CLOSES",
     "LYMPHOBLAST",
     "NOTICE",
     "NO_CELL",
     "OTHER_CELL",
+    "CounterEvidence",
     "Dataset",
     "Decision",
+    "DifferenceMap",
     "Evidence",
     "Features",
+    "HeadCall",
     "Heatmap",
     "ImageRef",
+    "Influence",
     "LabelSet",
     "Neighbor",
     "PairMap",
+    "PredictionSet",
     "Provenance",
     "Sample",
     "Split",

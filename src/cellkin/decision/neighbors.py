@@ -9,10 +9,12 @@ answer is that of a full scan, and never depends on which other queries were ask
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -161,6 +163,10 @@ class Index:
         self._id_rank[sorted(range(len(values)), key=self.ids.__getitem__)] = np.arange(len(values))
         self._shortlist = Shortlist(self._references, distance)
 
+    @cached_property
+    def _squares(self) -> Floats:
+        return np.asarray((self._references * self._references).sum(axis=1))
+
     def __len__(self) -> int:
         return len(self._references)
 
@@ -193,6 +199,37 @@ class Index:
             answer = answers.get(i) or self._scanned(query, k, hidden[i])
             positions[i], distances[i] = answer
         return positions, distances
+
+    def ranking(self, query: ArrayLike, exclude: AbstractSet[int] = frozenset()) -> Ints:
+        """Positions of all references a query (C,) may see, nearest first, by (distance, id).
+
+        Raises:
+            DecisionError: as `nearest`.
+        """
+        values = _vectors(query, "the query", ndim=1)[None]
+        _same_length(values, self._references, "the query and the references")
+        ready = _prepare(values, self.distance, "the query")[0]
+        (hidden,) = self._checked_exclude([exclude], 1)
+        if self.distance == "manhattan":
+            return self._scanned(ready, len(self) - len(hidden), hidden)[0]
+        order = self._by_squares(ready)
+        return order[~np.isin(order, hidden)] if hidden.size else order
+
+    def _by_squares(self, query: Floats) -> Ints:
+        """All references by squared distance: one product, and where that cannot tell two
+        references apart, the squares of their differences.
+        """
+        keys = self._squares - 2.0 * (self._references @ query) + query @ query
+        longest = math.sqrt(float(self._squares.max(initial=0.0))) + math.sqrt(query @ query)
+        blur = 4 * (len(query) + 4) * np.finfo(np.float64).eps * longest**2
+        order = np.argsort(keys, kind="stable")
+        close = np.flatnonzero(np.diff(keys[order]) <= 2 * blur)
+        unsure = order[np.union1d(close, close + 1)] if close.size else close
+        for start in range(0, len(unsure), ROWS):
+            rows = unsure[start : start + ROWS]
+            difference = self._references[rows] - query
+            keys[rows] = (difference * difference).sum(axis=1)
+        return np.lexsort((self._id_rank, keys))
 
     def _proved(
         self, ready: Floats, k: int, hidden: Sequence[Ints], asked: Sequence[int], spare: int

@@ -1,85 +1,134 @@
 """Metric-Grad-CAM (Eq. 9; Zhu, Yang, Chen, TIP 2021), exact for average pooling.
 
-With B[:, i, j] = S A[:, i, j] - o the scaled feature g is the mean of B over its h x w positions.
-Then D[i, j, x, y] = <B_Q[:, i, j], B_P[:, x, y]> / (h w)^2 adds up to <g_Q, g_P>: the likeness that
-the two cells have in the space where the distance is measured, position by position.
+With B[:, i, j] = S A[:, i, j] - o the scaled feature g is the mean of B over its h x w = n
+positions, and delta = g_Q - g_P.
+
+- Likeness: D[i, j, x, y] = <B_Q[:, i, j], B_P[:, x, y]> / n^2 adds up to <g_Q, g_P>. Its marginals
+  are the two heatmaps, a slice at (i, j) is the point-to-point map.
+- Distance: E[i, j, x, y] = <delta, S (A_Q[:, i, j] - A_P[:, x, y])> / n^2 adds up to |delta|^2, the
+  squared distance that voted. It is additive: its marginals say it all. The constant that cancels
+  between them is chosen so that the midpoint of the two features counts as nothing; each marginal
+  then adds up to half of the distance.
+
+Every function takes many queries with many references each: arrays with leading axes (M queries,
+k references). No loop over positions, neighbours or queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.core.records import PairMap
+__all__ = ["completeness", "differences", "driving", "likeness", "measure_of", "scaled_maps"]
 
-__all__ = ["likeness", "pair_maps"]
-
-
-def likeness(query: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float32]:
-    """D for one query and N references.
-
-    Args:
-        query: B_Q, (C, h, w). references: B_P, (N, C, h, w); both already scaled.
-
-    Returns:
-        (N, h, w, h, w) float32; one matrix product, no loop over positions.
-    """
-    C, h, w = query.shape
-    n = len(references)
-    left = query.reshape(C, h * w).T.astype(np.float32) / np.float32(h * w)
-    right = references.reshape(n, C, h * w).astype(np.float32) / np.float32(h * w)
-    product: NDArray[np.float32] = left @ right
-    return product.reshape(n, h, w, h, w)
+Floats = NDArray[np.float64]
 
 
-def pair_maps(
-    query: tuple[str, NDArray[Any]],
-    references: tuple[Sequence[str], NDArray[Any]],
-    scale: NDArray[Any],
-    offset: NDArray[Any],
-    *,
-    distance: str = "euclidean",
-) -> tuple[PairMap, ...]:
-    """The likeness of a query to each of N references, with its completeness error.
+def scaled_maps(
+    maps: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]
+) -> NDArray[np.float32]:
+    """B of feature maps A (..., C, h, w), in float32; S and o are (C,)."""
+    S, o = (np.asarray(v, np.float32)[:, None, None] for v in (scale, offset))
+    scaled: NDArray[np.float32] = np.multiply(S, maps, dtype=np.float32)
+    scaled -= o
+    return scaled
+
+
+def likeness(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float32]:
+    """D for queries and their references.
 
     Args:
-        query: id and feature map A_Q, (C, h, w).
-        references: N ids and feature maps (N, C, h, w).
-        scale, offset: S and o of the atlas, (C,) each.
-        distance: with "cosine" the tensor is divided by the two norms and adds up to the cosine.
+        queries: B_Q, (..., C, h, w). references: B_P, (..., N, C, h, w); both already scaled.
 
     Returns:
-        one `PairMap` per reference. `similarity` is computed from the pooled features alone,
-        `completeness` = |sum of the tensor - similarity| / (|g_Q| |g_P|).
+        (..., N, h, w, h, w) float32; one matrix product.
     """
-    S, o = (np.asarray(v, np.float64)[:, None, None] for v in (scale, offset))
-    names, maps = references
-    B_Q, B_P = S * query[1] - o, S * maps - o
-    g_Q, g_P = B_Q.mean(axis=(1, 2)), B_P.mean(axis=(2, 3))
-    tensors = likeness(B_Q, B_P)
-    return tuple(
-        _pair(query[0], name, tensor, g_Q, g, cosine=distance == "cosine")
-        for name, tensor, g in zip(names, tensors, g_P, strict=True)
-    )
+    h, w = queries.shape[-2:]
+    n = np.float32(h * w)
+    left = _columns(queries).swapaxes(-1, -2)[..., None, :, :] / (n * n)
+    product: NDArray[Any] = left @ _columns(references)
+    return product.reshape(*references.shape[:-3], h, w, h, w)
 
 
-def _pair(
-    query: str,
-    reference: str,
-    tensor: NDArray[np.float32],
-    g_Q: NDArray[np.float64],
-    g_P: NDArray[np.float64],
-    *,
-    cosine: bool,
-) -> PairMap:
-    norms = float(np.linalg.norm(g_Q) * np.linalg.norm(g_P))
-    if norms == 0.0:  # one of the cells sits in the origin of the space: nothing is alike
-        return PairMap(query, reference, np.zeros_like(tensor), 0.0, 0.0)
-    target = float(g_Q @ g_P)
-    gap = abs(float(tensor.sum(dtype=np.float64)) - target) / norms
-    if cosine:
-        return PairMap(query, reference, tensor / np.float32(norms), target / norms, gap)
-    return PairMap(query, reference, tensor, target, gap)
+def _columns(maps: NDArray[Any]) -> NDArray[np.float32]:
+    """(..., C, h w) float32."""
+    return maps.reshape(*maps.shape[:-2], -1).astype(np.float32, copy=False)
+
+
+def driving(query: Floats, references: Floats, distance: str) -> tuple[Floats, Floats, Floats]:
+    """What the distance pulls on: for each pair a covector v and the two ends of the difference.
+
+    Args:
+        query: g_Q, (..., C). references: g_P, (..., N, C).
+
+    Returns:
+        v (..., N, C), and factors a (..., 1, 1) and b (..., N, 1) such that the distance that is
+        decomposed is <v, a g_Q - b g_P>: v = delta and a = b = 1 for the squared Euclidean
+        distance, v = sign(delta) for Manhattan, and for cosine the unit vectors u, whose
+        |u_Q - u_P|^2 / 2 is the cosine distance: v = (u_Q - u_P) / 2, a = 1/|g_Q|, b = 1/|g_P|.
+    """
+    g_Q = query[..., None, :]
+    one = np.ones((*g_Q.shape[:-1], 1)), np.ones((*references.shape[:-1], 1))
+    if distance == "manhattan":
+        return np.sign(g_Q - references), *one
+    if distance == "euclidean":
+        return g_Q - references, *one
+    a, b = (1.0 / np.linalg.norm(g, axis=-1, keepdims=True) for g in (g_Q, references))
+    return (a * g_Q - b * references) / 2, a, b
+
+
+def differences(
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    features: tuple[Floats, Floats],
+    distance: str,
+) -> tuple[Floats, Floats]:
+    """The two marginals of the distance decomposition.
+
+    Args:
+        queries: B_Q, (..., C, h, w). references: B_P, (..., N, C, h, w).
+        features: g_Q (..., C) and g_P (..., N, C).
+
+    Returns:
+        on the query and on the reference, (..., N, h, w) each, signed.
+    """
+    h, w = queries.shape[-2:]
+    n = h * w
+    v, a, b = driving(*features, distance)
+    middle = _dot(v, (a * features[0][..., None, :] + b * features[1]) / 2)[..., None] / n
+    toward = v.astype(queries.dtype)
+    on_query = a * (toward @ queries.reshape(*queries.shape[:-2], n)) / n - middle
+    on_reference = middle - b * _rows(toward, references.reshape(*references.shape[:-2], n)) / n
+    shape = (*references.shape[:-3], h, w)
+    return on_query.reshape(shape), on_reference.reshape(shape)
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    return np.asarray((a * b).sum(axis=-1))
+
+
+def _rows(v: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
+    """<v, maps[..., :, position]> for every pair: (..., N, n)."""
+    return np.asarray((v[..., None, :] @ maps)[..., 0, :])
+
+
+def completeness(found: Floats, target: Floats, features: tuple[Floats, Floats]) -> Floats:
+    """|found - target| / (|g_Q| |g_P|) of every pair (..., N).
+
+    Where a feature is the origin of the space, both must be zero: 0 if so, infinite if not.
+    """
+    norms = np.linalg.norm(features[0], axis=-1)[..., None] * np.linalg.norm(features[1], axis=-1)
+    gap = np.abs(found - target)
+    empty = np.where(gap == 0, 0.0, np.inf)
+    return np.asarray(np.divide(gap, norms, out=empty, where=norms > 0))
+
+
+def measure_of(distance: str) -> tuple[str, int]:
+    """What the distance decomposition adds up to, in words, and the power of the distance."""
+    return {
+        "euclidean": ("squared distance", 2),
+        "manhattan": ("Manhattan distance", 1),
+        "cosine": ("cosine distance", 1),
+    }[distance]

@@ -18,12 +18,13 @@ def grad_cam(maps: NDArray[Any], class_weights: NDArray[Any]) -> NDArray[np.floa
     max(0, sum_c w[c] / (h w) A[c, i, j]).
 
     Args:
-        maps: A, (N, C, h, w). class_weights: w, (C,), the head's row of the class.
+        maps: A, (N, C, h, w), or (M, N, C, h, w) for M classes.
+        class_weights: w, (C,), the head's row of the class; (M, C) for M classes.
 
     Returns:
-        (N, h, w) float64, at least 0, not normalised: an empty map stays empty.
+        (N, h, w) or (M, N, h, w) float64, at least 0, not normalised: an empty map stays empty.
     """
-    positions = maps.shape[2] * maps.shape[3]
-    weights = class_weights.astype(np.float64) / positions
-    speaks: NDArray[np.float64] = np.einsum("c,nchw->nhw", weights, maps, optimize=True)
-    return np.maximum(speaks, 0.0)
+    *lead, C, h, w = maps.shape
+    weights = (class_weights / (h * w)).astype(maps.dtype)[..., None, None, :]
+    speaks = (weights @ maps.reshape(*lead, C, h * w)).reshape(*lead, h, w)
+    return np.asarray(np.maximum(speaks, 0.0), np.float64)

@@ -161,13 +161,19 @@ class Encoder:
         self, images: NDArray[np.uint8], ids: Sequence[str], *, progress: Progress = silent
     ) -> Features:
         """The features of prepared images (N, S, S, 3) uint8, without keeping their maps."""
-        vectors, done = [], 0
+        return Features(tuple(ids), self.vectors(images, progress=progress), self.space)
+
+    def vectors(
+        self, images: NDArray[np.uint8], *, progress: Progress = silent
+    ) -> NDArray[np.float32]:
+        """(N, C) features of prepared images, without hashing the weights to name their space."""
+        found, done = [], 0
         for _, features, _ in self._passes(images):
-            vectors.append(features.cpu().numpy())
+            found.append(features.cpu().numpy())
             done += len(features)
             progress("looking at the cells", done, len(images))
         empty = np.zeros((0, self.network.width), np.float32)
-        return Features(tuple(ids), np.concatenate(vectors) if vectors else empty, self.space)
+        return np.concatenate(found) if found else empty
 
     def _passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Maps, features and logits, pass by pass.
@@ -216,6 +222,36 @@ class Encoder:
         """(K, C) weights of the linear head."""
         weights: NDArray[np.float32] = self.network.head.weight.detach().cpu().numpy().copy()
         return weights
+
+    def head_bias(self) -> NDArray[np.float32]:
+        """(K,) bias of the linear head."""
+        bias: NDArray[np.float32] = self.network.head.bias.detach().cpu().numpy().copy()
+        return bias
+
+    def token_products(
+        self, images: NDArray[np.uint8], directions: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Gradient x activation on the patch tokens that enter the last block of a transformer.
+
+        Args:
+            images: (N, S, S, 3) uint8, prepared. directions: (N, M, C): for image n the M targets
+                are <directions[n, m], f_n>, f_n its feature.
+
+        Returns:
+            (N, M, h, w): what each patch adds to a target by its first-order term.
+        """
+        N, M, C = directions.shape
+        x = torch.from_numpy(self.preprocessor.normalize(images)).to(self.device)
+        entering = self.network.entering_last_block(x)
+        tokens = entering.repeat_interleave(M, dim=0).requires_grad_()
+        toward = torch.from_numpy(directions.reshape(N * M, C)).to(self.device, torch.float32)
+        with torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
+            target = (self.network.from_last_block(tokens) * toward).sum()
+            (gradient,) = torch.autograd.grad(target, tokens)
+        products = (gradient.double() * tokens.detach().double()).sum(2)
+        body: Any = self.network.body
+        patches = products[:, int(body.num_prefix_tokens) :].cpu().numpy()
+        return np.asarray(patches.reshape(N, M, *body.patch_embed.grid_size))
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json`, weights, settings and documents into a folder that exists."""

@@ -182,6 +182,27 @@ class Network(nn.Module):
             )
         return [*stem, *stages[:count]]
 
+    def entering_last_block(self, x: Tensor) -> Tensor:
+        """(N, 1 + P, C) tokens that enter the last block of a transformer, without gradients.
+
+        On the output of that block the gradient of the class token with respect to the patches is
+        exactly zero; what enters it is the last place where patches still speak.
+        """
+        body: Any = self.body
+        caught: list[Tensor] = []
+        hook = body.blocks[-1].register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        try:
+            with torch.no_grad():
+                body.forward_features(x)
+        finally:
+            hook.remove()
+        return caught[0].detach()
+
+    def from_last_block(self, tokens: Tensor) -> Tensor:
+        """(N, C) features of tokens that enter the last block; keeps gradients."""
+        body: Any = self.body
+        return self.pool(body.norm(body.blocks[-1](tokens)))
+
 
 def _body(backbone: str, size: int | None) -> Any:
     settings = body_settings(backbone, size)

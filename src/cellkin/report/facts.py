@@ -23,7 +23,8 @@ TITLES = {
 }
 BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
 # titles and clinical meaning are in every word of a page; the space is in its provenance
-TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space"}
+TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space", "triage", "map"}
+TOLD_ELSEWHERE |= {"conformal"}
 TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 
@@ -44,6 +45,8 @@ def fact_rows(facts: Mapping[str, Any], labels: LabelSet) -> Rows:
     if split := facts.get("split"):
         rows.append(("Split", _split(split)))
     rows += test_rows(facts.get("test") or {}, labels)
+    if sets := facts.get("conformal"):
+        rows.append(("Calibration of prediction sets", _sets(sets, labels)))
     for name, value in facts.items():
         if name not in TOLD_ELSEWHERE:
             rows += _flattened(name, value)
@@ -124,6 +127,11 @@ def _in_percent(share: float | None) -> float | None:
 
 def _by_class(classes: Mapping[str, Any], labels: LabelSet) -> str:
     return ", ".join(f"{labels.title(name)} {count}" for name, count in classes.items())
+
+
+def _sets(sets: Mapping[str, Any], labels: LabelSet) -> str:
+    counts = _by_class(sets["units"], labels)
+    return "; ".join(filter(None, (f"by {sets['unit']}: {counts}", str(sets.get("note") or ""))))
 
 
 def _split(split: Any) -> str:

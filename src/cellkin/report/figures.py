@@ -14,13 +14,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cellkin.core.records import NOTICE, Evidence, PairMap
+from cellkin.core.records import NOTICE, DifferenceMap, Evidence, PairMap
 from cellkin.report.canvas import FONT, new_figure, printable
+from cellkin.report.context import opponents
+from cellkin.report.counter import share_words
 from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, style
-from cellkin.report.words import number, shown_name
+from cellkin.report.words import number, shown_name, trust_words
 
-__all__ = ["grad_cam_figure", "map_figure", "metric_grad_cam_figure", "neighbors_figure"]
+__all__ = [
+    "difference_figure",
+    "grad_cam_figure",
+    "map_figure",
+    "metric_grad_cam_figure",
+    "neighbors_figure",
+]
 
 Array = NDArray[Any]
 
@@ -29,17 +37,20 @@ PIXELS = 300  # of a tile, a little more than it covers at the figure's resoluti
 HEAD, FOOT = 0.46, 0.4
 LINE, CAPTION = 0.14, 0.5
 ASIDE, SEAM = 0.62, 0.08
-COLUMNS = 6
+COLUMNS = 7
 INK, MUTED, EDGE = "#1b1f24", "#57606a", "#1b1f2499"
 ACCENT, WARNING = "#0b5cad", "#8a4b00"
 DRAWN = "Drawn cells: synthetic, no real blood"
 
 
 def neighbors_figure(evidence: Evidence) -> Figure:
-    """The query beside its k neighbours, with labels and distances (Fig. 7)."""
-    images = (evidence.query_image, *evidence.reference_images)
-    captions = [_query_caption(evidence), *_kin_captions(evidence)]
-    figure, tiles = _grid("The query and its closest kin", [c[0] for c in captions], evidence)
+    """The query beside its k neighbours and the nearest of the other side (Fig. 7)."""
+    images = (evidence.query_image, *evidence.reference_images, *_against_images(evidence))
+    captions = [_query_caption(evidence), *_kin_captions(evidence), *_against_captions(evidence)]
+    title = "The query and its closest kin"
+    if opponents(evidence):
+        title = "The query, its closest kin, and the nearest of the other side"
+    figure, tiles = _grid(title, [c[0] for c in captions], evidence)
     for (axes,), image, caption in zip(tiles, images, captions, strict=True):
         _picture(axes, resized(image, PIXELS), *caption)
     _frame(tiles[0][0])
@@ -67,29 +78,75 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
 
 
 def metric_grad_cam_figure(evidence: Evidence) -> Figure:
-    """Where the query and each neighbour are alike: both maps of every pair (Fig. 9)."""
+    """Where the query is like each neighbour, and like the other side: both maps (Fig. 9)."""
     title = "Metric-Grad-CAM: where the query and each of its kin are alike"
     if not evidence.pairs:
         return _absent(title, evidence.pairs_absent, evidence)
-    maps = [(pair.on_query(), pair.on_reference()) for pair in evidence.pairs]
-    scale = shared_scale([m for both in maps for m in both], signed=True)
-    heads = [head for head, _ in _kin_captions(evidence)]
-    bar = (scale, "share of the likeness: red speaks for it, blue (dashed) against it")
-    figure, tiles = _grid(title, heads, evidence, tall=2, bar=bar)
-    for i, (pair, (on_query, on_kin)) in enumerate(zip(evidence.pairs, maps, strict=True)):
-        image = overlay(evidence.query_image, on_query, scale, PIXELS)
-        _picture(tiles[i][0], image, heads[i], inside=status(on_query, pair=True))
-        image = overlay(evidence.reference_images[i], on_kin, scale, PIXELS)
-        _picture(tiles[i][1], image, "", _pair_caption(pair), inside=status(on_kin, pair=True))
+    counter = evidence.counter.pairs[: opponents(evidence)] if evidence.counter else ()
+    found = [
+        (pair.on_query(), pair.on_reference(), pair.refused, _pair_caption(pair))
+        for pair in (*evidence.pairs, *counter)
+    ]
+    return _two_sided(
+        evidence, title, found, "share of the likeness: red speaks for it, blue (dashed) against it"
+    )
+
+
+def difference_figure(evidence: Evidence) -> Figure:
+    """What makes the query and each neighbour differ: the distance that voted, by position."""
+    title = "What makes them differ: the distance that voted, by position"
+    if not evidence.differences:
+        return _absent(title, "no reason was given", evidence)
+    counter = evidence.counter.differences[: opponents(evidence)] if evidence.counter else ()
+    found = [
+        (d.on_query, d.on_reference, d.refused, _difference_caption(d))
+        for d in (*evidence.differences, *counter)
+    ]
+    return _two_sided(evidence, title, found, "red drives them apart, blue (dashed) together")
+
+
+def _two_sided(
+    evidence: Evidence, title: str, found: Sequence[tuple[Array, Array, str, str]], note: str
+) -> Figure:
+    """Two maps per reference cell, one scale; a refused map is named and not drawn."""
+    good = [m for *maps, refused, _ in found for m in maps if not refused]
+    scale = shared_scale(good, signed=True)
+    heads = [head for head, _ in (*_kin_captions(evidence), *_against_captions(evidence))]
+    others = (*evidence.reference_images, *_against_images(evidence))
+    figure, tiles = _grid(title, heads, evidence, tall=2, bar=(scale, note))
+    for i, (on_query, on_other, refused, caption) in enumerate(found):
+        sides = ((evidence.query_image, on_query), (others[i], on_other))
+        for axes, (image, values), row in zip(tiles[i], sides, (0, 1), strict=True):
+            drawn = resized(image, PIXELS) if refused else overlay(image, values, scale, PIXELS)
+            inside = refused or status(values, pair=True)
+            _picture(axes, drawn, "" if row else heads[i], caption if row else "", inside=inside)
     for column in tiles[::COLUMNS]:
         _name_side(column[0], "on the\nquery")
-        _name_side(column[1], "on the\nkin")
+        _name_side(column[1], "on the\nother")
     return figure
+
+
+def _against_images(evidence: Evidence) -> tuple[Array, ...]:
+    if evidence.counter is None:
+        return ()
+    return tuple(evidence.counter.images[i] for i in range(opponents(evidence)))
+
+
+def _against_captions(evidence: Evidence) -> list[tuple[str, str]]:
+    if evidence.counter is None:
+        return []
+    return [
+        (
+            printable(f"against: {evidence.labels.title(n.label)}", 24),
+            f"distance {number(n.distance)}\nnearest of the other side",
+        )
+        for n in evidence.counter.neighbors[: opponents(evidence)]
+    ]
 
 
 def map_figure(evidence: Evidence) -> Figure:
     """The t-SNE map with the query and its kin, whole and close up (Fig. 10)."""
-    width, height = 11.0, 6.45
+    width, height = 11.0, 6.7
     figure = new_figure(width, height)
     _titles(figure, "Place on the map of the atlas (t-SNE)", evidence)
     whole = map_view(evidence, 640, 520)
@@ -101,6 +158,9 @@ def map_figure(evidence: Evidence) -> Figure:
         _draw_map(figure.add_axes(place), view)
     figure.text(7.15 / width, (bottom + 0.04) / height, "around the query, kin by rank",
                 va="bottom", fontsize=7.5, color=MUTED, family=FONT)  # fmt: skip
+    trust = printable(trust_words(evidence.atlas_facts.get("map")), 150)
+    figure.text(LEFT / width, 0.36 / height, trust, va="bottom", fontsize=7, color=MUTED,
+                family=FONT)  # fmt: skip
     _legend(figure, evidence, whole)
     return figure
 
@@ -111,16 +171,23 @@ def _query_caption(evidence: Evidence) -> tuple[str, str]:
 
 def _kin_captions(evidence: Evidence) -> list[tuple[str, str]]:
     captions = []
+    shares = evidence.influence.shares if evidence.influence else ()
     for kin in evidence.decision.neighbors:
         label = printable(f"{kin.rank} · {evidence.labels.title(kin.label)}", 24)
         subject = f"\nsubject {printable(kin.subject[:16])}" if kin.subject is not None else ""
-        captions.append((label, f"distance {number(kin.distance)}{subject}"))
+        share = f", share {share_words(shares[kin.rank - 1])}" if shares else ""
+        captions.append((label, f"distance {number(kin.distance)}{share}{subject}"))
     return captions
 
 
 def _pair_caption(pair: PairMap) -> str:
     error = number(pair.completeness, 2)
     return f"similarity {number(pair.similarity)}\ncompleteness error {error}"
+
+
+def _difference_caption(found: DifferenceMap) -> str:
+    error = number(found.completeness, 2)
+    return f"{found.measure} {number(found.total)}\ncompleteness error {error}"
 
 
 def _titles(figure: Figure, title: str, evidence: Evidence) -> None:
@@ -218,6 +285,10 @@ def _absent(title: str, reason: str, evidence: Evidence) -> Figure:
 
 def _draw_map(axes: Axes, view: MapView) -> None:
     size = 46.0 if view.closeup else 20.0
+    for index, lines in view.outlines:
+        for line in lines:
+            axes.plot(line[:, 0], line[:, 1], color=COLORS[style(index)[0]], lw=1.1, alpha=0.75,
+                      zorder=1)  # fmt: skip
     for points in view.held_out:
         faint = COLORS[style(points.index)[0]]
         axes.scatter(

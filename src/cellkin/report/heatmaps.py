@@ -29,7 +29,7 @@ SIDE = 448  # pixels of a drawn image, twice the 224 it is shown at, for dense s
 EMPTY = "empty: nothing supports this class here"
 EMPTY_PAIR = "empty: nothing is alike or unlike here"
 UNDEFINED = "not drawn: the map holds values that are no numbers"
-STRONGEST = 0.62  # opacity of the strongest value: the cell shows through everywhere
+STRONGEST = 0.48  # opacity of the strongest value: the cell shows through everywhere
 CONTOURS = (0.25, 0.5, 0.75)
 
 

@@ -6,7 +6,6 @@ escaped, so that a file name or a class name cannot become markup.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,20 +19,18 @@ from PIL import Image
 
 from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
-from cellkin.core.records import NOTICE, Decision, Evidence, LabelSet, Provenance
+from cellkin.core.records import Decision, Evidence, LabelSet, Provenance
 from cellkin.report import figures
-from cellkin.report.canvas import image_bytes, write_figure
-from cellkin.report.facts import fact_rows, provenance_rows, recall_rows, test_rows
-from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
-from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, marker_path, style
+from cellkin.report.canvas import write_figure
+from cellkin.report.context import data_uri, evidence_context, foot
+from cellkin.report.facts import recall_rows, test_rows
+from cellkin.report.heatmaps import resized
+from cellkin.report.triage import triage_view
 from cellkin.report.words import (
-    GROUP,
     agreement_words,
     number,
     percentile_words,
     shown_name,
-    state_words,
-    verdict,
 )
 
 __all__ = ["picture_uri", "save", "save_all", "save_table", "write_page"]
@@ -50,11 +47,11 @@ def save(evidence: Evidence, path: str | Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_page("evidence.html.j2", _evidence_context(evidence), Path(path))
+    return write_page("evidence.html.j2", evidence_context(evidence), Path(path))
 
 
 def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
-    """Write `evidence.html`, `evidence.json` and the four figures as PNG into a folder.
+    """Write `evidence.html`, `evidence.json` and the five figures as PNG into a folder.
 
     Files of these names are replaced, each at once; others in the folder stay as they are.
 
@@ -68,6 +65,7 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
         "neighbors.png": figures.neighbors_figure,
         "grad_cam.png": figures.grad_cam_figure,
         "metric_grad_cam.png": figures.metric_grad_cam_figure,
+        "difference.png": figures.difference_figure,
         "map.png": figures.map_figure,
     }
     return written + [
@@ -108,8 +106,9 @@ def save_table(
         },
         "test": test_rows(test, labels),
         "recall": recall_rows(test, labels),
+        "triage": triage_view(facts.get("triage")),
         "no_verdict": labels.positive is None,
-        **_foot(facts, labels, provenance),
+        **foot(facts, labels, provenance),
     }
     return write_page("table.html.j2", context, Path(path))
 
@@ -146,162 +145,7 @@ def picture_uri(image: Array, side: int) -> str:
     """An image as a data URI (JPEG), its longer side at most `side` pixels, for illustration."""
     picture = Image.fromarray(np.ascontiguousarray(image))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _data_uri(np.asarray(picture), lossless=False)
-
-
-def _foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> dict[str, Any]:
-    return {
-        "notice": NOTICE,
-        "drawn": provenance.drawn,
-        "facts": fact_rows(facts, labels),
-        "provenance": provenance_rows(provenance),
-        "specimen": facts.get("specimen") or "specimen not stated",
-        "stain": facts.get("stain") or "stain not stated",
-        "colors": COLORS,
-    }
-
-
-def _evidence_context(evidence: Evidence) -> dict[str, Any]:
-    decision, labels = evidence.decision, evidence.labels
-    return {
-        "name": shown_name(decision.query),
-        "query_path": decision.query,
-        "title": labels.title(decision.label),
-        "verdict": verdict(decision, labels),
-        "decision": decision,
-        "confidence": _confidence(decision, labels),
-        "query_image": _data_uri(evidence.query_image, lossless=True),
-        "kin": _kin(evidence),
-        "columns": min(6, len(decision.neighbors) + 1),
-        "grad_cam": _grad_cam(evidence),
-        "pairs": _pairs(evidence),
-        "map": _map(evidence),
-        "groups_note": any(GROUP.search(labels.title(n)) for n in labels.names),
-        **_foot(evidence.atlas_facts, labels, evidence.provenance),
-    }
-
-
-def _confidence(decision: Decision, labels: LabelSet) -> dict[str, Any]:
-    votes = [
-        {"title": labels.title(name), "count": count, "class": _class_style(labels, name)}
-        for name, count in decision.votes.items()
-    ]
-    return {
-        "agreement": agreement_words(decision),
-        "mean_distance": number(decision.mean_distance),
-        "percentile": percentile_words(decision),
-        "at": decision.distance_percentile,
-        "state": state_words(decision),
-        "tied": decision.tie is not None,
-        "votes": votes,
-        "clinical": decision.clinical or "no clinical verdict",
-    }
-
-
-def _class_style(labels: LabelSet, name: str) -> dict[str, Any]:
-    color, marker = style(labels.index(name))
-    return {"color": color, "path": marker_path(ORIGIN, MARKERS[marker], 6.0)}
-
-
-def _kin(evidence: Evidence) -> list[dict[str, Any]]:
-    rows = []
-    for kin, image in zip(evidence.decision.neighbors, evidence.reference_images, strict=True):
-        rows.append(
-            {
-                "rank": kin.rank,
-                "id": kin.id,
-                "title": evidence.labels.title(kin.label),
-                "class": _class_style(evidence.labels, kin.label),
-                "distance": number(kin.distance),
-                "subject": kin.subject,
-                "image": _data_uri(image, lossless=True),
-                "identical": np.array_equal(image, evidence.query_image),
-            }
-        )
-    return rows
-
-
-def _grad_cam(evidence: Evidence) -> dict[str, Any]:
-    if evidence.heatmap is None:
-        return {"absent": evidence.heatmap_absent or "no reason was given"}
-    heatmaps = (evidence.heatmap, *evidence.reference_heatmaps)
-    scale = shared_scale([h.values for h in heatmaps], signed=any(h.signed for h in heatmaps))
-    images = (evidence.query_image, *evidence.reference_images)
-    drawn = [
-        _map_cell(image, heatmap.values, scale)
-        for image, heatmap in zip(images, heatmaps, strict=False)
-    ]
-    return {
-        "absent": "",
-        "target": evidence.labels.title(evidence.decision.label),
-        "layer": evidence.heatmap.layer,
-        "cells": drawn,
-        "bar": _bar(scale),
-    }
-
-
-def _pairs(evidence: Evidence) -> dict[str, Any]:
-    if not evidence.pairs:
-        return {"absent": evidence.pairs_absent or "no reason was given"}
-    maps = [(pair.on_query(), pair.on_reference()) for pair in evidence.pairs]
-    scale = shared_scale([m for both in maps for m in both], signed=True)
-    drawn = [
-        {
-            "query": _map_cell(evidence.query_image, on_query, scale, pair=True),
-            "kin": _map_cell(image, on_kin, scale, pair=True),
-            "similarity": number(pair.similarity),
-            "completeness": number(pair.completeness, 2),
-        }
-        for pair, image, (on_query, on_kin) in zip(
-            evidence.pairs, evidence.reference_images, maps, strict=True
-        )
-    ]
-    return {"absent": "", "cells": drawn, "bar": _bar(scale)}
-
-
-def _map_cell(image: Array, values: Array, scale: Scale, *, pair: bool = False) -> dict[str, str]:
-    return {
-        "image": _data_uri(overlay(image, values, scale), lossless=False),
-        "status": status(values, pair=pair),
-        "peak": number(peak(values), 2),
-    }
-
-
-def _bar(scale: Scale) -> dict[str, Any]:
-    return {
-        "image": _data_uri(color_bar(scale), lossless=True),
-        "ticks": [number(tick, 2) for tick in scale.ticks()],
-        "empty": not scale.limit,
-        "signed": scale.signed,
-    }
-
-
-def _map(evidence: Evidence) -> dict[str, Any]:
-    whole = map_view(evidence, 640, 500)
-    classes = [
-        {"title": evidence.labels.title(p.label), "class": _class_style(evidence.labels, p.label)}
-        for p in whole.references
-    ]
-    return {
-        "views": [
-            _drawn(whole, evidence),
-            _drawn(map_view(evidence, 340, 340, closeup=True), evidence),
-        ],
-        "classes": classes,
-        "cells": len(evidence.atlas_ids),
-        "held_out": len(evidence.held_out_labels),
-    }
-
-
-def _drawn(view: MapView, evidence: Evidence) -> dict[str, Any]:
-    radius = 5.0 if view.closeup else 3.4
-    references = [
-        (style(p.index)[0], marker_path(p.xy, MARKERS[style(p.index)[1]], radius))
-        for p in view.references
-    ]
-    dots = [(style(p.index)[0], marker_path(p.xy, "o", radius * 0.55)) for p in view.held_out]
-    kin = [{"at": k, "title": evidence.labels.title(k.label)} for k in view.kin]
-    return {"view": view, "references": references, "held_out": dots, "kin": kin}
+    return data_uri(np.asarray(picture), lossless=False)
 
 
 def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
@@ -310,7 +154,7 @@ def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
     href: str | None = row.get("href")
     return {
         "name": shown_name(decision.query),
-        "image": _data_uri(resized(row["image"], THUMBNAIL), lossless=False),
+        "image": data_uri(resized(row["image"], THUMBNAIL), lossless=False),
         "call": labels.title(decision.label),
         "truth": None if truth is None else labels.title(truth),
         "right": None if truth is None else _is_right(decision.label, truth, labels),
@@ -326,8 +170,3 @@ def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
 def _is_right(call: str, truth: str, labels: LabelSet) -> bool:
     """Imaging groups of lymphoblasts are one class to a reader (section 3.2)."""
     return call == truth or (labels.is_positive(call) and labels.is_positive(truth))
-
-
-def _data_uri(image: Array, *, lossless: bool) -> str:
-    kind, data = image_bytes(image, lossless=lossless)
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -9,11 +9,23 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from contourpy import contour_generator
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from cellkin.core.records import Evidence
 
-__all__ = ["COLORS", "MARKERS", "ClassPoints", "Kin", "MapView", "map_view", "marker_path", "style"]
+__all__ = [
+    "COLORS",
+    "MARKERS",
+    "ClassPoints",
+    "Kin",
+    "MapView",
+    "map_view",
+    "marker_path",
+    "outline_path",
+    "style",
+]
 
 Array = NDArray[Any]
 
@@ -32,6 +44,7 @@ COLORS = (
 MARKERS = ("o", "^", "D", "v", "P", "X", "*")
 CLEARANCE = 19.0  # picture units between a kin's ring and its rank number
 MARGIN = 22.0
+GRID, BLUR, FEWEST = 5.0, 13.0, 8  # picture units of the density; cells that have an outline
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,11 @@ class Kin:
 
 @dataclass(frozen=True)
 class MapView:
-    """What is seen through one window of the map; y grows downwards, as in pictures."""
+    """What is seen through one window of the map; y grows downwards, as in pictures.
+
+    `outlines`: for a class, by its position in the label set, closed lines (P, 2) around the
+    densest parts that hold three quarters of its reference cells; only of the whole map.
+    """
 
     width: float
     height: float
@@ -65,6 +82,7 @@ class MapView:
     query: tuple[float, float]
     kin: tuple[Kin, ...]
     closeup: bool
+    outlines: tuple[tuple[int, tuple[Array, ...]], ...] = ()
 
 
 def style(index: int) -> tuple[int, int]:
@@ -89,15 +107,36 @@ def map_view(evidence: Evidence, width: float, height: float, *, closeup: bool =
         for n, place in zip(found, numbers, strict=True)
     )
     names, size = evidence.labels.names, (width, height)
+    references = _by_class(names, evidence.atlas_labels, to_picture(evidence.atlas_xy), size)
     return MapView(
         width=width,
         height=height,
-        references=_by_class(names, evidence.atlas_labels, to_picture(evidence.atlas_xy), size),
+        references=references,
         held_out=_by_class(names, evidence.held_out_labels, to_picture(held_out), size),
         query=here,
         kin=kin,
         closeup=closeup,
+        outlines=() if closeup else tuple(_outline(points, size) for points in references),
     )
+
+
+def _outline(points: ClassPoints, size: tuple[float, float]) -> tuple[int, tuple[Array, ...]]:
+    """Lines of equal density around three quarters of a class; none for a handful of cells."""
+    if len(points.xy) < FEWEST:
+        return points.index, ()
+    shape = (int(size[1] // GRID) + 1, int(size[0] // GRID) + 1)
+    cells = np.clip((points.xy / GRID).round().astype(int), 0, np.array(shape[::-1]) - 1)
+    counts = np.zeros(shape)
+    np.add.at(counts, (cells[:, 1], cells[:, 0]), 1.0)
+    density = gaussian_filter(counts, BLUR / GRID, mode="constant")
+    level = float(np.quantile(density[cells[:, 1], cells[:, 0]], 0.25))
+    lines = contour_generator(z=density).lines(level * 0.999)
+    return points.index, tuple(np.asarray(line) * GRID for line in lines)
+
+
+def outline_path(lines: Sequence[Array]) -> str:
+    """SVG path data of lines."""
+    return "".join("M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines)
 
 
 def _kin_positions(evidence: Evidence) -> dict[str, Array]:

@@ -10,12 +10,15 @@ from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
 
 __all__ = [
     "agreement_words",
+    "counted",
     "dissent",
+    "listed",
     "number",
     "percent",
     "percentile_words",
     "shown_name",
     "state_words",
+    "trust_words",
     "verdict",
 ]
 
@@ -74,7 +77,8 @@ def _many(title: str) -> str:
     return f"{title}s" if _is_noun(title) else f"“{title}”"
 
 
-def _counted(count: int, title: str) -> str:
+def counted(count: int, title: str) -> str:
+    """ "2 basophils", "1 “normal”"."""
     return (
         f"{count} {title if count == 1 else _many(title)}"
         if _is_noun(title)
@@ -159,7 +163,7 @@ def _tie(decision: Decision, labels: LabelSet) -> str:
         for name, votes in decision.votes.items()
         if votes == count and _same_side(name, decision, labels)
     ]
-    return f"The vote between {_listed(rivals)} was tied, {count} each."
+    return f"The vote between {listed(rivals)} was tied, {count} each."
 
 
 def _same_side(name: str, decision: Decision, labels: LabelSet) -> bool:
@@ -179,7 +183,7 @@ def dissent(decision: Decision, labels: LabelSet) -> str:
     if not against:
         return ""
     named = _merge_groups(against, labels)
-    return f"Against it: {_listed([_counted(count, title) for title, count in named.items()])}."
+    return f"Against it: {listed([counted(count, title) for title, count in named.items()])}."
 
 
 def _merge_groups(votes: Mapping[str, int], labels: LabelSet) -> dict[str, int]:
@@ -192,7 +196,8 @@ def _merge_groups(votes: Mapping[str, int], labels: LabelSet) -> dict[str, int]:
     return merged
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """ "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
@@ -214,6 +219,19 @@ def percentile_words(decision: Decision) -> str:
 
 
 def state_words(decision: Decision) -> str:
-    """ "decided", or which vote was tied."""
+    """ "decided", which vote was tied, or that the call is not to be used."""
     ties = {"clinical": "tied on lymphoblast or not", "label": "tied between classes"}
+    if decision.state == "abstained":
+        return "not to be used"
     return ties.get(decision.tie or "", decision.state)
+
+
+def trust_words(measured: Mapping[str, float] | None) -> str:
+    """How far neighbours on the map are neighbours in the space."""
+    if not measured:
+        return "How far neighbours on this map are neighbours in the space was not measured."
+    return (
+        f"Trustworthiness {measured['trustworthiness']:.3f} of 1: how far the "
+        f"{measured['neighbors']} nearest on the map are the nearest in the space, "
+        f"measured on {measured['cells']} reference cells."
+    )

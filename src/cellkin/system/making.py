@@ -22,7 +22,7 @@ from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets import splits
-from cellkin.decision import score
+from cellkin.decision import score, triage
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
@@ -54,6 +54,7 @@ class _Job:
     images: Images
     seed: int
     progress: Progress
+    maps: str = "none"
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         place = {sample.id: i for i, sample in enumerate(self.data.samples)}
@@ -88,7 +89,8 @@ def train(
         split: parts made beforehand; by default one part of five is tested, by subject where
             every cell names one.
         options: `device` ("auto"), `devices` (1), `nodes` (1), `tensorboard` (a folder, or None),
-            `resume` (False), `overwrite` (False), `progress`.
+            `resume` (False), `overwrite` (False), `progress`, `maps` ("none"; "fp16" keeps the
+            references' feature maps, so that evidence is faster).
 
     Returns:
         the atlas folder. Where several processes train, the first alone makes it; in the others
@@ -114,7 +116,7 @@ def train(
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     with tidied(run):
         images = load_images(data, geometry, chosen["progress"], cache=run / "prepared")
-        job = _Job(data, split, images, seed, chosen["progress"])
+        job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
         seen = seen_by(recipe.init)
         refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
         trained = train_encoder(
@@ -167,7 +169,7 @@ def index(
     encoder = open_encoder(Path(source).expanduser(), chosen["device"])
     images = load_images(data, encoder.preprocessor, chosen["progress"])
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
-    job = _Job(data, split, images, seed, chosen["progress"])
+    job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
     settings = {
         "k": k,
         "distance": distance,
@@ -235,12 +237,13 @@ def _atlas(
             "distance": settings["distance"],
             "seed": job.seed,
             "facts": facts,
+            "maps": job.maps,
         },
         progress=job.progress,
     )
     tested = [pair for pair in held_out if pair[0].part == "test"]
-    test, predictions = _measure(atlas, *tested[0], job) if tested else (None, [])
-    return replace(atlas, facts={**facts, "test": test}), predictions
+    measured, predictions = _measure(atlas, *tested[0], job) if tested else ({"test": None}, [])
+    return replace(atlas, facts={**atlas.facts, **measured}), predictions
 
 
 def _measure(
@@ -259,7 +262,8 @@ def _measure(
         {**d.to_json(), "truth": truth, "subject": subject}
         for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)
     ]
-    return scores.to_json(), predictions
+    curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
+    return {"test": scores.to_json(), "triage": curve}, predictions
 
 
 def _facts(job: _Job) -> dict[str, Any]:

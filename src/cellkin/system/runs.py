@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.atlas.building import MAPS
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, OutputError, RecipeError, SplitError
 from cellkin.core.progress import Progress, silent
@@ -57,6 +58,7 @@ def chosen_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
         "resume": False,
         "overwrite": False,
         "progress": silent,
+        "maps": "none",
     }
     if unknown := set(given or {}) - set(known):
         raise RecipeError(
@@ -64,7 +66,14 @@ def chosen_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
             where="options",
             mend=f"known options: {', '.join(known)}",
         )
-    return {**known, **(given or {})}
+    chosen = {**known, **(given or {})}
+    if chosen["maps"] not in MAPS:
+        raise RecipeError(
+            f"maps = {chosen['maps']!r} is not possible",
+            where="--maps",
+            mend=f"use one of {', '.join(MAPS)}",
+        )
+    return chosen
 
 
 def open_run(run: Path, *, resume: bool) -> Path:

@@ -1,0 +1,190 @@
+"""What evidence costs, as ratios to bare forward passes of the same network in the same run.
+
+ResNet18 at 224 pixels, k = 3. Every figure is the median over interleaved rounds (baseline, ours,
+baseline, ours, ...); every round explains images that were not explained before. The last line is
+one JSON object:
+
+    evidence_single_ratio       full evidence of one image in memory through `explain`, over one
+                                bare forward pass; reference maps stored in the atlas (fp16)
+    evidence_batch64_ratio      the same of 64 images at once through `explain_many`, per image,
+                                over a bare pass of 64 images, per image
+    evidence_unstored_ratio     as the first, without stored maps: up to 5 reference cells are
+                                looked at again for each query
+    published_way_ratio         the features, and three pair tensors by a four-fold Python loop
+                                over positions, over one bare forward pass
+    decide_throughput_ratio     images per second through `decide_many` on images in memory, over
+                                the bare network's at the same batch size
+    decide_files_ratio          the same from PNG files, decoding overlapped
+
+`cost_in_processor_time` holds ours / baseline of the same rounds in processor time, which other
+work on the machine disturbs less than the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cellkin import datasets
+from cellkin.datasets.drawn import draw
+from cellkin.learning.memory import keep_freed_memory
+from cellkin.learning.recipes import Recipe
+from cellkin.system import DecisionSupport, train
+
+SIZE, K = 224, 3
+POSITIONS = 49
+CPU: dict[str, float] = {}  # the same ratios in processor time
+
+
+def cost(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock and of the processor."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def ratio(
+    name: str, ours: Callable[[], object], baseline: Callable[[], object], rounds: int
+) -> float:
+    """Median of ours / baseline over interleaved rounds, on the clock; the other is kept."""
+    ours(), baseline()  # warm up
+    rows = [(*cost(baseline), *cost(ours)) for _ in range(rounds)]
+    wall = statistics.median(r[2] / r[0] for r in rows)
+    CPU[name] = round(statistics.median(r[3] / r[1] for r in rows), 3)
+    bare, own = (1e3 * statistics.median(r[i] for r in rows) for i in (0, 2))
+    print(f"{name}: bare {bare:.1f} ms, ours {own:.1f} ms")
+    print(f"  ratio {wall:.3f} on the clock, {CPU[name]:.3f} in processor time")
+    return wall
+
+
+def four_fold_loop(query: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """The pair tensors, position by position, as published."""
+    maps = np.zeros((len(references), 7, 7, 7, 7), np.float32)
+    for n in range(len(references)):
+        for i in range(7):
+            for j in range(7):
+                for x in range(7):
+                    for y in range(7):
+                        product = query[:, i, j] @ references[n, :, x, y]
+                        maps[n, i, j, x, y] = product / POSITIONS**2
+    return maps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cells", type=int, default=90)
+    chosen = parser.parse_args()
+    keep_freed_memory()
+    recipe = Recipe(backbone="resnet18", size=SIZE, epochs=1, batch=16, k=K, precision="fp32")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        drawn = draw(folder / "cells", cells=chosen.cells, subjects=12, size=SIZE, seed=0)
+        data = datasets.open(drawn)
+        dss = DecisionSupport.open(
+            train(data, recipe, out=folder / "atlas", options={"maps": "fp16"})
+        )
+        result = measured(dss, folder, chosen.rounds)
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
+
+
+def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, object]:
+    rng = np.random.default_rng(0)
+    encoder, atlas = dss.atlas.encoder, dss.atlas
+    stored = dss.facts()["maps"]["bytes"]
+    print(f"{len(atlas.cells)} reference cells; their maps take {stored / 1e6:.1f} MB in fp16")
+    unstored = DecisionSupport(replace(atlas, maps=None))
+    fresh = (np.asarray(atlas.image(i % len(atlas.cells))) for i in count())
+
+    def images(n: int) -> list[np.ndarray]:
+        """Reference cells with fresh noise: images that nothing has seen before."""
+        noise = rng.integers(-20, 21, (n, SIZE, SIZE, 3))
+        return [np.clip(next(fresh) + e, 0, 255).astype(np.uint8) for e in noise]
+
+    def batch(n: int) -> torch.Tensor:
+        x = torch.from_numpy(encoder.preprocessor.normalize(np.stack(images(n))))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def bare(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return encoder.network.body.forward_features(x).mean((2, 3))
+
+    def published(image: np.ndarray) -> None:
+        look = dss.look(image)
+        near = [atlas.cells.ids.index(n.id) for n in dss.decide(look).neighbors]
+        four_fold_loop(look.feature_map, np.asarray(atlas.maps[near], np.float32))
+
+    one, many, some = batch(1), batch(64), batch(32)
+    # made beforehand, one for every round: making an image is no part of explaining it
+    singles = iter(images(3 * rounds + 9))
+    heaps = iter([images(64) for _ in range(max(5, rounds // 3) + 1)])
+    group = images(32)
+    files = [folder / f"{i}.png" for i in range(32)]
+    for path, image in zip(files, group, strict=True):
+        Image.fromarray(image).save(path)
+    few = max(5, rounds // 3)
+    single = ratio(
+        "explain one image, reference maps stored",
+        lambda: dss.explain(next(singles)),
+        lambda: bare(one),
+        rounds,
+    )
+    at_once = ratio(
+        "explain 64 images at once, reference maps stored",
+        lambda: dss.explain_many(next(heaps)),
+        lambda: bare(many),
+        few,
+    )
+    computed = ratio(
+        "explain one image, reference maps computed",
+        lambda: unstored.explain(next(singles)),
+        lambda: bare(one),
+        rounds,
+    )
+    loops = ratio(
+        "three pair tensors by loops over positions",
+        lambda: published(next(singles)),
+        lambda: bare(one),
+        few,
+    )
+    memory = ratio(
+        "decide 32 images in memory", lambda: dss.decide_many(group), lambda: bare(some), rounds
+    )
+    disk = ratio(
+        "decide 32 images from PNG files",
+        lambda: dss.decide_many(files),
+        lambda: bare(some),
+        rounds,
+    )
+    return {
+        "evidence_single_ratio": single,
+        "evidence_batch64_ratio": at_once,
+        "evidence_unstored_ratio": computed,
+        "published_way_ratio": loops,
+        "decide_throughput_ratio": 1 / memory,
+        "decide_files_ratio": 1 / disk,
+        "cost_in_processor_time": CPU,
+        "maps_bytes": stored,
+        "backbone": "resnet18",
+        "size": SIZE,
+        "k": K,
+        "references": len(atlas.cells),
+        "threads": torch.get_num_threads(),
+        "precision": "fp32",
+        "rounds": rounds,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Building an atlas: references embedded clean, the map fitted, held-out cells measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas.atlas import Atlas
+from cellkin.atlas.cells import Cells
+from cellkin.atlas.map import fit_map, place, trust
+from cellkin.core.errors import RecipeError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Features, LabelSet
+from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
+from cellkin.learning.encoder import Encoder
+
+__all__ = ["MAPS", "build"]
+
+MAPS = ("none", "fp16")
+"""What of the references' feature maps an atlas can keep."""
+
+CHUNK = 64  # images whose maps are in memory at once
+
+
+def build(
+    encoder: Encoder,
+    references: tuple[Cells, NDArray[np.uint8]],
+    held_out: Sequence[tuple[Cells, Features]],
+    *,
+    labels: LabelSet,
+    settings: Mapping[str, Any],
+    progress: Progress = silent,
+) -> Atlas:
+    """An atlas in memory.
+
+    Args:
+        references: the reference cells and their prepared clean images (N, S, S, 3) uint8.
+        held_out: other cells with their features, by part; the part "calibration" (or, without
+            one, "val") calibrates, its own subjects left out of the references.
+        settings: `k`, `distance`, `seed` of the map, `facts`, and `maps`, one of `MAPS`: with
+            "fp16" the references' feature maps are kept, so that evidence need not look again.
+
+    Raises:
+        DecisionError: fewer references than k.
+        RecipeError: the network has no feature map to keep.
+    """
+    cells, images = references
+    features, maps = _embedded(encoder, cells, images, settings.get("maps", "none"), progress)
+    scale = MinMaxScale.fit(features.vectors)
+    scaled = scale.apply(features.vectors)
+    index = Index(scaled, cells.ids, settings["distance"])
+    progress("drawing the map", 0, 1)
+    xy = fit_map(scaled, index, seed=settings["seed"])
+    vectors = [scale.apply(f.vectors) for _, f in held_out]
+    everyone = np.concatenate(vectors) if vectors else np.zeros((0, scaled.shape[1]))
+    held_out_xy = place(everyone, index, xy)
+    progress("drawing the map", 1, 1)
+    atlas = Atlas(
+        encoder=encoder,
+        labels=labels,
+        cells=cells,
+        vectors=features.vectors,
+        scale=scale,
+        xy=xy,
+        held_out=tuple(part for part, _ in held_out),
+        held_out_xy=held_out_xy,
+        calibration=Calibration.from_cells([], []),
+        k=settings["k"],
+        distance=settings["distance"],
+        facts={
+            **settings["facts"],
+            "map": trust(scaled, xy, settings["distance"], seed=settings["seed"]),
+            "maps": None if maps is None else {"precision": "fp16", "bytes": maps.nbytes},
+        },
+        space=features.space,
+        images=images,
+        maps=maps,
+    )
+    return _calibrated(atlas, held_out)
+
+
+def _embedded(
+    encoder: Encoder, cells: Cells, images: NDArray[np.uint8], kept: str, progress: Progress
+) -> tuple[Features, NDArray[np.float16] | None]:
+    """The references' features, and their maps where these are to be kept."""
+    if kept == "none":
+        return encoder.embed(images, cells.ids, progress=progress), None
+    if encoder.pooling != "average":
+        raise RecipeError(
+            "the maps of a transformer are not what its evidence is made of",
+            where="--maps fp16",
+            mend="leave --maps away for this backbone",
+        )
+    vectors, maps = [], []
+    for start in range(0, len(images), CHUNK):
+        views = encoder.view(images[start : start + CHUNK])
+        vectors.append(views.features)
+        maps.append(_half(views.maps))
+        progress("looking at the cells", min(start + CHUNK, len(images)), len(images))
+    return Features(cells.ids, np.concatenate(vectors), encoder.space), np.concatenate(maps)
+
+
+def _half(maps: NDArray[np.float32]) -> NDArray[np.float16]:
+    """float16, refused where it would overflow."""
+    if maps.size and np.abs(maps).max() > np.finfo(np.float16).max:
+        raise RecipeError(
+            "a feature map holds values too large for fp16",
+            where="--maps fp16",
+            mend="leave --maps away: the maps are then computed when they are needed",
+        )
+    return maps.astype(np.float16)
+
+
+def _calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atlas:
+    parts = {cells.part: (cells, features) for cells, features in held_out if len(cells)}
+    chosen = parts.get("calibration") or parts.get("val")
+    if chosen is None:
+        return atlas
+    cells, features = chosen
+    exclude = [atlas.own_subject(s) for s in cells.subjects]
+    scaled = atlas.scale.apply(features.vectors)
+    _, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
+    calibration = Calibration.from_cells(cells.labels, [float(d) for d in distances.mean(axis=1)])
+    return replace(
+        atlas, calibration=calibration, conformal=_conformal(atlas, cells, scaled, exclude)
+    )
+
+
+def _conformal(
+    atlas: Atlas, cells: Cells, scaled: NDArray[np.float64], exclude: list[set[int]]
+) -> Conformal:
+    """Scores of the calibration cells for their own class, by the unit of the split.
+
+    A cell whose class has no reference but of its own subject has no score and is left out.
+    """
+    near = atlas.class_index.nearest(scaled, atlas.k, exclude)
+    odd, place_of = near.nonconformity(), {c: i for i, c in enumerate(near.classes)}
+    scores = [
+        float(row[place_of[label]]) if label in place_of else np.inf
+        for row, label in zip(odd, cells.labels, strict=True)
+    ]
+    unit, names = _units(atlas, cells)
+    kept = [i for i, score in enumerate(scores) if np.isfinite(score)]
+    return Conformal.from_cells(
+        [cells.labels[i] for i in kept],
+        [names[i] for i in kept],
+        [scores[i] for i in kept],
+        unit=unit,
+        note=_limits(atlas, cells),
+    )
+
+
+def _units(atlas: Atlas, cells: Cells) -> tuple[str, Sequence[str]]:
+    """What is exchangeable: the unit of the split where every calibration cell names one."""
+    unit = str(atlas.facts.get("split", {}).get("unit", "image"))
+    named = {"subject": cells.subjects, "slide": cells.groups, "field": cells.groups}
+    names = [name for name in named.get(unit, ()) if name is not None]
+    return (unit, names) if len(names) == len(cells) else ("cell", cells.ids)
+
+
+def _limits(atlas: Atlas, cells: Cells) -> str:
+    notes = ["calibrated on the selection set"] if cells.part == "val" else []
+    known = {s for s in atlas.cells.subjects if s is not None}
+    if known & set(cells.subjects):
+        notes.append(
+            "calibration cells and references come from the same people: it holds for these people"
+        )
+    return "; ".join(notes)

@@ -1,0 +1,163 @@
+"""The records of a decision: neighbours, prediction set, and what the class head says.
+
+They are part of `cellkin.core.records` and imported from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["Decision", "HeadCall", "Neighbor", "PredictionSet"]
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """One of the reference cells nearest to a query; rank 1 is the nearest."""
+
+    id: str
+    label: str
+    distance: float
+    rank: int
+    subject: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "label": self.label,
+            "subject": self.subject,
+            "distance": self.distance,
+            "rank": self.rank,
+        }
+
+
+@dataclass(frozen=True)
+class HeadCall:
+    """What the network's class head says, beside the vote: its class and softmax in (0, 1]."""
+
+    label: str
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"label": self.label, "probability": self.probability}
+
+
+@dataclass(frozen=True)
+class PredictionSet:
+    """The classes that held-out calibration cells do not rule out for a query.
+
+    In the long run, of the new cells of a judged class at least the share `coverage` get a set
+    that holds their class, where new cells come `unit` by `unit` (see `cellkin.decision.conformal`
+    for what that means for subjects).
+
+    Attributes:
+        labels: the judged classes that stay, in class order. None of them: the cell is unlike
+            every class that could be judged.
+        coverage: in (0, 1). unit: "subject", "slide", "field" or "cell".
+        p_values: judged class -> share of its calibration units (with the query's own) that are as
+            odd among the cells of the class as the query, or odder.
+        unjudged: class -> number of its calibration units, where these are too few to promise
+            `coverage`. needed: how many it takes.
+        note: what limits the promise, or an empty string.
+        typical: share of the calibration units of all classes together that are as odd among the
+            cells of their own class as the query is where it fits best, or odder.
+    """
+
+    labels: tuple[str, ...]
+    coverage: float
+    unit: str
+    p_values: Mapping[str, float]
+    unjudged: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    needed: int = 0
+    note: str = ""
+    typical: float = 1.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the neighbours say about one query (sections 4.1, Eqs. 6-7).
+
+    Attributes:
+        query: the query's id or path.
+        label: the fine class. clinical: its clinical class, or None where the atlas knows no
+            lymphoblasts and so cannot exclude one.
+        votes: fine class -> number of neighbours (only classes with votes), in class order.
+        clinical_votes: the same by clinical class; None where `clinical` is None.
+        agreement: share of the k neighbours that stand with the deciding vote: on the same side of
+            the question "lymphoblast or not" where the atlas knows lymphoblasts, of the same fine
+            class otherwise.
+        mean_distance: of the k neighbours, in the scaled space.
+        distance_percentile: share in percent of the calibration cells of the voted class whose
+            mean distance is smaller; None where that class has no calibration cell.
+        calibration_cells: how many calibration cells of the class the percentile rests on.
+        state: "decided", "tied", or "abstained": the vote was not tied, but `reasons` say why its
+            call should not be used. tie: None, "clinical" or "label": the vote that was tied and
+            went to the smaller mean distance.
+        head: the class head's call; None where it knows other classes than the atlas.
+        prediction_set: None where there is none; `set_absent` then says why.
+        left_out: how many reference cells of the query's own subject were left out of the vote.
+        reasons: why to abstain: "unlike" (no class is like it), "ambiguous" (several stay that
+            mean different verdicts), "set" (the one class that stays is another than the vote's).
+    """
+
+    query: str
+    label: str
+    clinical: str | None
+    votes: Mapping[str, int]
+    clinical_votes: Mapping[str, int] | None
+    agreement: float
+    mean_distance: float
+    distance_percentile: float | None
+    calibration_cells: int
+    state: str
+    tie: str | None
+    neighbors: tuple[Neighbor, ...]
+    head: HeadCall | None = None
+    prediction_set: PredictionSet | None = None
+    set_absent: str = ""
+    left_out: int = 0
+    reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "image": self.query,
+            "label": self.label,
+            "clinical": self.clinical,
+            "votes": dict(self.votes),
+            "clinical_votes": None if self.clinical_votes is None else dict(self.clinical_votes),
+            "agreement": self.agreement,
+            "mean_distance": self.mean_distance,
+            "distance_percentile": self.distance_percentile,
+            "calibration_cells": self.calibration_cells,
+            "state": self.state,
+            "reasons": list(self.reasons),
+            "tie": self.tie,
+            "neighbors": [neighbor.to_json() for neighbor in self.neighbors],
+            "left_out": self.left_out,
+            "head": self.head.to_json() if self.head else None,
+            **_set_json(self.prediction_set, self.set_absent),
+        }
+
+
+def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
+    if found is None:
+        return {
+            "prediction_set": None,
+            "coverage": None,
+            "set_unit": None,
+            "set_p_values": None,
+            "set_unjudged": None,
+            "set_typical": None,
+            "set_note": absent or None,
+        }
+    return {
+        "prediction_set": list(found.labels),
+        "coverage": found.coverage,
+        "set_unit": found.unit,
+        "set_p_values": dict(found.p_values),
+        "set_unjudged": dict(found.unjudged),
+        "set_typical": found.typical,
+        "set_note": found.note or None,
+    }

@@ -1,0 +1,303 @@
+"""What the page of one decision shows, as plain data for its template."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.records import (
+    NOTICE,
+    DifferenceMap,
+    Evidence,
+    LabelSet,
+    Neighbor,
+    PairMap,
+    Provenance,
+)
+from cellkin.report.canvas import image_bytes
+from cellkin.report.counter import (
+    counter_title,
+    flip_words,
+    head_words,
+    left_out_words,
+    reason_words,
+    rest_words,
+    set_words,
+    share_words,
+)
+from cellkin.report.facts import fact_rows, provenance_rows
+from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
+from cellkin.report.scatter import (
+    COLORS,
+    MARKERS,
+    MapView,
+    map_view,
+    marker_path,
+    outline_path,
+    style,
+)
+from cellkin.report.words import (
+    GROUP,
+    agreement_words,
+    number,
+    percentile_words,
+    shown_name,
+    state_words,
+    trust_words,
+    verdict,
+)
+
+__all__ = ["data_uri", "evidence_context", "foot", "opponents"]
+
+Array = NDArray[Any]
+
+ORIGIN = np.zeros((1, 2))
+COLUMNS = 7  # cells in one row of a wide page
+
+
+def opponents(evidence: Evidence) -> int:
+    """How many cells of the other side stand beside the kin: what fits into the row, at least 1."""
+    if evidence.counter is None:
+        return 0
+    room = COLUMNS - 2 - len(evidence.decision.neighbors)
+    return min(len(evidence.counter.neighbors), max(1, room))
+
+
+def foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> dict[str, Any]:
+    """What every page ends with."""
+    return {
+        "notice": NOTICE,
+        "drawn": provenance.drawn,
+        "facts": fact_rows(facts, labels),
+        "provenance": provenance_rows(provenance),
+        "specimen": facts.get("specimen") or "specimen not stated",
+        "stain": facts.get("stain") or "stain not stated",
+        "colors": COLORS,
+    }
+
+
+def evidence_context(evidence: Evidence) -> dict[str, Any]:
+    """All that the page of one decision shows."""
+    decision, labels = evidence.decision, evidence.labels
+    return {
+        "name": shown_name(decision.query),
+        "query_path": decision.query,
+        "title": labels.title(decision.label),
+        "verdict": verdict(decision, labels),
+        "decision": decision,
+        "confidence": _confidence(evidence),
+        "warnings": reason_words(decision),
+        "left_out": left_out_words(decision),
+        "query_image": data_uri(evidence.query_image, lossless=True),
+        "kin": _kin(evidence),
+        "against": (against := _against(evidence)),
+        "against_rows": [{**row, "opposed": True} for row in against],
+        "against_title": counter_title(evidence),
+        "columns": min(COLUMNS, len(decision.neighbors) + 1 + opponents(evidence)),
+        "grad_cam": _grad_cam(evidence),
+        "pairs": _pairs(evidence),
+        "differences": _differences(evidence),
+        "map": _map(evidence),
+        "groups_note": any(GROUP.search(labels.title(n)) for n in labels.names),
+        **foot(evidence.atlas_facts, labels, evidence.provenance),
+    }
+
+
+def _confidence(evidence: Evidence) -> dict[str, Any]:
+    decision, labels = evidence.decision, evidence.labels
+    votes = [
+        {"title": labels.title(name), "count": count, "class": _class_style(labels, name)}
+        for name, count in decision.votes.items()
+    ]
+    return {
+        "agreement": agreement_words(decision),
+        "rest": rest_words(evidence.influence),
+        "mean_distance": number(decision.mean_distance),
+        "percentile": percentile_words(decision),
+        "at": decision.distance_percentile,
+        "state": state_words(decision),
+        "tied": decision.state != "decided",
+        "votes": votes,
+        "clinical": decision.clinical or "no clinical verdict",
+        "set": set_words(decision, labels),
+        "flip": flip_words(evidence.influence),
+        "head": head_words(decision, labels),
+    }
+
+
+def _class_style(labels: LabelSet, name: str) -> dict[str, Any]:
+    color, marker = style(labels.index(name))
+    return {"color": color, "path": marker_path(ORIGIN, MARKERS[marker], 6.0)}
+
+
+def _kin(evidence: Evidence) -> list[dict[str, Any]]:
+    shares = evidence.influence.shares if evidence.influence else ()
+    rows = []
+    pictured = zip(evidence.decision.neighbors, evidence.reference_images, strict=True)
+    for i, (kin, image) in enumerate(pictured):
+        rows.append(
+            {
+                **_cell(kin, image, evidence),
+                "opposed": False,
+                "identical": np.array_equal(image, evidence.query_image),
+                "share": share_words(shares[i]) if i < len(shares) else "",
+            }
+        )
+    return rows
+
+
+def _against(evidence: Evidence) -> list[dict[str, Any]]:
+    if evidence.counter is None:
+        return []
+    counter, shown = evidence.counter, opponents(evidence)
+    return [_cell(counter.neighbors[i], counter.images[i], evidence) for i in range(shown)]
+
+
+def _cell(found: Neighbor, image: Array, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "rank": found.rank,
+        "id": found.id,
+        "title": evidence.labels.title(found.label),
+        "class": _class_style(evidence.labels, found.label),
+        "distance": number(found.distance),
+        "subject": found.subject,
+        "image": data_uri(image, lossless=True),
+    }
+
+
+def _grad_cam(evidence: Evidence) -> dict[str, Any]:
+    if evidence.heatmap is None:
+        return {"absent": evidence.heatmap_absent or "no reason was given"}
+    heatmaps = (evidence.heatmap, *evidence.reference_heatmaps)
+    scale = shared_scale([h.values for h in heatmaps], signed=any(h.signed for h in heatmaps))
+    images = (evidence.query_image, *evidence.reference_images)
+    drawn = [
+        _map_cell(image, heatmap.values, scale)
+        for image, heatmap in zip(images, heatmaps, strict=False)
+    ]
+    return {
+        "absent": "",
+        "target": evidence.labels.title(evidence.decision.label),
+        "layer": evidence.heatmap.layer,
+        "exact": evidence.heatmap.method == "grad-cam",
+        "cells": drawn,
+        "bar": _bar(scale),
+    }
+
+
+def _pairs(evidence: Evidence) -> dict[str, Any]:
+    """The likeness of the query to its kin, and to the cells beside them, on one scale."""
+    if not evidence.pairs:
+        return {"absent": evidence.pairs_absent or "no reason was given"}
+    counter, shown = evidence.counter, opponents(evidence)
+    pairs = (*evidence.pairs, *(counter.pairs[:shown] if counter else ()))
+    sides = [(pair.on_query(), pair.on_reference()) for pair in pairs]
+    made = _two_sided(evidence, pairs, sides)
+    words = [
+        {"name": "similarity", "value": number(pair.similarity), "error": _error(pair)}
+        for pair in pairs
+    ]
+    return {**made, "cells": [{**c, **w} for c, w in zip(made["cells"], words, strict=True)]}
+
+
+def _differences(evidence: Evidence) -> dict[str, Any]:
+    """What makes the query and its kin differ, and the cells beside them, on one scale."""
+    if not evidence.differences:
+        return {"absent": "no reason was given", "cells": []}
+    counter, shown = evidence.counter, opponents(evidence)
+    found = (*evidence.differences, *(counter.differences[:shown] if counter else ()))
+    made = _two_sided(evidence, found, [(d.on_query, d.on_reference) for d in found])
+    words = [{"name": d.measure, "value": number(d.total), "error": _error(d)} for d in found]
+    return {**made, "cells": [{**c, **w} for c, w in zip(made["cells"], words, strict=True)]}
+
+
+def _error(found: PairMap | DifferenceMap) -> tuple[str, str]:
+    name = "completeness error" if found.exact else "approximate; gap"
+    return name, number(found.completeness, 2)
+
+
+def _two_sided(
+    evidence: Evidence,
+    found: Sequence[PairMap | DifferenceMap],
+    sides: Sequence[tuple[Array, Array]],
+) -> dict[str, Any]:
+    """Both maps of every pair; a map that fails its own test is not drawn, and does not scale."""
+    good = [m for one, both in zip(found, sides, strict=True) if not one.refused for m in both]
+    scale = shared_scale(good, signed=True)
+    counter = evidence.counter.images if evidence.counter else ()
+    images = (*evidence.reference_images, *counter)
+    drawn = [
+        {
+            "query": _map_cell(evidence.query_image, on_query, scale, pair=True, no=one.refused),
+            "kin": _map_cell(image, on_kin, scale, pair=True, no=one.refused),
+        }
+        for one, image, (on_query, on_kin) in zip(found, images, sides, strict=False)
+    ]
+    return {"absent": "", "cells": drawn, "bar": _bar(scale), "exact": all(f.exact for f in found)}
+
+
+def _map_cell(
+    image: Array, values: Array, scale: Scale, *, pair: bool = False, no: str = ""
+) -> dict[str, str]:
+    if no:
+        return {"image": data_uri(resized(image), lossless=False), "status": no, "peak": ""}
+    return {
+        "image": data_uri(overlay(image, values, scale), lossless=False),
+        "status": status(values, pair=pair),
+        "peak": number(peak(values), 2),
+    }
+
+
+def _bar(scale: Scale) -> dict[str, Any]:
+    return {
+        "image": data_uri(color_bar(scale), lossless=True),
+        "ticks": [number(tick, 2) for tick in scale.ticks()],
+        "empty": not scale.limit,
+        "signed": scale.signed,
+    }
+
+
+def _map(evidence: Evidence) -> dict[str, Any]:
+    whole = map_view(evidence, 640, 500)
+    classes = [
+        {"title": evidence.labels.title(p.label), "class": _class_style(evidence.labels, p.label)}
+        for p in whole.references
+    ]
+    return {
+        "views": [
+            _drawn(whole, evidence),
+            _drawn(map_view(evidence, 340, 340, closeup=True), evidence),
+        ],
+        "classes": classes,
+        "cells": len(evidence.atlas_ids),
+        "trust": trust_words(evidence.atlas_facts.get("map")),
+        "held_out": len(evidence.held_out_labels),
+    }
+
+
+def _drawn(view: MapView, evidence: Evidence) -> dict[str, Any]:
+    radius = 5.0 if view.closeup else 3.4
+    references = [
+        (style(p.index)[0], marker_path(p.xy, MARKERS[style(p.index)[1]], radius))
+        for p in view.references
+    ]
+    dots = [(style(p.index)[0], marker_path(p.xy, "o", radius * 0.55)) for p in view.held_out]
+    kin = [{"at": k, "title": evidence.labels.title(k.label)} for k in view.kin]
+    outlines = [(COLORS[style(i)[0]], outline_path(lines)) for i, lines in view.outlines]
+    return {
+        "view": view,
+        "references": references,
+        "held_out": dots,
+        "kin": kin,
+        "outlines": outlines,
+    }
+
+
+def data_uri(image: Array, *, lossless: bool) -> str:
+    """A uint8 RGB image inside a page."""
+    kind, data = image_bytes(image, lossless=lossless)
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,181 @@
+"""What a page says first: counter-evidence, flips, sets and shares; and what it refuses to draw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_report import BLASTS, PBC, basophil_evidence, decision_of, evidence_of, page_of
+
+from cellkin.core.records import (
+    CounterEvidence,
+    DifferenceMap,
+    Evidence,
+    HeadCall,
+    Influence,
+    Neighbor,
+    PairMap,
+    PredictionSet,
+)
+from cellkin.report import counter, scatter
+from cellkin.report.triage import triage_view
+from cellkin.report.words import trust_words
+
+
+def influence(k: int, **changes: Any) -> Influence:
+    values: dict[str, Any] = {
+        "shares": (0.21,) * k,
+        "other_shares": 1 - 0.21 * k,
+        "removals": 4,
+        "removed": ("a", "b", "c", "d"),
+        "relabellings": 2,
+        "relabelled": ("a", "b"),
+    }
+    return Influence(**{**values, **changes})
+
+
+def full(evidence: Evidence, error: float = 1e-7) -> Evidence:
+    """With differences, two opponents and influence."""
+    rng = np.random.default_rng(3)
+    ids = [n.id for n in evidence.decision.neighbors]
+
+    def difference(name: str) -> DifferenceMap:
+        maps = rng.normal(size=(2, 7, 7))
+        return DifferenceMap("q", name, maps[0], maps[1], 1.234, error)
+
+    def pair(name: str) -> PairMap:
+        return PairMap("q", name, rng.normal(size=(7,) * 4).astype(np.float32), 0.5, error)
+
+    names = ("foe/1.png", "foe/2.png")
+    against = CounterEvidence(
+        "another class",
+        tuple(Neighbor(n, "ig", 1.75 + i, i + 1) for i, n in enumerate(names)),
+        tuple(rng.integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)),
+        tuple(map(pair, names)),
+        tuple(map(difference, names)),
+    )
+    return replace(
+        evidence,
+        differences=tuple(map(difference, ids)),
+        counter=against,
+        influence=influence(len(ids)),
+    )
+
+
+def test_the_first_view_holds_what_speaks_against_the_verdict(tmp_path: Path) -> None:
+    html, tags = page_of(full(basophil_evidence()), tmp_path)
+    first = html[: html.index('id="gradcam"')]
+    for wanted in (
+        "Against it: nearest of the other side", "foe/1.png", "1.75", "share of support",
+        "+21.0 %", "4 removed or 2 relabelled", "not available", "class head",
+    ):  # fmt: skip
+        assert wanted.lower() in first.lower()
+    assert "foe/2.png" not in html  # five kin leave room for one
+    said = tags.words()
+    assert "removing 4 reference cells that support it would change or tie the call" in said
+    assert "What makes them differ" in said
+    assert said.count("squared distance") == 6
+
+
+def test_few_kin_leave_room_for_two_opponents(tmp_path: Path) -> None:
+    evidence = evidence_of(decision_of(PBC, ["basophil"] * 3, "basophil"), PBC)
+    assert "foe/2.png" in page_of(full(evidence), tmp_path)[0]
+
+
+def test_a_map_that_does_not_add_up_is_named_and_not_drawn(tmp_path: Path) -> None:
+    _, tags = page_of(full(basophil_evidence(), error=3e-3), tmp_path)
+    said = tags.words()
+    assert said.count("refused: it does not add up to what it explains") == 6 + 1
+    alts = [str(a["alt"]) for t, a in tags.found if t == "img"]
+    assert sum("refused" in alt for alt in alts) == 2 * 7
+
+
+def test_cells_of_the_own_subject_are_said_to_be_left_out(tmp_path: Path) -> None:
+    decision = decision_of(PBC, ["basophil"] * 3, "basophil", left_out=12)
+    _, tags = page_of(evidence_of(decision, PBC), tmp_path)
+    assert "12 reference cells of this cell’s own subject were left out." in tags.words()
+
+
+@pytest.mark.parametrize(
+    ("labels", "unjudged", "said"),
+    [
+        (("normal", "lymphoblast (1)", "lymphoblast (2)"), {}, "normal or lymphoblast"),
+        ((), {}, "neither: unlike anything in this atlas"),
+        (("normal",), {"monocyte": 3}, "normal"),
+    ],
+)
+def test_prediction_sets_in_words(
+    labels: tuple[str, ...], unjudged: dict[str, int], said: str
+) -> None:
+    found = PredictionSet(labels, 0.95, "subject", {}, unjudged, 19)
+    decision = decision_of(BLASTS, ["normal"] * 3, "normal", prediction_set=found)
+    short, notes = counter.set_words(decision, BLASTS)
+    assert short == said
+    assert notes.startswith("95 % by subject")
+    assert ("fewer than 19 calibration subjects: monocyte (3)" in notes) is bool(unjudged)
+
+
+def test_abstention_is_a_warning_in_the_head_of_the_page(tmp_path: Path) -> None:
+    found = PredictionSet((), 0.95, "cell", {}, {}, 19)
+    decision = decision_of(
+        PBC, ["basophil"] * 3, "basophil", prediction_set=found, state="abstained",
+        reasons=("unlike",),
+    )  # fmt: skip
+    html, tags = page_of(evidence_of(decision, PBC), tmp_path)
+    assert "Unlike anything in this atlas: do not use this call." in html[: html.index("</header>")]
+    assert "not to be used" in tags.words()
+
+
+def test_the_head_agrees_or_not() -> None:
+    labels = BLASTS
+    for name, said in (("lymphoblast (2)", "agrees"), ("normal", "disagrees")):
+        decision = decision_of(
+            labels, ["lymphoblast (1)"] * 3, "lymphoblast (1)", head=HeadCall(name, 0.81)
+        )
+        assert counter.head_words(decision, labels) == (said, f"the class head says {name} (81 %)")
+
+
+def test_flips_in_words() -> None:
+    assert counter.flip_words(influence(3, removals=0))[0] == "tied already"
+    assert counter.flip_words(influence(3, removals=None))[0] == "cannot flip or 2 relabelled"
+    assert counter.flip_words(influence(3, removals=1, relabellings=None)) == (
+        "1 removed", "removing 1 reference cell that supports it would change or tie the call",
+    )  # fmt: skip
+    assert counter.share_words(-0.031) == "−3.1 %"
+    assert counter.share_words(0.0001) == "0 %"
+
+
+def test_outlines_hold_three_quarters_of_a_class() -> None:
+    evidence = basophil_evidence()
+    view = scatter.map_view(evidence, 640, 500)
+    outlines = dict(view.outlines)
+    lines = outlines[0]  # 44 basophils
+    assert lines
+    for line in lines:
+        assert line.shape[1] == 2
+        assert (line >= 0).all()
+    assert outlines[2] == ()  # one immature granulocyte is no cloud
+    assert scatter.map_view(evidence, 340, 340, closeup=True).outlines == ()
+    assert scatter.outline_path([np.array([[0, 1], [2, 3.25]])]) == "M0.0,1.0L2.0,3.2"
+
+
+def test_triage_in_a_picture() -> None:
+    curve = {"automatic": [0.5, 1.0], "errors": [0.0, 0.02], "missed": [0.0, 0.04], "n": 50,
+             "blasts": 25}  # fmt: skip
+    view = triage_view(curve)
+    assert view is not None
+    assert view["words"] == (
+        "The surest 50.0 % of the cells are decided before a lymphoblast is missed."
+    )
+    assert [line["class"] for line in view["lines"]] == ["errors", "missed"]
+    assert view["y_ticks"][-1][1] == "5 %"
+    assert triage_view(None) is None
+
+
+def test_trust_in_words() -> None:
+    assert "not measured" in trust_words(None)
+    said = trust_words({"trustworthiness": 0.9871, "neighbors": 15, "cells": 90})
+    assert "0.987 of 1" in said
