@@ -31,6 +31,7 @@ __all__ = ["Explainer", "Look"]
 
 _Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
 
+KNOWN_SHOWN = 12  # classes of a head that a message names
 COUNTER = 2  # nearest cells of the other side that are shown
 REMEMBERED = 256  # reference cells whose maps stay in memory where the atlas stores none
 
@@ -112,7 +113,8 @@ class Explainer:
     def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
         (heatmaps, likes, differs), images, place = made
         atlas, decision, k = self.atlas, asked.decisions[row], self.atlas.k
-        classes = ", ".join(atlas.encoder.classes)
+        known, more = atlas.encoder.classes, len(atlas.encoder.classes) - KNOWN_SHOWN
+        classes = ", ".join(known[:KNOWN_SHOWN]) + (f" and {more} more" if more > 0 else "")
         absent = f"not available: the class head knows {classes}, not {decision.label}"
         return Evidence(
             decision=decision,

@@ -21,7 +21,6 @@ from cellkin.system.explainer import Explainer, Look
 
 __all__ = ["DecisionSupport", "Look"]
 
-KNOWN_SHOWN = 12  # classes of a head that a message names
 Image = str | Path | NDArray[np.uint8]
 
 SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
