@@ -10,29 +10,31 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cellkin import datasets
+from cellkin import datasets, report
+from cellkin.cli.main import main
 from cellkin.core.errors import ArtifactError, DataError, ImageError
-from cellkin.core.records import Dataset, ImageRef
+from cellkin.core.records import QUALITY, Dataset, ImageRef
 from cellkin.datasets.drawn import draw
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
-from cellkin.imaging.quality import REASONS, QualityGate, measure
+from cellkin.imaging.quality import QualityGate, measure
+from cellkin.system import DecisionSupport
 
 Bytes = NDArray[np.uint8]
 SIDE = 160
 
 
 @pytest.fixture(scope="module")
-def smears(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def fine_smears(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Drawn at a size at which every nucleus can be told."""
     folder = tmp_path_factory.mktemp("drawn") / "smears"
     return datasets.open(draw(folder, cells=120, subjects=10, size=160, seed=3))
 
 
 @pytest.fixture(scope="module")
-def cells(smears: Dataset) -> Bytes:
+def cells(fine_smears: Dataset) -> Bytes:
     """Drawn pictures with one white cell in each, stained well enough to tell its nucleus."""
-    chosen = [s.image for s in smears if s.label != "nothing"]
+    chosen = [s.image for s in fine_smears if s.label != "nothing"]
     images = load_prepared(chosen, packaged_lite0(SIDE))
     return images[[len(measure(image).radii) == 1 for image in images]]
 
@@ -62,7 +64,7 @@ def spoiled(cell: Bytes, how: str) -> Bytes:
     return np.random.default_rng(0).integers(0, 255, cell.shape, np.uint8)  # not like its smears
 
 
-@pytest.mark.parametrize("how", REASONS)
+@pytest.mark.parametrize("how", QUALITY)
 def test_each_fault_is_named(how: str, cells: Bytes, gate: QualityGate) -> None:
     """Most pictures spoiled in one way carry its name, and all fail."""
     found = [gate.reasons(measure(spoiled(cell, how))) for cell in cells[:24]]
@@ -76,9 +78,9 @@ def test_the_atlas_s_own_cells_pass(cells: Bytes, gate: QualityGate) -> None:
     assert np.mean([bool(gate.reasons(measure(cell))) for cell in cells]) <= 0.03
 
 
-def test_an_atlas_with_cell_free_pictures_does_not_ask_for_a_cell(smears: Dataset) -> None:
-    images = load_prepared([s.image for s in smears], packaged_lite0(SIDE))
-    free = [i for i, s in enumerate(smears) if s.label == "nothing"]
+def test_an_atlas_with_cell_free_pictures_does_not_ask_for_a_cell(fine_smears: Dataset) -> None:
+    images = load_prepared([s.image for s in fine_smears], packaged_lite0(SIDE))
+    free = [i for i, s in enumerate(fine_smears) if s.label == "nothing"]
     gate = QualityGate.fit(images)
     assert gate.nucleus is None
     assert not any("no cell in the middle" in gate.reasons(measure(images[i])) for i in free)
@@ -107,6 +109,50 @@ def test_measures_do_not_depend_on_the_cell_lying_in_black() -> None:
     cut[16:48, 16:48] = cell[16:48, 16:48]
     assert measure(cut).brightness == measure(cell).brightness
     assert measure(np.zeros_like(cell)).brightness == 0
+
+
+# in the system --------------------------------------------------------------------------------
+
+
+def noise(folder: Path) -> Path:
+    path = folder / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+    cv2.imwrite(str(path), pixels)
+    return path
+
+
+def test_a_picture_that_fails_abstains(atlas_folder: Path, tmp_path: Path) -> None:
+    dss = DecisionSupport.open(atlas_folder)
+    path = noise(tmp_path)
+    plain, gated = dss.decide(path), dss.decide_many([path], gate=True)[0]
+    assert plain.quality is None
+    assert gated.quality
+    assert gated.state in ("abstained", "tied")
+    assert gated.reasons[0] == "quality"
+    assert (gated.label, gated.neighbors) == (plain.label, plain.neighbors)
+    evidence = dss.explain(path, gate=True)
+    assert evidence.decision.quality == gated.quality
+    page = report.save(evidence, tmp_path / "page.html").read_text()
+    assert "The picture failed the quality gate: do not use this call." in page
+
+
+def test_cells_of_the_atlas_pass_in_the_command(
+    atlas_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dss = DecisionSupport.open(atlas_folder)
+    cell = tmp_path / "cell.png"
+    cv2.imwrite(str(cell), dss.atlas.image(3)[..., ::-1])
+    command = ["decide", str(atlas_folder), str(cell), str(noise(tmp_path)), "--json"]
+    monkeypatch.setattr("sys.argv", ["cellkin", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert good["quality"] == []
+    assert bad["quality"]
 
 
 @pytest.mark.real

@@ -38,6 +38,7 @@ from cellkin.core.artifacts import (
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
+from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
 
 __all__ = ["Atlas", "Cells"]
@@ -60,6 +61,7 @@ class Atlas:
         held_out: cells that are no references, with their places on the map, (M, 2).
         calibration: mean distances of held-out cells of every class to the references.
         conformal: what prediction sets rest on; None in an atlas that was made without.
+        quality: limits of pictures it can speak about; None where it has too few cells to say.
         maps: the references' feature maps (N, C, h, w) float16, where they were stored.
         k, distance: of the vote.
         facts: data set, specimen, split, test result: what `inspect` prints.
@@ -82,6 +84,7 @@ class Atlas:
     folder: Path | None = None
     images: NDArray[np.uint8] | None = field(default=None, repr=False)
     conformal: Conformal | None = None
+    quality: QualityGate | None = None
     maps: NDArray[np.float16] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +121,8 @@ class Atlas:
     def id(self) -> str:
         """Hash of what decides: space, references, labels, scale, k and distance."""
         sets = {} if self.conformal is None else {"conformal": self.conformal.to_json()}
+        if self.quality is not None:
+            sets["quality"] = self.quality.to_json()
         return digest(
             {
                 **sets,
@@ -237,6 +242,7 @@ class Atlas:
             "labels": self.labels.to_json(),
             "calibration": self.calibration.to_json(),
             "conformal": None if self.conformal is None else self.conformal.to_json(),
+            "quality": None if self.quality is None else self.quality.to_json(),
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
@@ -271,6 +277,7 @@ class Atlas:
             space=manifest["space"],
             folder=folder,
             conformal=Conformal.from_json(sets) if (sets := told.get("conformal")) else None,
+            quality=QualityGate.from_json(gate) if (gate := told.get("quality")) else None,
             maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
         )
         if atlas.encoder.space != manifest["space"]:

@@ -16,6 +16,7 @@ from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet
 from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
+from cellkin.imaging.quality import LEAST, QualityGate
 from cellkin.learning.encoder import Encoder
 
 __all__ = ["MAPS", "build"]
@@ -79,6 +80,7 @@ def build(
         space=features.space,
         images=images,
         maps=maps,
+        quality=QualityGate.fit(images, progress=progress) if len(images) >= LEAST else None,
     )
     return _calibrated(atlas, held_out)
 

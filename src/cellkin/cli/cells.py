@@ -12,7 +12,7 @@ from cellkin.cli.console import percent, print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
 from cellkin.core.errors import OutputError
-from cellkin.core.records import NOTICE, Decision, LabelSet
+from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
 
 CARD = "model_card.md"
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
@@ -56,7 +56,7 @@ def decide(
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             subjects = [subject] * len(batch)
-            decisions = dss.decide_many(batch, subjects=subjects, coverage=coverage)
+            decisions = dss.decide_many(batch, subjects=subjects, coverage=coverage, gate=True)
             tell("deciding", start + len(batch), len(paths))
             for decision in decisions:
                 if json:
@@ -78,8 +78,13 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     return (
         f"{decision.query}: {labels.title(decision.label)}{clinical}; "
         f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}; "
-        f"{_set(decision, labels)}"
+        f"{_set(decision, labels)}{_quality(decision)}"
     )
+
+
+def _quality(decision: Decision) -> str:
+    """What the quality gate found, in words."""
+    return "".join(f"; {QUALITY[name]}" for name in decision.quality or ())
 
 
 def _set(decision: Decision, labels: LabelSet) -> str:
@@ -115,7 +120,7 @@ def explain(
     dss = DecisionSupport.open(atlas, device=device)
     with progress() as tell:
         for i, path in enumerate(paths):
-            evidence = dss.explain(path, subject=subject, coverage=coverage)
+            evidence = dss.explain(path, subject=subject, coverage=coverage, gate=True)
             folder = out if len(paths) == 1 else out / page_name(path, i)
             report.save_all(evidence, folder)
             tell("explaining", i + 1, len(paths))

@@ -78,7 +78,7 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
     rows = []
     for i, sample in enumerate(samples):
         image = decode(sample.image) if is_shared(sample.image) else sample.image.path
-        evidence = dss.explain(image, subject=sample.subject)
+        evidence = dss.explain(image, subject=sample.subject, gate=True)
         name = page_name(sample.image.path, i)
         report.save_all(evidence, folder / name)
         rows.append(

@@ -6,11 +6,24 @@ They are part of `cellkin.core.records` and imported from there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Decision", "HeadCall", "Neighbor", "PredictionSet"]
+__all__ = ["QUALITY", "Decision", "HeadCall", "Neighbor", "PredictionSet"]
+
+QUALITY: Mapping[str, str] = MappingProxyType(
+    {
+        "empty": "the picture is empty",
+        "out of focus": "the picture is out of focus",
+        "underexposed": "the picture is too dark",
+        "overexposed": "the picture is too bright",
+        "no cell in the middle": "there is no nucleus in the middle of the picture",
+        "several cells": "there are several cells in the picture",
+        "not like its smears": "colours and textures are not those of this atlas's smears",
+    }
+)
+"""What the quality gate finds wrong with a picture, by the name that data carry, in words."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,10 @@ class Decision:
         prediction_set: None where there is none; `set_absent` then says why.
         left_out: how many reference cells of the query's own subject were left out of the vote.
         reasons: why to abstain: "unlike" (no class is like it), "ambiguous" (several stay that
-            mean different verdicts), "set" (the one class that stays is another than the vote's).
+            mean different verdicts), "set" (the one class that stays is another than the vote's),
+            "quality" (the picture failed the quality gate).
+        quality: what the quality gate found wrong, keys of `QUALITY`; None where it was not asked,
+            or where the atlas has no gate.
     """
 
     query: str
@@ -119,6 +135,14 @@ class Decision:
     set_absent: str = ""
     left_out: int = 0
     reasons: tuple[str, ...] = ()
+    quality: tuple[str, ...] | None = None
+
+    def gated(self, quality: tuple[str, ...] | None) -> Decision:
+        """The same decision with what the quality gate found; it abstains where that is much."""
+        if not quality:
+            return replace(self, quality=quality)
+        state = "abstained" if self.state == "decided" else self.state
+        return replace(self, quality=quality, state=state, reasons=("quality", *self.reasons))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -133,6 +157,7 @@ class Decision:
             "calibration_cells": self.calibration_cells,
             "state": self.state,
             "reasons": list(self.reasons),
+            "quality": None if self.quality is None else list(self.quality),
             "tie": self.tie,
             "neighbors": [neighbor.to_json() for neighbor in self.neighbors],
             "left_out": self.left_out,

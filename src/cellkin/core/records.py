@@ -22,7 +22,7 @@ from cellkin.core.answers import (
     PairMap,
     Provenance,
 )
-from cellkin.core.decisions import Decision, HeadCall, Neighbor, PredictionSet
+from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, PredictionSet
 from cellkin.core.errors import LabelError, SpaceMismatch
 from cellkin.core.labels import (
     CLINICAL_CLASSES,
@@ -42,6 +42,7 @@ __all__ = [
     "NOTICE",
     "NO_CELL",
     "OTHER_CELL",
+    "QUALITY",
     "CounterEvidence",
     "Dataset",
     "Decision",

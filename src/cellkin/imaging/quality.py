@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import ArtifactError, DataError
 from cellkin.core.progress import Progress, silent
+from cellkin.core.records import QUALITY
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import nuclei
 
-__all__ = ["REASONS", "Measures", "QualityGate", "measure"]
+__all__ = ["LEAST", "Measures", "QualityGate", "measure"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -31,17 +32,6 @@ SELDOM = 0.005  # share of the atlas's own cells that may lie beyond a limit
 MIDDLE = 0.25  # a nucleus is in the middle if its edge comes this near, in sides of the picture
 SMALL = 0.6  # nuclei below this share of the usual radius are parts of cells, not cells
 LEAST = 20  # cells that limits can be learned from
-
-REASONS = {
-    "empty": "the picture is empty",
-    "out of focus": "the picture is out of focus",
-    "underexposed": "the picture is too dark",
-    "overexposed": "the picture is too bright",
-    "no cell in the middle": "there is no nucleus in the middle of the picture",
-    "several cells": "there are several cells in the picture",
-    "not like its smears": "colours and textures are not those of this atlas's smears",
-}
-"""What can be wrong with a picture, by the name that data carry, in words."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +166,7 @@ class QualityGate:
         )
 
     def reasons(self, measured: Measures) -> tuple[str, ...]:
-        """What is wrong with a picture, keys of `REASONS` in their order; empty: nothing."""
+        """What is wrong with a picture, keys of `QUALITY` in their order; empty: nothing."""
         wrong = {
             "empty": measured.contrast < self.least_contrast and not measured.radii,
             "out of focus": measured.focus < self.least_focus,
@@ -187,7 +177,7 @@ class QualityGate:
             and _large(measured, self.nucleus) > self.most_nuclei,
             "not like its smears": self.unlikeness(measured) > 1.0,
         }
-        return tuple(name for name in REASONS if wrong[name])
+        return tuple(name for name in QUALITY if wrong[name])
 
     def unlikeness(self, measured: Measures) -> float:
         """How far the look is from the atlas's, over the largest usual distance: above 1 fails."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cellkin.core.records import LYMPHOBLAST, Decision, Evidence, Influence, LabelSet, PredictionSet
+from cellkin.core.records import (
+    LYMPHOBLAST,
+    QUALITY,
+    Decision,
+    Evidence,
+    Influence,
+    LabelSet,
+    PredictionSet,
+)
 from cellkin.report.words import GROUP, MINUS, counted, listed, percent
 
 __all__ = [
@@ -22,6 +30,7 @@ Words = tuple[str, str]
 """A short answer, and what must stand beside it."""
 
 ABSTAIN = {
+    "quality": "The picture failed the quality gate: do not use this call.",
     "unlike": "Unlike anything in this atlas: do not use this call.",
     "ambiguous": "The prediction set leaves several verdicts open: a person must decide.",
     "set": "The prediction set holds another class than the vote: a person must decide.",
@@ -30,7 +39,11 @@ ABSTAIN = {
 
 def reason_words(decision: Decision) -> list[str]:
     """Why this call should not be used, one sentence each; empty where nothing is said."""
-    return [ABSTAIN[reason] for reason in decision.reasons]
+    told = [ABSTAIN[reason] for reason in decision.reasons]
+    if not decision.quality:
+        return told
+    faults = listed([QUALITY[name] for name in decision.quality])
+    return [f"{faults[0].upper()}{faults[1:]}.", *told]
 
 
 def set_words(decision: Decision, labels: LabelSet) -> Words:

@@ -24,7 +24,7 @@ TITLES = {
 BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
 # titles and clinical meaning are in every word of a page; the space is in its provenance
 TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space", "triage", "map"}
-TOLD_ELSEWHERE |= {"conformal"}
+TOLD_ELSEWHERE |= {"conformal", "quality"}
 TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 

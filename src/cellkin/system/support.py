@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
 from cellkin.decision import COVERAGE
 from cellkin.imaging.loading import load_prepared, prepared_blocks
+from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
 from cellkin.system.explainer import Explainer, Look
 
@@ -116,11 +118,16 @@ class DecisionSupport:
         *,
         subjects: Sequence[str | None] | None = None,
         coverage: float = COVERAGE,
+        gate: bool = False,
         progress: Progress = silent,
     ) -> list[Decision]:
         """Decisions on many images, in their order; no result depends on the others.
 
         Files are decoded in threads while the network looks at those before them.
+
+        Args:
+            gate: also ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an
+                image; a picture that fails gets a decision that abstains.
         """
         if not len(images):
             raise DecisionError("no image was given", where="images", mend="give at least one")
@@ -131,22 +138,43 @@ class DecisionSupport:
             encoder.preprocessor,
             progress=progress,
         )
-        vectors = [encoder.vectors(block) for block in blocks]
+        vectors, quality = [], []
+        for block in blocks:
+            vectors.append(encoder.vectors(block))
+            quality += [self.quality(image) if gate else None for image in block]
         features = Features(tuple(names), np.concatenate(vectors), self.atlas.space)
-        return decide(self.atlas, features, subjects=subjects, coverage=coverage)
+        decisions = decide(self.atlas, features, subjects=subjects, coverage=coverage)
+        return [d.gated(found) for d, found in zip(decisions, quality, strict=True)]
+
+    def quality(self, prepared: NDArray[np.uint8]) -> tuple[str, ...] | None:
+        """What is wrong with a prepared picture (S, S, 3) uint8, keys of `QUALITY`; None where
+        this atlas has no quality gate.
+        """
+        gate = self.atlas.quality
+        return None if gate is None else gate.reasons(measure(prepared))
 
     # explaining -------------------------------------------------------------------------------
 
     def explain(
-        self, image: Look | Image, *, subject: str | None = None, coverage: float = COVERAGE
+        self,
+        image: Look | Image,
+        *,
+        subject: str | None = None,
+        coverage: float = COVERAGE,
+        gate: bool = False,
     ) -> Evidence:
         """A decision with its reasons, and with what speaks against it (section 4.2).
 
         Args:
             subject: the person, where known: reference cells of the same person are no kin.
             coverage: what the prediction set promises, in (0, 1).
+            gate: also ask the quality gate, see `decide_many`.
         """
-        return self.explain_many([image], subjects=[subject], coverage=coverage)[0]
+        evidence = self.explain_many([image], subjects=[subject], coverage=coverage)[0]
+        if not gate:
+            return evidence
+        found = self.quality(evidence.query_image)
+        return replace(evidence, decision=evidence.decision.gated(found))
 
     def explain_many(
         self,
