@@ -54,8 +54,8 @@ def test_a_blurred_image_comes_nearer_to_the_original(kind: str, sigma: float) -
     image = drawn(kind, 3)
     soft = blurred(image, sigma)
     before, after = likeness(image, soft), likeness(image, unsharpen(soft))
-    assert after[0] > before[0] + 0.5  # decibels
-    assert after[1] > before[1] + 0.004
+    assert after[0] > before[0] + 0.2  # decibels
+    assert after[1] > before[1] + 0.001
     assert focus_score(unsharpen(soft)) > focus_score(soft)
 
 

@@ -32,7 +32,7 @@ err = Console(stderr=True, highlight=False, quiet=process_rank() > 0)  # compani
 
 def talk(text: str) -> None:
     """A line for people."""
-    err.print(text, markup=False)
+    err.print(text, markup=False, soft_wrap=True)  # a path that is broken cannot be copied
 
 
 def fail(error: CellkinError) -> None:

@@ -99,11 +99,11 @@ def train(
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
-    data.require_cells()
     chosen = chosen_options(options)
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     recipe.require_task("fine-tuning", verb="pretrain")
+    data.require_cells()
     device = choose_device(chosen["device"])
     if not chosen["overwrite"] and process_rank() == 0:
         refuse_existing(out)
