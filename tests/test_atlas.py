@@ -238,8 +238,8 @@ from pathlib import Path
 from cellkin import datasets
 from cellkin.learning.recipes import Recipe
 from cellkin.system import train
-recipe = Recipe(name="killed", backbone="test_resnet", size=32, epochs=6, batch=8, lr=0.01, k=3, precision="fp32",
-                optimizer=sys.argv[3], warmup_epochs=1)
+recipe = Recipe(name="killed", backbone="test_resnet", size=32, epochs=6, batch=8, lr=0.01, k=3,
+                precision="fp32", optimizer=sys.argv[3], warmup_epochs=1)
 resume = Path(sys.argv[2] + ".training").is_dir()
 train(datasets.open(sys.argv[1]), recipe, seed=0, out=sys.argv[2], options={"resume": resume})
 """
@@ -293,7 +293,7 @@ def test_resume_refuses_another_recipe(
     monkeypatch.undo()
     with pytest.raises(OutputError, match="unfinished training here already"):
         train(smears, small_recipe, out=out)
-    with pytest.raises(TrainingError, match="recipe lr: 0.01 there, 0.5 now"):
+    with pytest.raises(TrainingError, match=r"recipe lr: 0\.01 there, 0\.5 now"):
         train(smears, replace(small_recipe, lr=0.5), out=out, options={"resume": True})
     assert train(smears, small_recipe, out=out, options={"resume": True}) == out
 
