@@ -75,7 +75,8 @@ def test_rows(test: Mapping[str, Any], labels: LabelSet) -> Rows:
         return []
     accuracy = f"{percent(test['accuracy'])} ({test['correct']} of {test['n']} cells)"
     words = interval_words(test.get("interval"))
-    rows = [("Test accuracy", f"{accuracy}; interval: {words}")]
+    known = (test.get("interval") or {}).get("low") is not None
+    rows = [("Test accuracy", f"{accuracy}; {'interval: ' if known else ''}{words}")]
     if test.get("balanced_accuracy") is not None:
         rows.append(("Balanced accuracy", percent(test["balanced_accuracy"])))
     for name in ("sensitivity", "specificity"):
@@ -94,7 +95,7 @@ def interval_words(interval: Mapping[str, Any] | None) -> str:
     notes = [str(interval[key]) for key in ("method", "note") if interval.get(key)]
     low, high = interval.get("low"), interval.get("high")
     if low is None or high is None:
-        return "; ".join(notes) or "not available"
+        return str(interval.get("note") or "not available")
     if interval.get("level"):
         notes.insert(0, percent(interval["level"], 0))
     ends = f"{percent(low).removesuffix(' %')} to {percent(high)}"

@@ -53,7 +53,7 @@ def _words(curve: Mapping[str, Any]) -> str:
 
 
 def _digits(top: float) -> int:
-    return 1 if top < 0.05 else 0
+    return 1 if top < 0.1 else 0
 
 
 def _x(share: float) -> float:
