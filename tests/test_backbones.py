@@ -122,7 +122,7 @@ def test_group_norm_replaces_every_batch_norm_and_knows_no_batch(name: str) -> N
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone, together = network(x[:1])[0], network(x)[0][:1]
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
     activations = [type(getattr(m, "act", None)) for m in before]
     assert activations == [type(getattr(m, "act", None)) for m in after]
 
