@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cellkin.datasets import pbc
+from cellkin.datasets.readers import pbc
 
 PBC_NAMES = {
     "basophil": "BA",

@@ -16,9 +16,9 @@ from PIL import Image
 from cellkin import datasets
 from cellkin.core.errors import DataError, LabelError, LayoutError, SplitError
 from cellkin.core.records import CLINICAL_CLASSES, LYMPHOBLAST, NO_CELL, OTHER_CELL
-from cellkin.datasets import cnmc, pbc
 from cellkin.datasets.description import FIELDS
 from cellkin.datasets.listing import is_image_name, list_folder, shown
+from cellkin.datasets.readers import cnmc, pbc
 from cellkin.datasets.vocabulary import KNOWN, known_meaning, label_set, normalised
 
 PBC_FILES = [

@@ -13,7 +13,7 @@ from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset
 from cellkin.datasets.drawing import tissue
 from cellkin.datasets.drawn import Order, draw_layout
 
-pytest.importorskip("cellkin.datasets.allidb1", reason="no readers of these layouts here")
+pytest.importorskip("cellkin.datasets.readers.allidb1", reason="no readers of these layouts here")
 
 ORDER = Order(cells=36, subjects=6, size=40, seed=7)
 

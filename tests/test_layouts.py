@@ -27,9 +27,10 @@ from layouts import (
 from cellkin import datasets
 from cellkin.core.errors import ImageError, LabelError, SplitError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef
-from cellkin.datasets import allidb1, cnmc, cnmc_test, known, pbc
+from cellkin.datasets import known
 from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import allidb1, cnmc, cnmc_test, pbc
 from cellkin.imaging import npz, series
 from cellkin.imaging.decode import decode
 from cellkin.imaging.loading import load_prepared

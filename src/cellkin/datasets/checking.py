@@ -11,12 +11,12 @@ from pathlib import Path
 from cellkin.core.artifacts import file_sha256
 from cellkin.core.errors import ImageError
 from cellkin.core.records import Dataset, Sample
-from cellkin.datasets.allidb1 import BLASTS
 from cellkin.datasets.check_report import CheckReport, Table
 from cellkin.datasets.known import published_as
 from cellkin.datasets.listing import shown
 from cellkin.datasets.opening import open_dataset
 from cellkin.datasets.published import found_by_class
+from cellkin.datasets.readers.allidb1 import BLASTS
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 __all__ = ["CheckReport", "check"]

@@ -17,7 +17,6 @@ from scipy.stats import mannwhitneyu
 from cellkin.core.errors import DataError, LabelError, did_you_mean
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NO_CELL, Dataset, ImageRef, LabelSet, Sample
-from cellkin.datasets import folders
 from cellkin.datasets.cell_free import (
     CellScale,
     FieldSurvey,
@@ -29,6 +28,7 @@ from cellkin.datasets.cell_free import (
 )
 from cellkin.datasets.listing import list_folder, no_images
 from cellkin.datasets.opening import READERS, open_dataset
+from cellkin.datasets.readers import folders
 from cellkin.datasets.splits import split_unit
 from cellkin.imaging.decode import decode
 

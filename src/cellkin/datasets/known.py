@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cellkin.core.records import Dataset
-from cellkin.datasets import adp, allidb1, allidb2, bloodmnist, cnmc, cnmc_test, patches, pbc
+from cellkin.datasets import patches
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import adp, allidb1, allidb2, bloodmnist, cnmc, cnmc_test, pbc
 
 __all__ = ["PUBLISHED", "published_as"]
 

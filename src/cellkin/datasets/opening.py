@@ -8,7 +8,9 @@ from typing import Protocol
 
 from cellkin.core.errors import LayoutError
 from cellkin.core.records import Dataset
-from cellkin.datasets import (
+from cellkin.datasets.description import described
+from cellkin.datasets.listing import Listing, list_folder, no_images, shown
+from cellkin.datasets.readers import (
     adp,
     allidb1,
     allidb2,
@@ -19,8 +21,6 @@ from cellkin.datasets import (
     pbc,
     table,
 )
-from cellkin.datasets.description import described
-from cellkin.datasets.listing import Listing, list_folder, no_images, shown
 from cellkin.datasets.saved import open_saved
 
 __all__ = ["READERS", "Reader", "open_dataset"]

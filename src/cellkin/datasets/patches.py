@@ -17,10 +17,10 @@ from pathlib import PurePosixPath
 from cellkin.core.errors import LabelError, LayoutError, RecipeError, did_you_mean
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, Dataset, ImageRef, LabelSet, Sample
-from cellkin.datasets import allidb, allidb1
 from cellkin.datasets.centroids import OtherCells
 from cellkin.datasets.listing import shown
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import allidb, allidb1
 from cellkin.imaging.decode import decode
 
 __all__ = ["LAYOUT", "PUBLISHED", "cut_patches"]

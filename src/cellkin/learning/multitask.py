@@ -84,6 +84,7 @@ class PretrainingLoss:
         ones = torch.ones(sum(self.sizes)) if weights is None else weights
         self.weights = torch.split(ones, self.sizes)
         self.covered = required_convolutions(body, covers) if lam > 0 else []
+        self.bf16 = False
 
     def __call__(self, logits: Tensor, targets: Tensor) -> PretrainingParts:
         """The loss of a batch: (N, C) logits and targets of all levels."""
@@ -91,7 +92,7 @@ class PretrainingLoss:
             multilabel_soft_margin(x, y, w.to(x.device), positive_only=self.positive_only)
             for x, y, w in zip(*self._by_level(logits, targets), self.weights, strict=True)
         )
-        orth = orthogonality(self.covered) if self.lam > 0 else logits.new_zeros(())
+        orth = orthogonality(self.covered, bf16=self.bf16) if self.lam > 0 else logits.new_zeros(())
         return PretrainingParts(torch.stack(levels).mean() + self.lam * orth, levels, orth)
 
     def _by_level(self, *values: Tensor) -> list[tuple[Tensor, ...]]:

@@ -146,7 +146,7 @@ class _Pretraining:
 
     def _new_loss(self) -> PretrainingLoss:
         weights = code_weights(self.data.targets[self.data.train]).to(self.device)
-        return PretrainingLoss(
+        loss = PretrainingLoss(
             self.network.body,
             [len(codes) for codes in self.data.levels],
             weights if self.recipe.class_weighted else None,
@@ -154,6 +154,8 @@ class _Pretraining:
             covers=self.recipe.orthogonal,
             positive_only=self.recipe.positive_only,
         )
+        loss.bf16 = self.bf16
+        return loss
 
     @property
     def network(self) -> Network:

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellkin.datasets import pbc
 from cellkin.datasets.drawing.camera import SubjectStyle, subject_style
 from cellkin.datasets.drawing.canvas import BLUE, NUCLEAR, Bytes, Rng
 from cellkin.datasets.drawing.plan import (
@@ -27,6 +26,7 @@ from cellkin.datasets.drawing.plan import (
     write_truth,
 )
 from cellkin.datasets.drawing.scene import FIELD_WIDTH, new_canvas, paint_cell
+from cellkin.datasets.readers import pbc
 
 __all__ = ["CNMC", "PBC"]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import ImageError, LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, Sample
-from cellkin.datasets import pbc
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import pbc
 from cellkin.datasets.vocabulary import fixed_label_set
 from cellkin.imaging.npz import shape_of
 

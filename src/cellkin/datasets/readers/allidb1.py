@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import LYMPHOBLAST, Dataset, ImageRef, Sample
-from cellkin.datasets import allidb
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 
 __all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "read", "recognises"]

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import LYMPHOBLAST, Dataset, ImageRef, Sample
-from cellkin.datasets import allidb
 from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
+from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 
 __all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]

@@ -1,0 +1,1 @@
+"""One reader per way in which a data set may lie on disk, see `cellkin.datasets.opening`."""
