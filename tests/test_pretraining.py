@@ -399,7 +399,7 @@ def test_the_card_of_an_atlas_tells_numbers_with_intervals_and_limits(
     for folder, kind in ((atlas_folder, "atlas"), (atlas_folder / "encoder", "encoder")):
         text = (folder / "model_card.md").read_text()
         assert text.startswith(f"# Model card: {kind} of ")
-        assert f"({test['correct']} of {test['n']} cells); interval: " in text
+        assert f"({test['correct']} of {test['n']} cells); too few subjects for an" in text
         assert "drawn cells: synthetic" in text
         for name in dss.atlas.labels.names:
             assert f"| {dss.atlas.labels.title(name)} |" in text
