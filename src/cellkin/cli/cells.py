@@ -15,6 +15,7 @@ from cellkin.core.errors import OutputError
 from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
 
 CARD = "model_card.md"
+DRAWN = "The reference cells of this atlas are drawn: it says nothing about real cells. "
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")
@@ -64,7 +65,7 @@ def decide(
                 else:
                     typer.echo(sentence(decision, dss.atlas.labels))
     if not json:
-        talk(NOTICE)
+        talk(DRAWN * dss.atlas.provenance.drawn + NOTICE)
 
 
 def sentence(decision: Decision, labels: LabelSet) -> str:
@@ -75,11 +76,18 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     percentile = "" if far is None else f"; farther than {far:.0f} % of its class"
     tied = f"; {decision.tie} vote tied" if decision.tie else ""
     clinical = "" if decision.clinical is None else f" ({decision.clinical})"
+    known = "; this image is in the atlas: its own label votes" if _own(decision) else ""
+    withheld = "NOT TO BE USED: " if decision.state == "abstained" else ""
     return (
-        f"{decision.query}: {labels.title(decision.label)}{clinical}; "
+        f"{decision.query}: {withheld}{labels.title(decision.label)}{clinical}; "
         f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}; "
-        f"{_set(decision, labels)}{_quality(decision)}"
+        f"{_set(decision, labels)}{_quality(decision)}{known}"
     )
+
+
+def _own(decision: Decision) -> bool:
+    """Whether the nearest reference cell is this very image."""
+    return decision.neighbors[0].distance == 0
 
 
 def _quality(decision: Decision) -> str:

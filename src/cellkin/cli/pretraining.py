@@ -74,7 +74,8 @@ def pretrain(
     for line in level_lines(facts["card"]):
         talk(line)
     talk(f"\nThe encoder: {folder}   (training curve: {folder / 'training.png'})")
-    talk(f"Go on with: cellkin train DATA --backbone {chosen.backbone} --init {folder}")
+    same = f"--backbone {chosen.backbone} --size {chosen.size}"
+    talk(f"Go on with: cellkin train DATA {same} --init {folder}")
     if json:
         print_json(facts)
 

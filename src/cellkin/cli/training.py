@@ -10,6 +10,7 @@ import typer
 
 from cellkin.cli.console import percent, print_json, progress, talk, tell_scores
 from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
+from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.ranks import process_rank
 
@@ -100,6 +101,8 @@ def train(
         "distance": distance,
     }
     chosen = load_recipe(recipe, **fields)
+    if folds == 1 and split is None and not overwrite:
+        refuse_existing(out)
     dataset = datasets.open(data, clinical=clinical_of(clinical))
     dataset.require_cells()
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")

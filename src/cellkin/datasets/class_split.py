@@ -249,9 +249,9 @@ def _checked(vectors: NDArray[Any]) -> Floats:
     points = np.asarray(vectors, np.float64)
     if points.ndim != 2 or len(points) < LEAST_CELLS:
         raise DataError(
-            f"too few cells to look for two modes: shape {points.shape}",
-            where="the vectors of one class",
-            mend=f"a class of at least {LEAST_CELLS} cells is needed, as an (N, C) array",
+            f"{len(points)} cells are too few to look for two modes",
+            where=f"the class to split (vectors of shape {points.shape})",
+            mend=f"a class of at least {LEAST_CELLS} cells is needed, as (N, C) vectors",
         )
     if not np.isfinite(points).all():
         raise DataError(

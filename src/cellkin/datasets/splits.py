@@ -197,7 +197,7 @@ def _check_numbers(n: int, seed: int) -> None:
     if n < 3:
         raise SplitError(
             f"{n} folds are too few",
-            where="n",
+            where="the number of folds (--folds)",
             mend="take 3 or more: one to test, one to select, the rest to train",
         )
     if seed < 0:

@@ -100,17 +100,23 @@ class DecisionSupport:
     # deciding ---------------------------------------------------------------------------------
 
     def decide(
-        self, image: Look | Image, *, subject: str | None = None, coverage: float = COVERAGE
+        self,
+        image: Look | Image,
+        *,
+        subject: str | None = None,
+        coverage: float = COVERAGE,
+        gate: bool = False,
     ) -> Decision:
         """The neighbours' verdict on one image.
 
         Args:
             subject: the person, where known: reference cells of the same person do not vote.
             coverage: what the prediction set promises, in (0, 1).
+            gate: also ask the quality gate, see `decide_many`.
         """
-        if isinstance(image, Look):
-            return decide(self.atlas, image.features, subjects=[subject], coverage=coverage)[0]
-        return self.decide_many([image], subjects=[subject], coverage=coverage)[0]
+        look = image if isinstance(image, Look) else self.look(image)
+        made = decide(self.atlas, look.features, subjects=[subject], coverage=coverage)[0]
+        return made.gated(self.quality(look.image)) if gate else made
 
     def decide_many(
         self,
