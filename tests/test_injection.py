@@ -356,7 +356,7 @@ def test_splits_are_deterministic_and_refuse_what_does_not_fit() -> None:
     assert np.array_equal(first.direction, again.direction)
     with pytest.raises(DataError, match="do not fit the split"):
         first.assign(points[:, :5])
-    with pytest.raises(DataError, match="too few cells"):
+    with pytest.raises(DataError, match="19 cells are too few to look for two modes"):
         ClassSplit.fit(points[:19], seed=0)
     with pytest.raises(DataError, match="not finite"):
         ClassSplit.fit(np.where(points > 3, np.nan, points), seed=0)

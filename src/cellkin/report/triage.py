@@ -31,7 +31,7 @@ def triage_view(curve: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "lines": lines,
         "y_ticks": [
-            (f"{_y(s * top, top):.1f}", percent(s * top, _digits(top))) for s in (0, 0.5, 1)
+            (f"{_y(s * top, top):.1f}", percent(s * top, _digits(s * top))) for s in (0, 0.5, 1)
         ],
         "x_ticks": [(f"{_x(s):.1f}", percent(s, 0)) for s in (0, 0.25, 0.5, 0.75, 1)],
         "missed": missed is not None,
@@ -52,8 +52,9 @@ def _words(curve: Mapping[str, Any]) -> str:
     return f"The surest {percent(max(clean))} of the cells are decided before a {what}."
 
 
-def _digits(top: float) -> int:
-    return 1 if top < 0.1 else 0
+def _digits(share: float) -> int:
+    """No decimals for whole percents."""
+    return 0 if round(100 * share, 6).is_integer() else 1
 
 
 def _x(share: float) -> float:
