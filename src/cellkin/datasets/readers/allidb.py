@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from cellkin.core.records import LYMPHOBLAST, OTHER_CELL
+from collections.abc import Iterable
+
+from cellkin.core.errors import LabelError
+from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Sample
 from cellkin.datasets.description import read_description
-from cellkin.datasets.listing import Listing
+from cellkin.datasets.listing import Listing, shown
 
 __all__ = [
     "ACCESS",
@@ -17,6 +20,8 @@ __all__ = [
     "STAIN",
     "is_drawn",
     "label_of",
+    "refuse_doubled_numbers",
+    "refuse_single_class",
 ]
 
 NAME = r"Im(\d{3,})_([01])"
@@ -42,3 +47,39 @@ def is_drawn(listing: Listing) -> bool:
     images does not hold for them.
     """
     return bool(read_description(listing.root).get("drawn"))
+
+
+def refuse_doubled_numbers(
+    numbers: Iterable[tuple[int, str]], *, layout: str, where: object
+) -> None:
+    """Raise where one number names two images.
+
+    Args:
+        numbers: of every image, with the image.
+
+    Raises:
+        LabelError: some numbers occur twice.
+    """
+    first: dict[int, str] = {}
+    doubled = []
+    for number, image in numbers:
+        if number in first:
+            doubled.append(f"{first[number]} and {image}")
+        first.setdefault(number, image)
+    if doubled:
+        raise LabelError(
+            f"{len(doubled)} numbers of {layout} occur twice: {shown(doubled)}",
+            where=where,
+            mend="keep the file that its publisher gave, with its label",
+        )
+
+
+def refuse_single_class(samples: Iterable[Sample], *, where: object, mend: str) -> None:
+    """Raise where all images carry one label.
+
+    Raises:
+        LabelError: there is only one class.
+    """
+    found = {sample.label for sample in samples}
+    if len(found) < 2:
+        raise LabelError(f"only one class: {found.pop()!r}", where=where, mend=mend)

@@ -21,6 +21,7 @@ from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 __all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "read", "recognises"]
 
 LAYOUT = "ALL-IDB1"
+BOTH = "give the folder that holds both, im/ImXXX_0.jpg and im/ImXXX_1.jpg"
 BLASTS = "blasts"
 OTHERS = "others.csv"  # a list of other white cells, for `patches`; not the publisher's
 PLACE = re.compile(rf"im/{allidb.NAME}\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
@@ -84,11 +85,12 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     """
     points = {name: name for name in listing.others if POINTS.fullmatch(name)}
     _refuse_strays(listing)
-    _refuse_doubled_numbers(listing)
+    numbers = [(int(m[1]) if (m := PLACE.fullmatch(i)) else -1, i) for i in listing.images]
+    allidb.refuse_doubled_numbers(numbers, layout=LAYOUT, where=listing.root)
     blasts = _read_points(listing, points)
     drawn = allidb.is_drawn(listing)
     samples = tuple(_sample(listing, image, blasts, drawn=drawn) for image in listing.images)
-    _refuse_single_class(listing, samples)
+    allidb.refuse_single_class(samples, where=listing.root, mend=BOTH)
     return Dataset(
         name=LAYOUT,
         samples=samples,
@@ -187,33 +189,6 @@ def _refuse_strays(listing: Listing) -> None:
             f"this looks like ALL-IDB1, and {len(strays)} files are not of it: {shown(strays)}",
             where=listing.root,
             mend="its files are im/ImXXX_Y.jpg and xyc/ImXXX_Y.xyc; move the others away",
-        )
-
-
-def _refuse_doubled_numbers(listing: Listing) -> None:
-    first: dict[int, str] = {}
-    doubled = []
-    for image in listing.images:
-        match = PLACE.fullmatch(image)
-        number = int(match[1]) if match else -1
-        if number in first:
-            doubled.append(f"{first[number]} and {image}")
-        first.setdefault(number, image)
-    if doubled:
-        raise LabelError(
-            f"{len(doubled)} numbers of ALL-IDB1 occur twice: {shown(doubled)}",
-            where=listing.root,
-            mend="keep the file that its publisher gave, with its label",
-        )
-
-
-def _refuse_single_class(listing: Listing, samples: Sequence[Sample]) -> None:
-    found = {sample.label for sample in samples}
-    if len(found) < 2:
-        raise LabelError(
-            f"only one class: {found.pop()!r}",
-            where=listing.root,
-            mend="give the folder that holds both, im/ImXXX_0.jpg and im/ImXXX_1.jpg",
         )
 
 

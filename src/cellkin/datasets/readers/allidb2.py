@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from cellkin.core.errors import LabelError, LayoutError
+from cellkin.core.errors import LayoutError
 from cellkin.core.records import LYMPHOBLAST, Dataset, ImageRef, Sample
 from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.listing import Listing, shown
@@ -20,6 +20,7 @@ from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 __all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]
 
 LAYOUT = "ALL-IDB2"
+BOTH = "give the folder that holds both, ImXXX_0 and ImXXX_1"
 PLACE = re.compile(rf"(?:img/)?{allidb.NAME}\.(?:tiff?|png|bmp)", re.IGNORECASE)
 CLASSES = {name: Meaning(clinical, name) for name, clinical in allidb.CLINICAL.items()}
 
@@ -77,8 +78,9 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     drawn = allidb.is_drawn(listing)
     _refuse_strays(listing)
     samples = tuple(_sample(listing, image, drawn=drawn) for image in listing.images)
-    _refuse_doubled_numbers(listing)
-    _refuse_single_class(listing, samples)
+    numbers = [(int(_match(i)[1]), i) for i in listing.images]
+    allidb.refuse_doubled_numbers(numbers, layout=LAYOUT, where=listing.root)
+    allidb.refuse_single_class(samples, where=listing.root, mend=BOTH)
     notes = [
         *listing.notes(),
         "ALL-IDB2 names no subjects: cells are taken as independent, though they are crops of "
@@ -130,30 +132,4 @@ def _refuse_strays(listing: Listing) -> None:
             f"this looks like ALL-IDB2, and {len(strays)} images are not of it: {shown(strays)}",
             where=listing.root,
             mend="its images are img/ImXXX_0.tif and img/ImXXX_1.tif; move the others away",
-        )
-
-
-def _refuse_doubled_numbers(listing: Listing) -> None:
-    first: dict[int, str] = {}
-    doubled = []
-    for image in listing.images:
-        number = int(_match(image)[1])
-        if number in first:
-            doubled.append(f"{first[number]} and {image}")
-        first.setdefault(number, image)
-    if doubled:
-        raise LabelError(
-            f"{len(doubled)} numbers of ALL-IDB2 occur twice: {shown(doubled)}",
-            where=listing.root,
-            mend="keep the file that its publisher gave, with its label",
-        )
-
-
-def _refuse_single_class(listing: Listing, samples: Sequence[Sample]) -> None:
-    found = {sample.label for sample in samples}
-    if len(found) < 2:
-        raise LabelError(
-            f"only one class: {found.pop()!r}",
-            where=listing.root,
-            mend="give the folder that holds both, ImXXX_0 and ImXXX_1",
         )
