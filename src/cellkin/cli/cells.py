@@ -47,7 +47,11 @@ def decide(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Decide on images by their nearest reference cells; with --json one object per line."""
+    """Decide on images by their nearest reference cells; with --json one object per line.
+
+    Of every --batch-size images all that cannot be read are named at once and none is decided;
+    what was printed for the images before them stands.
+    """
     from cellkin.system import DecisionSupport
 
     dss = DecisionSupport.open(atlas, device=device)

@@ -26,7 +26,7 @@ Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as th
 @examples("""
 cellkin train ~/PBC --out pbc-atlas
 cellkin train ~/C-NMC --out cnmc --folds 5 --seed 1
-cellkin train ~/C-NMC --out cnmc --recipe paper-cnmc --init adp-resnet18.pth
+cellkin train ~/C-NMC --out cnmc --recipe paper-cnmc --init adp-resnet18
 cellkin train ~/PBC --out pbc-atlas --resume
 cellkin train ~/C-NMC --out cnmc --split splits.json --fold 2
 cellkin train ~/PBC --out pbc-atlas --devices 2 --tensorboard curves

@@ -7,9 +7,10 @@ had half written is swept away by the next one.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ from cellkin.core.artifacts import (
     read_json,
     read_manifest,
     write_arrays,
+    write_bytes,
     write_json,
     write_manifest,
 )
 from cellkin.core.errors import OutputError, TrainingError
 from cellkin.core.signals import interrupts_wait
 
-__all__ = ["Checkpoint", "load_latest", "refuse_other", "save", "sweep"]
+__all__ = ["Checkpoint", "load_latest", "refuse_other", "save", "sweep", "write_log"]
 
 SCHEMA = 1
 NAME = re.compile(r"step-(\d{5})$")
@@ -107,6 +109,16 @@ def sweep(folder: Path) -> None:
     with guarded_writes(folder):
         for left in [*folder.glob(".step-*"), *whole[:-1]]:
             shutil.rmtree(left)
+
+
+def write_log(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of all epochs as `log.jsonl`, whole or not at all.
+
+    Raises:
+        OutputError: the disk is full, or not writable; the log before it stays.
+    """
+    lines = [json.dumps(row, sort_keys=True) + "\n" for row in history]
+    write_bytes(run / "log.jsonl", "".join(lines).encode())
 
 
 def refuse_other(found: Mapping[str, Any], own: Mapping[str, Any], *, where: Path) -> None:

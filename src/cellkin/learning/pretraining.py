@@ -7,7 +7,6 @@ Randomness of epoch e is drawn from (seed, e) alone, as in fine-tuning.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellkin.core.artifacts import digest, guarded_writes
+from cellkin.core.artifacts import digest
 from cellkin.core.errors import TrainingError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
@@ -298,22 +297,14 @@ class _Pretraining:
             self.run / "checkpoints",
             checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
         )
-        with guarded_writes(self.run):
-            lines = [json.dumps(row, sort_keys=True) + "\n" for row in self.history]
-            (self.run / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+        checkpoints.write_log(self.run, self.history)
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
         """Go back to the newest checkpoint; the number of epochs that are done."""
         found = checkpoints.load_latest(self.run / "checkpoints")
         if found is None:
             return 0
-        for key, value in self._identity().items():
-            if found.facts[key] != value:
-                raise TrainingError(
-                    f"the unfinished pretraining here has another {key}",
-                    where=self.run,
-                    mend="give the same data, recipe and seed to go on, or remove that folder",
-                )
+        checkpoints.refuse_other(found.facts, self._identity(), where=self.run)
         self.network.load_state_dict(found.network)
         optimizers.restore(optimizer, self.network, found.optimizer)
         self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])

@@ -6,7 +6,6 @@ with the same weights as one that was not.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellkin.core.artifacts import digest, write_bytes
+from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError, TrainingError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
@@ -366,8 +365,7 @@ class _Run:
             self.run / "checkpoints",
             checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
         )
-        lines = [json.dumps(row, sort_keys=True) + "\n" for row in self.history]
-        write_bytes(self.run / "log.jsonl", "".join(lines).encode())
+        checkpoints.write_log(self.run, self.history)
 
     def _restore(self) -> tuple[torch.optim.Optimizer | None, int]:
         if self.processes.first:
