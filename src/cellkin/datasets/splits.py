@@ -344,5 +344,7 @@ def _absent_notes(
         present = {sample.label for sample in samples}
         absent = [name for name in dataset.labels.names if name not in present]
         if absent:
-            notes.append(f"class {', '.join(map(repr, absent))} is absent from the {part} part")
+            named = ", ".join(map(repr, absent))
+            said = f"class {named} is" if len(absent) == 1 else f"classes {named} are"
+            notes.append(f"{said} absent from the {part} part")
     return notes
