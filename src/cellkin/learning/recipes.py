@@ -30,6 +30,7 @@ CHOICES = {
 }
 ONLY = {
     FINE_TUNING: (
+        "together",
         "accumulate",
         "warmup_epochs",
         "warmup_lr",
@@ -60,6 +61,9 @@ class Recipe:
             they say so; "training": always those of the training part, as in the paper.
         epochs: passes over the training part, warm-up not counted.
         batch: images of one step.
+        together: cells of a class are dealt to the batches in groups of this many, every cell once
+            an epoch, so that rare classes have triplets too (beyond the paper); 1 leaves it to
+            chance.
         accumulate: batches whose mean gradient makes one step; triplets are formed within each.
         optimizer: "sgd" or "adamw".
         lr: learning rate.
@@ -107,6 +111,7 @@ class Recipe:
     zscore: str = "weights"
     epochs: int = 90
     batch: int = 8
+    together: int = 1
     accumulate: int = 1
     optimizer: str = "sgd"
     lr: float = 2e-4
@@ -146,7 +151,8 @@ class Recipe:
                 )
         for key in ("size", "epochs", "k", "lr_every", "validate_every", "validate_from"):
             _at_least(self, key, 1)
-        _at_least(self, "accumulate", 1)
+        for key in ("accumulate", "together"):
+            _at_least(self, key, 1)
         _at_least(self, "batch", 2)
         for key in ("lr", "warmup_lr", "lr_factor", "margin"):
             if getattr(self, key) <= 0:

@@ -45,10 +45,26 @@ class TrainingData:
         }
 
 
-def epoch_order(data: TrainingData, generator: torch.Generator) -> NDArray[np.int64]:
-    """Positions of all training cells, shuffled."""
-    shuffled = torch.randperm(len(data.train), generator=generator)
-    return np.asarray(data.train[shuffled.numpy()])
+def epoch_order(
+    data: TrainingData, generator: torch.Generator, *, together: int = 1
+) -> NDArray[np.int64]:
+    """Positions of all training cells, shuffled; every cell once.
+
+    Args:
+        together: cells of a class follow each other in groups of this many (the last group of a
+            class may be smaller), so that in a batch also a rare class has pairs to be drawn
+            together by the triplet loss.
+    """
+    shuffled = torch.randperm(len(data.train), generator=generator).numpy()
+    order = np.asarray(data.train[shuffled])
+    if together == 1:
+        return order
+    groups = []
+    for label in range(len(data.labels.names)):
+        cells = order[data.targets[order] == label]
+        groups += [cells[start : start + together] for start in range(0, len(cells), together)]
+    dealt = torch.randperm(len(groups), generator=generator).tolist()
+    return np.concatenate([groups[number] for number in dealt])
 
 
 def batches(order: NDArray[np.int64], size: int, *, least: int = 2) -> Iterator[NDArray[np.int64]]:
