@@ -264,6 +264,7 @@ PROOFS = {
     "zscore": Proof("training", own_or_fitted),
     "epochs": Proof(3, sees(column("epoch"), [1, 2], [1, 2, 3])),
     "batch": Proof(9, sees(lambda r: run(r).steps, 2 * 3, 2 * 2)),
+    "together": Proof(2, weights_differ),
     "accumulate": Proof(2, weights_differ),
     "optimizer": Proof("adamw", sees(
         moments, {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})),

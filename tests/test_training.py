@@ -10,11 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cellkin.core.artifacts import write_arrays
@@ -29,7 +32,7 @@ from cellkin.learning.augmentation import draw_turns, normalized, turn
 from cellkin.learning.memory import peak_memory
 from cellkin.learning.orthogonality import NARROW_FROM, orthogonality
 from cellkin.learning.recipes import Recipe
-from cellkin.learning.sampling import TrainingData, batches
+from cellkin.learning.sampling import TrainingData, batches, epoch_order
 from cellkin.learning.training import Place, Trained, train_encoder
 
 CLASSES = ("a", "b", "c")
@@ -231,6 +234,39 @@ def test_a_mapped_file_asks_for_its_room_at_once(
     assert list((tmp_path / "prepared").iterdir()) == []
 
 
+# the order of an epoch ------------------------------------------------------------------------
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    together=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_an_epoch_deals_every_cell_once_and_a_class_in_groups(
+    counts: list[int], together: int, seed: int
+) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    data = replace(tiny_data(), targets=targets, train=np.arange(len(targets)))
+    order = epoch_order(data, torch.Generator().manual_seed(seed), together=together)
+    assert sorted(order.tolist()) == list(range(len(targets)))
+    runs = [len(list(cells)) for _, cells in itertools.groupby(targets[order])]
+    assert len(runs) <= sum(-(-count // together) for count in counts)
+
+
+def test_a_rare_class_dealt_together_has_triplets_in_every_epoch() -> None:
+    """Two cells among 64 rarely meet in a batch of 8 by chance."""
+    targets = np.array([1] * 2 + [0] * 62)
+    data = replace(tiny_data(), targets=targets, train=np.arange(64))
+
+    def meets(together: int, seed: int) -> bool:
+        generator = torch.Generator().manual_seed(seed)
+        order = epoch_order(data, generator, together=together)
+        return any(int(np.sum(targets[batch] == 1)) == 2 for batch in batches(order, 8))
+
+    assert all(meets(2, seed) for seed in range(20))
+    assert sum(meets(1, seed) for seed in range(20)) < 10
+
+
 # accumulation ---------------------------------------------------------------------------------
 
 
@@ -409,14 +445,14 @@ def test_another_training_is_not_resumed(tmp_path: Path) -> None:
     pixels[0, 0, 0, 0] += 1
     other = TrainingData(pixels, data.ids, data.targets, data.train, data.val, data.labels)
     fewer = TrainingData(data.images, data.ids, data.targets, data.train[1:], data.val, data.labels)
-    for given, recipe, seed, told in (
+    for asked, recipe, seed, told in (
         (data, short.with_changes(lr=0.5), 0, "recipe lr: 0.01 there, 0.5 now"),
         (data, short, 1, "seed: 0 there, 1 now"),
         (other, short, 0, "other images"),
         (fewer, short, 0, "other split"),
     ):
         with pytest.raises(TrainingError, match="is another one") as caught:
-            train_encoder(given, recipe, seed=seed, run=tmp_path)
+            train_encoder(asked, recipe, seed=seed, run=tmp_path)
         assert told in caught.value.what
 
 
