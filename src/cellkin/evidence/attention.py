@@ -65,7 +65,7 @@ def attention(
         return None
     mass = positive[kept].sum(axis=(1, 2))
     own = (positive[kept] * shares[kept]).sum(axis=(1, 2)) / mass
-    whose = None if subjects is None else [subjects[i] for i in kept]
+    whose = None if subjects is None else [subjects[int(i)] for i in kept]
     return Attention(
         share=mean_interval(own, whose, seed=seed),
         over_uniform=mean_interval(own - shares[kept].mean(axis=(1, 2)), whose, seed=seed),

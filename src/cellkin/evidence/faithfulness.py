@@ -106,7 +106,7 @@ def _compared(
     most, least, random = curves
     spread = float(np.abs(random[:, 0] - random[:, -1]).mean())
     unit = spread or 1.0
-    areas = [np.trapezoid(c, dx=1 / STEPS, axis=1) / unit for c in curves]
+    areas = [np.asarray(np.trapezoid(c, dx=1 / STEPS, axis=1)) / unit for c in curves]
     at = np.linspace(0, 1, STEPS + 1)
     return Deletion(
         covered=tuple(at.tolist()),

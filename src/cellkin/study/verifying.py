@@ -89,7 +89,12 @@ def verify(
     Raises:
         DataError: no cell of `data` is held out. OutputError: `out` exists, or cannot be written.
     """
-    chosen = {"device": "auto", "overwrite": False, "progress": silent, "into_atlas": False}
+    chosen: dict[str, Any] = {
+        "device": "auto",
+        "overwrite": False,
+        "progress": silent,
+        "into_atlas": False,
+    }
     chosen |= dict(options or {})
     settings, out = settings or Verifying(), Path(out).expanduser()
     if not chosen["overwrite"]:
