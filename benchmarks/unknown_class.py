@@ -3,7 +3,8 @@
 For every class of a data set an atlas is trained without it, by the very split that all classes
 share, and then shown all cells of the class it has never heard of, beside its own test cells. Told
 are, at a false alarm rate of what the prediction sets allow (5 %), how many of the strange cells
-are called "unlike this atlas", how many are refused for any reason, and the AUROC of their oddness
+are called "unlike this atlas", how many are refused for any reason (and how many of the atlas's own
+kind are), and the AUROC of their oddness
 in the feature space, of colours and textures, and of both. The limits come from the atlas's own
 calibration cells.
 
@@ -80,6 +81,7 @@ def measured(
     return {
         **outside_row(dss.atlas, inside, outside, COVERAGE),
         "false_alarms": float(np.mean(alarms)),
+        "own_refused": float(np.mean([bool(d.reasons) for d in inside.decisions])),
         "held_out": len(alarms),
         "right": float(np.mean(right)),
     }
@@ -126,17 +128,17 @@ def _value(text: str) -> Any:
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as text."""
     head = ("class", "cells", "unlike", "refused", "by sets", "by gate", "AUROC feat.",
-            "look", "both", "false alarms")  # fmt: skip
-    lines = ["{:14} {:>6} {:>8} {:>8} {:>8} {:>8} {:>12} {:>6} {:>6} {:>13}".format(*head)]
+            "look", "both", "false alarms", "own refused")  # fmt: skip
+    lines = ["{:14} {:>6} {:>8} {:>8} {:>8} {:>8} {:>12} {:>6} {:>6} {:>13} {:>12}".format(*head)]
     for name, row in rows.items():
         shares = [f"{100 * row[k]['share']:.1f} %"
                   for k in ("unlike", "refused", "sets_alone", "gate_alone")]  # fmt: skip
         areas = ["-" if (a := row["auroc"][k]) is None else f"{a:.3f}"
                  for k in ("features", "look", "both")]  # fmt: skip
-        alarms = f"{100 * row['false_alarms']:.1f} %"
+        alarms, own = (f"{100 * row[k]:.1f} %" for k in ("false_alarms", "own_refused"))
         lines.append(
             f"{name:14} {row['n']:>6} {shares[0]:>8} {shares[1]:>8} {shares[2]:>8} {shares[3]:>8} "
-            f"{areas[0]:>12} {areas[1]:>6} {areas[2]:>6} {alarms:>13}"
+            f"{areas[0]:>12} {areas[1]:>6} {areas[2]:>6} {alarms:>13} {own:>12}"
         )
     return "\n".join(lines)
 
@@ -145,13 +147,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, default=Path("unknown"))
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
     parser.add_argument("--class", action="append", default=[], metavar="NAME", dest="classes")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
+    if chosen.data is None:
+        print("not measured: it trains one atlas per class, so give it the folder of PBC")
+        print(json.dumps({"classes": {}}))
+        return
     keep_freed_memory()
     data, out = datasets.open(chosen.data), chosen.out.expanduser()
     recipe = chosen_recipe(chosen.recipe, chosen.fields)

@@ -24,7 +24,7 @@ from cellkin.core.errors import ArtifactError, DataError, LabelError, OutputErro
 from cellkin.core.records import NOTICE, Dataset, ImageRef
 from cellkin.report.plots import course_view, reliability_view
 from cellkin.study import Verifying, verify
-from cellkin.study.held_out import PARTS, PERSON, TRAINED, held_out, spread_by_class
+from cellkin.study.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
 from cellkin.study.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 from cellkin.system.runs import fingerprints
@@ -86,6 +86,24 @@ def test_a_trained_image_under_another_name_is_found_by_its_pixels(
     held = held_out(atlas, renamed)
     assert held.left_out[TRAINED] >= len(atlas.cells)
     assert not set(fingerprints(held.images)) & set(atlas.encoder.trained_on)
+
+
+def test_a_reference_cell_under_another_name_is_found_by_its_distance(
+    atlas_folder: Path, smears: Dataset, tmp_path: Path
+) -> None:
+    """In an atlas over cells that its network was not trained on, no fingerprint knows them."""
+    folder = shutil.copytree(atlas_folder, tmp_path / "atlas")
+    atlas = Atlas.open(folder)
+    atlas.encoder.trained_on = ()
+    Atlas.save(atlas, tmp_path / "untrained")
+    twin = smears.select(atlas.cells.ids[:3])
+    renamed = tuple(replace(s, id=f"other/{s.id}", subject=None) for s in twin)
+    more = replace(smears, samples=(*smears.samples, *renamed))
+    small = Verifying(cells=2, networks=2)
+    result = verify(tmp_path / "untrained", more, tmp_path / "out", settings=small)
+    assert result["left_out"][TWINS] == 3
+    with pytest.raises(DataError, match="no cell of"):
+        verify(tmp_path / "untrained", replace(smears, samples=renamed), tmp_path / "o")
 
 
 def test_new_cells_of_known_people_are_no_new_people(atlas_folder: Path, smears: Dataset) -> None:

@@ -69,6 +69,11 @@ def save_verification(
     return write_page("verification.html.j2", context, Path(path))
 
 
+def _by_method(found: Data) -> list[tuple[str, Any]]:
+    """In the order of `TITLES`, whatever the order of the data."""
+    return [(name, found[name]) for name in TITLES if name in found]
+
+
 def _counts(result: Data) -> list[tuple[str, str]]:
     people = str(result["subjects"]) if result["subjects"] else "not named"
     return [
@@ -112,13 +117,13 @@ def _completeness(found: Data) -> list[dict[str, str]]:
             "largest": number(own["largest"], 2),
             "refused": str(own["refused"]) if found["exact"] else "approximate",
         }
-        for name, own in found["methods"].items()
+        for name, own in _by_method(found["methods"])
     ]
 
 
 def _randomisation(found: Data) -> dict[str, Any]:
     rows = []
-    for name, own in found["methods"].items():
+    for name, own in _by_method(found["methods"]):
         similarity = own["similarity"]
         state = {True: "told", False: "alarm", None: "faint"}[own["told_apart"]]
         rows.append(
@@ -150,7 +155,7 @@ def _courses(found: Data) -> list[dict[str, Any]]:
             "insertion": _interval_cell(own["insertion"]),
             "beats": {test: (own[test]["low"] or 0) > 0 for test in ("deletion", "insertion")},
         }
-        for name, own in found.items()
+        for name, own in _by_method(found)
     ]
 
 
@@ -158,7 +163,7 @@ def _attention(found: Data | None) -> dict[str, Any] | None:
     if found is None:
         return None
     tables = []
-    for region, methods in found["regions"].items():
+    for region, methods in sorted(found["regions"].items(), key=lambda item: len(item[0])):
         rows = [
             {
                 "name": TITLES[name],
@@ -166,7 +171,7 @@ def _attention(found: Data | None) -> dict[str, Any] | None:
                 "over": "" if own is None or name == "uniform" else _points(own["over_uniform"]),
                 "pointing": _share_cell(None if own is None else own["pointing"]),
             }
-            for name, own in methods.items()
+            for name, own in _by_method(methods)
         ]
         tables.append({"region": region, "rows": rows})
     return {"cells": found["cells"], "tables": tables}
@@ -181,7 +186,7 @@ def _points(found: Data) -> str:
 
 
 def _stability(found: Data) -> dict[str, Any]:
-    methods = list(next(iter(found.values()))["maps"])
+    methods = [name for name, _ in _by_method(next(iter(found.values()))["maps"])]
     return {
         "methods": [TITLES[name] for name in methods],
         "rows": [
@@ -205,7 +210,7 @@ def _sets(found: Data, labels: LabelSet) -> dict[str, Any]:
     ]
     return {
         "absent": "",
-        "promised": percent(found["promised"]),
+        "promised": percent(found["promised"], 0),
         "unit": found["unit"],
         "note": found["note"],
         "rows": [*rows, {"name": "together", **_set_row(found["together"])}],
@@ -260,12 +265,14 @@ def _outside(found: Data) -> dict[str, Any]:
         "refused": _rate_cell(found["refused"]),
         "sets": "",
         "gate": "",
+        "far": percent(found["far"]["share"]),
         "auroc": ["", "", ""],
         "own": True,
         "unread": "",
     }
     kinds = [_kind(name, own) for name, own in found["kinds"].items()]
-    return {"rows": [inside, *kinds], "allowed": percent(found["allowed"])}
+    return {"rows": [inside, *kinds], "allowed": percent(found["allowed"], 0),
+            "coverage": percent(1 - found["allowed"], 0)}  # fmt: skip
 
 
 def _kind(name: str, own: Data) -> dict[str, Any]:
@@ -282,6 +289,7 @@ def _kind(name: str, own: Data) -> dict[str, Any]:
         "refused": _rate_cell(own["refused"]),
         "sets": percent(own["sets_alone"]["share"]),
         "gate": percent(own["gate_alone"]["share"]),
+        "far": percent(own["far"]["share"]),
         "auroc": ["not available" if a is None else f"{a:.3f}" for a in areas],
         "own": False,
         "unread": unread,

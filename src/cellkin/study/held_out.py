@@ -15,7 +15,7 @@ from cellkin.core.records import Dataset, Sample
 from cellkin.imaging.loading import load_prepared
 from cellkin.system.runs import fingerprints
 
-__all__ = ["HeldOut", "held_out", "spread_by_class"]
+__all__ = ["TWINS", "HeldOut", "held_out", "nothing_left", "spread_by_class"]
 
 Bytes = NDArray[np.uint8]
 
@@ -26,6 +26,7 @@ PARTS = {
 }
 PERSON = "cells of people that the atlas knows"
 TRAINED = "images that the network was trained or selected on"
+TWINS = "images that are reference cells under another name"
 DIFFERENT = "cells of classes that the atlas does not know"
 
 
@@ -44,6 +45,12 @@ class HeldOut:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def part(self, rows: Sequence[int], reason: str) -> HeldOut:
+        """Some of the cells; the others are left out for this reason."""
+        why = {**self.left_out, reason: len(self) - len(rows)}
+        kept = np.asarray(rows, np.int64)
+        return HeldOut(tuple(self.samples[i] for i in rows), self.images[kept], why)
 
     @property
     def subjects(self) -> tuple[str | None, ...]:
@@ -81,7 +88,7 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
     if len(fresh) < len(kept):
         why[TRAINED] = len(kept) - len(fresh)
     if not fresh:
-        raise _nothing_left(data, why)
+        raise nothing_left(data, why)
     return HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)
 
 
@@ -94,7 +101,8 @@ def _known(atlas: Atlas) -> tuple[dict[str, str], set[str]]:
     return ids, people
 
 
-def _nothing_left(data: Dataset, why: Mapping[str, int]) -> DataError:
+def nothing_left(data: Dataset, why: Mapping[str, int]) -> DataError:
+    """The error to raise where every cell was left out, with the reasons."""
     told = "; ".join(f"{count} {reason}" for reason, count in why.items())
     kind = LabelError if set(why) == {DIFFERENT} else DataError
     return kind(

@@ -26,7 +26,15 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.quality import measure
 
-__all__ = ["Answers", "answers", "outside_row", "photographs", "readable", "says_unlike"]
+__all__ = [
+    "Answers",
+    "answers",
+    "is_far",
+    "outside_row",
+    "photographs",
+    "readable",
+    "says_unlike",
+]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -48,6 +56,12 @@ class Answers:
     decisions: list[Decision]
     features: Floats
     look: Floats
+
+    def part(self, rows: Sequence[int]) -> Answers:
+        """Some of the answers."""
+        kept = np.asarray(rows, np.int64)
+        decisions = [self.decisions[i] for i in rows]
+        return Answers(decisions, self.features[kept], self.look[kept])
 
     def both(self, limit: float) -> Floats:
         """(N,) the larger of the two, each over its limit; `limit` is that of the features."""
@@ -84,6 +98,15 @@ def says_unlike(decision: Decision) -> bool:
     return "unlike" in decision.reasons or UNLIKE_LOOK in (decision.quality or ())
 
 
+def is_far(decision: Decision, coverage: float) -> bool:
+    """Whether its mean distance lies beyond that share of the calibration cells of its class.
+
+    No promise is made by it, and nothing is refused for it: cells of one person are alike.
+    """
+    percentile = decision.distance_percentile
+    return percentile is not None and percentile > 100 * coverage
+
+
 def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float) -> dict[str, Any]:
     """How one kind of outside pictures was answered, and how well it can be told apart."""
     limit = _limit(atlas, coverage)
@@ -95,6 +118,7 @@ def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float
         "refused": rate([bool(d.reasons) for d in decisions]).to_json(),
         "sets_alone": rate(["unlike" in d.reasons for d in decisions]).to_json(),
         "gate_alone": rate([bool(d.quality) for d in decisions]).to_json(),
+        "far": rate([is_far(d, coverage) for d in decisions]).to_json(),
         "gate_reasons": dict(Counter(q for d in decisions for q in d.quality or ())),
         "called": dict(called),
         "auroc": {

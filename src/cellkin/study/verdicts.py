@@ -46,6 +46,11 @@ def _verdict(name: str, state: str, text: str) -> dict[str, str]:
     return {"name": name, "state": state, "text": text}
 
 
+def _by_method(found: Data) -> list[tuple[str, Any]]:
+    """In the order of `METHODS`, whatever the order of the data."""
+    return [(name, found[name]) for name in METHODS if name in found]
+
+
 def _completeness(found: Data) -> list[dict[str, str]]:
     methods = found["methods"].values()
     largest, maps = max(m["largest"] for m in methods), sum(m["maps"] for m in methods)
@@ -62,7 +67,7 @@ def _completeness(found: Data) -> list[dict[str, str]]:
 
 def _randomisation(found: Data) -> list[dict[str, str]]:
     rows = []
-    for name, own in found["methods"].items():
+    for name, own in _by_method(found["methods"]):
         title, told = METHODS[name], own["told_apart"]
         if told is None:
             text = f"{title}: not compared with random networks: {own['note']}."
@@ -79,7 +84,7 @@ def _randomisation(found: Data) -> list[dict[str, str]]:
 
 def _deletion(found: Data) -> list[dict[str, str]]:
     rows = []
-    for name, own in found.items():
+    for name, own in _by_method(found):
         for test in ("deletion", "insertion"):
             gain = own[test]
             head = f"{METHODS[name]}: {test}"
@@ -102,8 +107,8 @@ def _attention(found: Data | None) -> list[dict[str, str]]:
     uniform = rows["uniform"]["share"]["mean"]
     told = [
         f"{METHODS[name]} {percent(own['share']['mean'])}"
-        for name, own in rows.items()
-        if name != "uniform" and own is not None
+        for name, own in _by_method(rows)
+        if own is not None
     ]
     text = (
         f"Of what is positive in a map, on nucleus and cytoplasm: {'; '.join(told)}; of a uniform "

@@ -23,8 +23,16 @@ from cellkin.decision import COVERAGE, units_needed
 from cellkin.decision.detection import rate
 from cellkin.study import proofs
 from cellkin.study.answering import calibration_tables, set_tables
-from cellkin.study.held_out import HeldOut, held_out, spread_by_class
-from cellkin.study.outside import Answers, answers, outside_row, photographs, readable, says_unlike
+from cellkin.study.held_out import TWINS, HeldOut, held_out, nothing_left, spread_by_class
+from cellkin.study.outside import (
+    Answers,
+    answers,
+    is_far,
+    outside_row,
+    photographs,
+    readable,
+    says_unlike,
+)
 from cellkin.study.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 
@@ -131,9 +139,8 @@ class _Parts:
                 kept = {}
             if kept.get("key") == self.key:
                 return kept["part"]
-        part = make(self.progress)
-        write_json(path, {"key": self.key, "part": part})
-        return part
+        write_json(path, {"key": self.key, "part": make(self.progress)})
+        return read_json(path)["part"]
 
 
 def _key(atlas: Atlas, held: HeldOut, others: Outside, settings: Verifying) -> str:
@@ -165,6 +172,7 @@ def _measured(
         coverage=settings.coverage,
         progress=parts.progress,
     )
+    held, inside = _without_twins(data, held, inside)
     truth = [s.label for s in held.samples]
     chosen = spread_by_class(held.samples, settings.cells, settings.seed)
     case = proofs.Case(dss, data, held, inside.decisions, chosen, settings.seed)
@@ -188,6 +196,16 @@ def _measured(
     result["warnings"] = warnings(result["randomisation"])
     result["verdicts"] = verdicts(result)
     return result
+
+
+def _without_twins(data: Dataset, held: HeldOut, inside: Answers) -> tuple[HeldOut, Answers]:
+    """The held-out cells that are not pixel for pixel a reference cell, at no distance from it."""
+    fresh = [i for i, d in enumerate(inside.decisions) if d.neighbors[0].distance > 0]
+    if len(fresh) == len(held):
+        return held, inside
+    if not fresh:
+        raise nothing_left(data, {**held.left_out, TWINS: len(held)})
+    return held.part(fresh, TWINS), inside.part(fresh)
 
 
 def _head(
@@ -239,6 +257,7 @@ def _outside(
     return {
         "unlike": rate([says_unlike(d) for d in decisions]).to_json(),
         "refused": rate([bool(d.reasons) for d in decisions]).to_json(),
+        "far": rate([is_far(d, settings.coverage) for d in decisions]).to_json(),
         "allowed": float(np.round(1 - settings.coverage, 9)),
         "sets": any(d.prediction_set is not None for d in decisions),
         "gate": atlas.quality is not None,
