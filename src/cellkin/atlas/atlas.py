@@ -46,6 +46,7 @@ __all__ = ["Atlas", "Cells"]
 SCHEMA = 1
 MANIFEST = "atlas.json"
 MAPS = "maps.safetensors"
+VERIFICATION = "verification.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class Atlas:
         k, distance: of the vote.
         facts: data set, specimen, split, test result: what `inspect` prints.
         folder: where it lies on disk.
+        verification: how its evidence was measured (`cellkin verify`), plain data; or None.
     """
 
     encoder: Encoder
@@ -86,6 +88,7 @@ class Atlas:
     conformal: Conformal | None = None
     quality: QualityGate | None = None
     maps: NDArray[np.float16] | None = field(default=None, repr=False)
+    verification: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -136,6 +139,11 @@ class Atlas:
                 "classes": self.labels.to_json(),
             }
         )
+
+    @property
+    def warnings(self) -> Mapping[str, str]:
+        """Method of heatmap -> why its maps should not be trusted, as found by verifying."""
+        return {} if self.verification is None else self.verification["warnings"]
 
     @property
     def provenance(self) -> Provenance:
@@ -216,6 +224,8 @@ class Atlas:
                 write_arrays(building / MAPS, {"maps": np.asarray(self.maps)})
             write_cells(building / "cells.sqlite", (self.cells, *self.held_out), images)
             write_json(building / "facts.json", self._description())
+            if self.verification is not None:
+                write_json(building / VERIFICATION, dict(self.verification))
             for path in extra:
                 (building / path.name).write_bytes(path.read_bytes())
             for name, data in (texts or {}).items():
@@ -260,6 +270,7 @@ class Atlas:
         manifest = read_manifest(folder, MANIFEST, kind="atlas", schema=SCHEMA)
         told = read_json(folder / "facts.json")
         arrays = read_arrays(folder / "features.safetensors")
+        verified = VERIFICATION in manifest["files"]
         parts = {cells.part: cells for cells in read_cells(folder / "cells.sqlite")}
         atlas = cls(
             encoder=Encoder.open(folder / "encoder", device=device),
@@ -279,6 +290,7 @@ class Atlas:
             conformal=Conformal.from_json(sets) if (sets := told.get("conformal")) else None,
             quality=QualityGate.from_json(gate) if (gate := told.get("quality")) else None,
             maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
+            verification=read_json(folder / VERIFICATION) if verified else None,
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

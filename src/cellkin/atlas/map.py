@@ -87,20 +87,19 @@ def place(queries: Floats, index: Index, xy: Floats) -> Floats:
         normalization="point-wise",
         n_reference_samples=len(xy),
     )
-    kin, affinities = P.indices.reshape(-1, k), P.data.reshape(-1, k)
     stored = _Points(xy)
     return np.array(
-        [
-            _descend(where, stored, _spread_out(near, weights, len(xy)))
-            for where, near, weights in zip(start, kin, affinities, strict=True)
-        ]
+        [_descend(where, stored, _affinities(P, i)) for i, where in enumerate(start)],
     )
 
 
-def _spread_out(near: NDArray[Any], affinity: Floats, count: int) -> Floats:
-    """(N,) affinities of one query to all stored cells, 0 but for its neighbours."""
-    row = np.zeros(count)
-    row[near] = affinity
+def _affinities(P: Any, query: int) -> Floats:
+    """(N,) affinities of one query to all stored cells, 0 but for its neighbours, of which those
+    that are too far for an affinity above 0 are not stored.
+    """
+    row = np.zeros(P.shape[1])
+    own = slice(P.indptr[query], P.indptr[query + 1])
+    row[P.indices[own]] = P.data[own]
     return row
 
 

@@ -221,6 +221,8 @@ def _measured(facts: dict[str, Any]) -> list[str]:
         lines.append(f"triage      the surest {percent(max(clean, default=0.0))} before a {what}")
     if measured := facts.get("map"):
         lines.append(f"map         trustworthiness {measured['trustworthiness']:.3f}")
+    if verified := facts.get("verified"):
+        lines.append(f"verified    {verified}")
     if stored := facts.get("maps"):
         lines.append(f"maps        {stored['precision']}, {stored['bytes'] / 1e6:.1f} MB")
     return lines

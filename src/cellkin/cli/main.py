@@ -24,6 +24,7 @@ from cellkin.cli import (
     pretraining,
     sets,
     training,
+    verifying,
 )
 from cellkin.cli.console import fail, talk
 from cellkin.core.errors import CellkinError
@@ -71,6 +72,7 @@ for verb in (
     cells.decide,
     cells.explain,
     cells.inspect,
+    verifying.verify,
     sets.datasets,
     sets.split,
     sets.patches,

@@ -38,6 +38,7 @@ class Heatmap:
         method: "grad-cam", "metric-grad-cam". layer: the feature map it was read from.
         target: what it explains: a class name, or the id of the other cell of a pair.
         image: id of the image it lies on.
+        warning: why it should not be trusted, found by verifying the atlas; or an empty string.
     """
 
     values: Array
@@ -46,6 +47,7 @@ class Heatmap:
     target: str
     image: str
     signed: bool = False
+    warning: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", frozen(self.values))
@@ -65,6 +67,7 @@ class PairMap:
             the query's map: then it is the measured gap of an approximation.
         exact: True where the sum is the similarity by construction.
         marginals: the query's and the reference's map, (h, w) each, where they are known already.
+        warning: see `Heatmap`.
     """
 
     query: str
@@ -74,6 +77,7 @@ class PairMap:
     completeness: float
     exact: bool = True
     marginals: tuple[Array, Array] | None = None
+    warning: str = ""
 
     def __post_init__(self) -> None:
         if self.tensor is not None:
@@ -117,7 +121,7 @@ class DifferenceMap:
             apart, below where it brings them together; 0 is the midpoint between them.
         total: what both maps add up to: the squared Euclidean, the Manhattan or the cosine
             distance that voted, as `measure` says.
-        completeness: |sum - total| / (|g_Q| |g_P|). exact: see `PairMap`.
+        completeness: |sum - total| / (|g_Q| |g_P|). exact: see `PairMap`. warning: see `Heatmap`.
     """
 
     query: str
@@ -128,6 +132,7 @@ class DifferenceMap:
     completeness: float
     measure: str = "squared distance"
     exact: bool = True
+    warning: str = ""
 
     def __post_init__(self) -> None:
         for name in ("on_query", "on_reference"):
@@ -290,6 +295,7 @@ def _heatmap_json(heatmap: Heatmap) -> dict[str, Any]:
         "target": heatmap.target,
         "image": heatmap.image,
         "signed": heatmap.signed,
+        "warning": heatmap.warning or None,
         "values": heatmap.values.tolist(),
     }
 
@@ -301,6 +307,7 @@ def _pair_json(pair: PairMap) -> dict[str, Any]:
         "completeness": pair.completeness,
         "exact": pair.exact,
         "refused": pair.refused or None,
+        "warning": pair.warning or None,
         "on_query": None if pair.refused else pair.on_query().tolist(),
         "on_reference": None if pair.refused else pair.on_reference().tolist(),
     }
@@ -314,6 +321,7 @@ def _difference_json(difference: DifferenceMap) -> dict[str, Any]:
         "completeness": difference.completeness,
         "exact": difference.exact,
         "refused": difference.refused or None,
+        "warning": difference.warning or None,
         "on_query": None if difference.refused else difference.on_query.tolist(),
         "on_reference": None if difference.refused else difference.on_reference.tolist(),
     }

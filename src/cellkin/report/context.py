@@ -183,6 +183,7 @@ def _grad_cam(evidence: Evidence) -> dict[str, Any]:
         "absent": "",
         "target": evidence.labels.title(evidence.decision.label),
         "layer": evidence.heatmap.layer,
+        "warning": evidence.heatmap.warning,
         "exact": evidence.heatmap.method == "grad-cam",
         "cells": drawn,
         "bar": _bar(scale),
@@ -237,7 +238,13 @@ def _two_sided(
         }
         for one, image, (on_query, on_kin) in zip(found, images, sides, strict=False)
     ]
-    return {"absent": "", "cells": drawn, "bar": _bar(scale), "exact": all(f.exact for f in found)}
+    return {
+        "absent": "",
+        "cells": drawn,
+        "bar": _bar(scale),
+        "exact": all(f.exact for f in found),
+        "warning": next((f.warning for f in found), ""),
+    }
 
 
 def _map_cell(

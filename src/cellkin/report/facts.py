@@ -20,6 +20,7 @@ TITLES = {
     "k": "Neighbours that vote (k)",
     "distance": "Distance",
     "cells": "Reference cells",
+    "verified": "Verified",
 }
 BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
 # titles and clinical meaning are in every word of a page; the space is in its provenance

@@ -69,6 +69,7 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
     heads = ["Query", *(head for head, _ in _kin_captions(evidence))]
     bar = (scale, "evidence for the class, by position")
     figure, tiles = _grid(title, heads, evidence, bar=bar)
+    _warn(figure, evidence.heatmap.warning)
     for (axes,), image, values, head in zip(tiles, images, maps, heads, strict=True):
         empty = status(values)
         below = "" if empty else f"peak {number(peak(values), 2)}"
@@ -87,9 +88,8 @@ def metric_grad_cam_figure(evidence: Evidence) -> Figure:
         (pair.on_query(), pair.on_reference(), pair.refused, _pair_caption(pair))
         for pair in (*evidence.pairs, *counter)
     ]
-    return _two_sided(
-        evidence, title, found, "share of the likeness: red speaks for it, blue (dashed) against it"
-    )
+    note = "share of the likeness: red speaks for it, blue (dashed) against it"
+    return _warn(_two_sided(evidence, title, found, note), evidence.pairs[0].warning)
 
 
 def difference_figure(evidence: Evidence) -> Figure:
@@ -102,7 +102,8 @@ def difference_figure(evidence: Evidence) -> Figure:
         (d.on_query, d.on_reference, d.refused, _difference_caption(d))
         for d in (*evidence.differences, *counter)
     ]
-    return _two_sided(evidence, title, found, "red drives them apart, blue (dashed) together")
+    figure = _two_sided(evidence, title, found, "red drives them apart, blue (dashed) together")
+    return _warn(figure, evidence.differences[0].warning)
 
 
 def _two_sided(
@@ -199,6 +200,15 @@ def _titles(figure: Figure, title: str, evidence: Evidence) -> None:
     if evidence.provenance.drawn:
         figure.text(y=0.22 / height, s=DRAWN, va="bottom", fontsize=6.5, weight="bold",
                     color=WARNING, **place)  # fmt: skip
+
+
+def _warn(figure: Figure, warning: str) -> Figure:
+    """The same figure, with what verifying found wrong with its method over it."""
+    if warning:
+        width, height = figure.get_size_inches()
+        figure.text(LEFT / width, 1 - 0.33 / height, printable(warning.split(":")[0]), va="top",
+                    fontsize=7.5, weight="bold", color=WARNING, family=FONT)  # fmt: skip
+    return figure
 
 
 def _tile(figure: Figure, left: float, bottom: float) -> Axes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -107,8 +107,22 @@ class Explainer:
             labels = [decisions[i].label for i in rows]
             heat = class_maps(encoder, cases.nearest(self.atlas.k), labels)
             likes, differs = pair_maps(encoder, cases, self.atlas.scale, self.atlas.distance)
-            found |= dict(zip(rows, zip(heat, likes, differs, strict=True), strict=True))
+            drawn = zip(*self._warned(heat, likes, differs), strict=True)
+            found |= dict(zip(rows, drawn, strict=True))
         return [found[i] for i in range(len(looks))]
+
+    def _warned(self, heat: Any, likes: Any, differs: Any) -> tuple[Any, Any, Any]:
+        """The maps with what verifying this atlas found wrong with their methods."""
+        said = self.atlas.warnings
+
+        def warned(rows: Any, method: str) -> Any:
+            if method not in said:
+                return rows
+            return [
+                row and tuple(replace(found, warning=said[method]) for found in row) for row in rows
+            ]
+
+        return warned(heat, "grad-cam"), warned(likes, "likeness"), warned(differs, "difference")
 
     def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
         (heatmaps, likes, differs), images, place = made

@@ -236,8 +236,19 @@ class DecisionSupport:
                 "units": atlas.conformal.counts(),
                 "note": atlas.conformal.note,
             },
+            **({"verified": _verified(atlas)} if atlas.verification else {}),
             "provenance": atlas.provenance.to_json(),
         }
+
+
+def _verified(atlas: Atlas) -> str:
+    """When and on what an atlas was verified, and what was found wrong with its heatmaps."""
+    found = atlas.verification or {}
+    wrong = ", ".join(atlas.warnings) or "none"
+    return (
+        f"{found['created']} on {found['held_out']} held-out cells of {found['dataset']}; "
+        f"heatmaps not to be trusted: {wrong}"
+    )
 
 
 def _name(image: Image, position: int) -> str:

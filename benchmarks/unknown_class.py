@@ -1,0 +1,184 @@
+"""The hard case: an atlas built without one class is given that class, for each class.
+
+For every class of a data set an atlas is trained without it, by the very split that all classes
+share, and then shown all cells of the class it has never heard of, beside its own test cells. Told
+are, at a false alarm rate of what the prediction sets allow (5 %), how many of the strange cells
+are called "unlike this atlas", how many are refused for any reason (and how many of the atlas's own
+kind are), and the AUROC of their oddness
+in the feature space, of colours and textures, and of both. The limits come from the atlas's own
+calibration cells.
+
+    python benchmarks/unknown_class.py ~/PBC --out unknown
+    python benchmarks/unknown_class.py ~/PBC --out unknown --class platelet --class ig
+    python benchmarks/unknown_class.py ~/PBC --out unknown --set epochs=2 --set size=96
+
+Stopped and called again with the same words, it goes on: finished classes are read from
+OUT/CLASS.json, and a training that was cut off goes on where it was. The last line is one JSON
+object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellkin import datasets
+from cellkin.atlas.atlas import MANIFEST
+from cellkin.core.artifacts import digest, read_json, write_json
+from cellkin.core.records import Dataset, LabelSet, Sample, Split
+from cellkin.datasets import splits
+from cellkin.imaging.loading import load_prepared
+from cellkin.learning.memory import keep_freed_memory
+from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.study.outside import Answers, answers, outside_row, says_unlike
+from cellkin.system import DecisionSupport, run_folder, train
+
+COVERAGE = 0.95
+
+
+def without(data: Dataset, name: str) -> Dataset:
+    """The data set as if one class did not exist."""
+    names = tuple(n for n in data.labels.names if n != name)
+    kept = tuple(s for s in data.samples if s.label != name)
+    return replace(data, samples=kept, labels=label_set(data.labels, names))
+
+
+def label_set(labels: LabelSet, names: tuple[str, ...]) -> LabelSet:
+    """Some of the classes, with what they mean."""
+    titles = {n: labels.titles[n] for n in names if n in labels.titles}
+    return LabelSet(names, {n: labels.clinical[n] for n in names}, titles)
+
+
+def split_without(split: Split, data: Dataset) -> Split:
+    """The same parts, of the cells that are left."""
+    left = {s.id for s in data.samples}
+    parts = {n: tuple(i for i in ids if i in left) for n, ids in split.parts().items()}
+    return Split(**parts, unit=split.unit, seed=split.seed, note=split.note)
+
+
+def measured(
+    data: Dataset, name: str, split: Split, recipe: Recipe, folder: Path
+) -> dict[str, Any]:
+    """Train without the class, in `folder`, then ask about it."""
+    known = without(data, name)
+    own = split_without(split, known)
+    if not (folder / MANIFEST).is_file():
+        options = {"resume": run_folder(folder).is_dir(), "progress": progress(name)}
+        train(known, recipe, seed=split.seed, out=folder, split=own, options=options)
+    dss = DecisionSupport.open(folder)
+    tested = known.select(own.test)
+    strange = [s for s in data.samples if s.label == name]
+    inside, outside = (asked(dss, samples) for samples in (tested, strange))
+    alarms = [says_unlike(d) for d in inside.decisions]
+    right = [d.label == s.label for d, s in zip(inside.decisions, tested, strict=True)]
+    return {
+        **outside_row(dss.atlas, inside, outside, COVERAGE),
+        "false_alarms": float(np.mean(alarms)),
+        "own_refused": float(np.mean([bool(d.reasons) for d in inside.decisions])),
+        "held_out": len(alarms),
+        "right": float(np.mean(right)),
+    }
+
+
+def asked(dss: DecisionSupport, samples: Sequence[Sample]) -> Answers:
+    """What the atlas says to cells."""
+    return answers(
+        dss.atlas,
+        load_prepared([s.image for s in samples], dss.atlas.encoder.preprocessor),
+        [s.id for s in samples],
+        subjects=[s.subject for s in samples],
+        coverage=COVERAGE,
+    )
+
+
+def progress(name: str) -> Any:
+    """A line per epoch."""
+    said: set[tuple[str, int]] = set()
+
+    def tell(task: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if (task.split(",")[0], tenth) not in said:
+            said.add((task.split(",")[0], tenth))
+            print(f"{name}: {task} {done}/{total}", flush=True)
+
+    return tell
+
+
+def chosen_recipe(name: str, fields: Sequence[str]) -> Recipe:
+    """A shipped recipe or a file, with `FIELD=VALUE` changed."""
+    recipe = load_recipe(name)
+    changes = {k.strip(): _value(v) for k, _, v in (field.partition("=") for field in fields)}
+    return replace(recipe, **changes)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows as text."""
+    head = ("class", "cells", "unlike", "refused", "by sets", "by gate", "AUROC feat.",
+            "look", "both", "false alarms", "own refused")  # fmt: skip
+    lines = ["{:14} {:>6} {:>8} {:>8} {:>8} {:>8} {:>12} {:>6} {:>6} {:>13} {:>12}".format(*head)]
+    for name, row in rows.items():
+        shares = [f"{100 * row[k]['share']:.1f} %"
+                  for k in ("unlike", "refused", "sets_alone", "gate_alone")]  # fmt: skip
+        areas = ["-" if (a := row["auroc"][k]) is None else f"{a:.3f}"
+                 for k in ("features", "look", "both")]  # fmt: skip
+        alarms, own = (f"{100 * row[k]:.1f} %" for k in ("false_alarms", "own_refused"))
+        lines.append(
+            f"{name:14} {row['n']:>6} {shares[0]:>8} {shares[1]:>8} {shares[2]:>8} {shares[3]:>8} "
+            f"{areas[0]:>12} {areas[1]:>6} {areas[2]:>6} {alarms:>13} {own:>12}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, default=Path("unknown"))
+    parser.add_argument("--recipe", default="quick")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
+    parser.add_argument("--class", action="append", default=[], metavar="NAME", dest="classes")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    if chosen.data is None:
+        print("not measured: it trains one atlas per class, so give it the folder of PBC")
+        print(json.dumps({"classes": {}}))
+        return
+    keep_freed_memory()
+    data, out = datasets.open(chosen.data), chosen.out.expanduser()
+    recipe = chosen_recipe(chosen.recipe, chosen.fields)
+    split = splits.single(data, seed=chosen.seed)
+    key = digest({"recipe": recipe.id, "split": split.to_json(), "coverage": COVERAGE})
+    out.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    for name in chosen.classes or data.labels.names:
+        kept = out / f"{name}.json"
+        found = read_json(kept) if kept.is_file() else {}
+        if found.get("key") != key:
+            found = {
+                "key": key,
+                "row": measured(data, name, split, recipe, out / f"{name}-{key[:8]}"),
+            }
+            write_json(kept, found)
+        rows[name] = found["row"]
+        print(table(rows), flush=True)
+    print(json.dumps({"dataset": data.name, "recipe": recipe.id, "seed": chosen.seed,
+                      "coverage": COVERAGE, "classes": rows}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

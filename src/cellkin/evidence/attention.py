@@ -1,0 +1,93 @@
+"""Where a heatmap points, against masks of nucleus and cytoplasm.
+
+A map that points at the cell need not be right, and one that points elsewhere may be honest about
+a network that looks elsewhere: this describes, it does not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.decision.resampling import MeanInterval, mean_interval
+
+__all__ = ["Attention", "attention", "coverage"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One method on M cells; all shares in [0, 1].
+
+    Attributes:
+        share: of what is positive in the map, how much lies on the region. over_uniform: how much
+            more than of a uniform map, cell by cell.
+        pointing: how often the strongest position lies on the region (its centre pixel); of a
+            uniform map how often a random position would.
+        empty: cells whose map has nothing positive; they are in none of the means.
+    """
+
+    share: MeanInterval
+    over_uniform: MeanInterval
+    pointing: MeanInterval
+    empty: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "share": self.share.to_json(),
+            "over_uniform": self.over_uniform.to_json(),
+            "pointing": self.pointing.to_json(),
+            "empty": self.empty,
+        }
+
+
+def attention(
+    maps: Floats, regions: Bools, subjects: Sequence[str | None] | None = None, *, seed: int = 0
+) -> Attention | None:
+    """Measure one method on one kind of region; None where every map is empty.
+
+    Args:
+        maps: (M, h, w). regions: (M, S, S), the pixels of the region, at least one in each cell.
+        subjects: see `mean_interval`.
+    """
+    shape = (maps.shape[1], maps.shape[2])
+    shares = coverage(regions, shape)
+    positive = np.maximum(maps, 0.0)
+    kept = np.flatnonzero(positive.any(axis=(1, 2)))
+    if not len(kept):
+        return None
+    mass = positive[kept].sum(axis=(1, 2))
+    own = (positive[kept] * shares[kept]).sum(axis=(1, 2)) / mass
+    whose = None if subjects is None else [subjects[int(i)] for i in kept]
+    return Attention(
+        share=mean_interval(own, whose, seed=seed),
+        over_uniform=mean_interval(own - shares[kept].mean(axis=(1, 2)), whose, seed=seed),
+        pointing=mean_interval(_hits(positive[kept], regions[kept]), whose, seed=seed),
+        empty=len(maps) - len(kept),
+    )
+
+
+def _hits(maps: Floats, regions: Bools) -> Floats:
+    """(M,) chance that one of the strongest positions, drawn at random, has its centre inside."""
+    h, w = maps.shape[1:]
+    rows, columns = (((np.arange(n) + 0.5) * regions.shape[1] / n).astype(int) for n in (h, w))
+    centres = regions[:, rows][:, :, columns]
+    best = maps == maps.max(axis=(1, 2), keepdims=True)
+    return np.asarray((centres & best).sum(axis=(1, 2)) / best.sum(axis=(1, 2)))
+
+
+def coverage(regions: Bools, shape: tuple[int, int]) -> Floats:
+    """(M, h, w) share in [0, 1] of the pixels below each position that belong to the region."""
+    h, w = shape
+    areas = [
+        cv2.resize(region.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+        for region in regions
+    ]
+    return np.asarray(np.stack(areas), np.float64)

@@ -1,0 +1,126 @@
+"""Which cells of a data set an atlas has never seen: only they can measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas import Atlas
+from cellkin.core.errors import DataError, LabelError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Dataset, Sample
+from cellkin.imaging.loading import load_prepared
+from cellkin.system.runs import fingerprints
+
+__all__ = ["TWINS", "HeldOut", "held_out", "nothing_left", "spread_by_class"]
+
+Bytes = NDArray[np.uint8]
+
+PARTS = {
+    "reference": "reference cells of the atlas",
+    "calibration": "cells that calibrated it",
+    "val": "cells that it was selected on",
+}
+PERSON = "cells of people that the atlas knows"
+TRAINED = "images that the network was trained or selected on"
+TWINS = "images that are reference cells under another name"
+DIFFERENT = "cells of classes that the atlas does not know"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The cells of a data set that can measure an atlas.
+
+    Attributes:
+        samples: N of them. images: (N, S, S, 3) uint8, prepared.
+        left_out: why -> how many cells of the data set were left out for it.
+    """
+
+    samples: tuple[Sample, ...]
+    images: Bytes
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, rows: Sequence[int], reason: str) -> HeldOut:
+        """Some of the cells; the others are left out for this reason."""
+        why = {**self.left_out, reason: len(self) - len(rows)}
+        kept = np.asarray(rows, np.int64)
+        return HeldOut(tuple(self.samples[i] for i in rows), self.images[kept], why)
+
+    @property
+    def subjects(self) -> tuple[str | None, ...]:
+        return tuple(sample.subject for sample in self.samples)
+
+
+def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> HeldOut:
+    """The cells of `data` that are no references, and calibrated, selected or trained nothing.
+
+    A cell is known by its id, and by a fingerprint of its prepared image where it was trained on.
+    In an atlas that was split by subject, cells of its reference, calibration and selection
+    subjects are left out as well: they are no new people.
+
+    Raises:
+        DataError: no cell is left. ImageError: an image cannot be read.
+        LabelError: the data set has several labels per image.
+    """
+    data.require_cells()
+    why: dict[str, int] = {}
+    kept = []
+    ids, people = _known(atlas)
+    for sample in data.samples:
+        reason = ids.get(sample.id)
+        if reason is None and sample.subject is not None and sample.subject in people:
+            reason = PERSON
+        if reason is None and sample.label not in atlas.labels.names:
+            reason = DIFFERENT
+        if reason is None:
+            kept.append(sample)
+        else:
+            why[reason] = why.get(reason, 0) + 1
+    images = load_prepared([s.image for s in kept], atlas.encoder.preprocessor, progress=progress)
+    trained = set(atlas.encoder.trained_on)
+    fresh = [i for i, mark in enumerate(fingerprints(images)) if mark not in trained]
+    if len(fresh) < len(kept):
+        why[TRAINED] = len(kept) - len(fresh)
+    if not fresh:
+        raise nothing_left(data, why)
+    return HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)
+
+
+def _known(atlas: Atlas) -> tuple[dict[str, str], set[str]]:
+    """Cells by id with the reason why they are not held out, and people who are not new."""
+    parts = [atlas.cells, *(part for part in atlas.held_out if part.part in PARTS)]
+    ids = {id_: PARTS[part.part] for part in parts for id_ in part.ids}
+    by_subject = atlas.facts.get("split", {}).get("unit") == "subject"
+    people = {s for part in parts for s in part.subjects if s is not None} if by_subject else set()
+    return ids, people
+
+
+def nothing_left(data: Dataset, why: Mapping[str, int]) -> DataError:
+    """The error to raise where every cell was left out, with the reasons."""
+    told = "; ".join(f"{count} {reason}" for reason, count in why.items())
+    kind = LabelError if set(why) == {DIFFERENT} else DataError
+    return kind(
+        f"no cell of {data.name} can measure this atlas",
+        where=told or "the data set is empty",
+        mend="give cells that the atlas has not seen: its test part, or another data set",
+    )
+
+
+def spread_by_class(samples: Sequence[Sample], count: int, seed: int) -> list[int]:
+    """Up to `count` positions, drawn from the seed, as evenly from the classes as they last."""
+    rng = np.random.default_rng(seed)
+    queues: dict[str, list[int]] = {}
+    for i in rng.permutation(len(samples)).tolist():
+        queues.setdefault(samples[i].label, []).append(i)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(samples)):
+        for name in sorted(queues):
+            if queues[name] and len(chosen) < count:
+                chosen.append(queues[name].pop())
+    return sorted(chosen)

@@ -1,0 +1,200 @@
+"""What was measured, in plain words: each sentence says what it rests on, and names failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellkin.evidence.probing import METHODS
+from cellkin.evidence.randomisation import LIMIT
+from cellkin.report.words import number, percent
+
+__all__ = ["verdicts", "warnings"]
+
+Data = Mapping[str, Any]
+REFUSED = 0.95  # share of outside pictures that should be answered "unlike this atlas"
+
+
+def warnings(randomisation: Data) -> dict[str, str]:
+    """Method -> what every map of it must say, where it cannot be told from random networks."""
+    return {
+        name: "Not to be trusted on this atlas: networks that have learned nothing draw nearly the "
+        f"same map (rank correlation {number(found['similarity']['mean'], 2)}, 95 % interval "
+        f"{number(found['similarity']['low'], 2)} to {number(found['similarity']['high'], 2)})."
+        for name, found in randomisation["methods"].items()
+        if found["told_apart"] is False
+    }
+
+
+def verdicts(result: Data) -> list[dict[str, str]]:
+    """Sentences with a `name`, a `state` ("good", "warn" or "bad") and `text`, gravest first."""
+    found = [
+        *_completeness(result["completeness"]),
+        *_randomisation(result["randomisation"]),
+        *_deletion(result["deletion"]),
+        *_attention(result["attention"]),
+        *_stability(result["stability"]),
+        *_sets(result["sets"]),
+        *_calibration(result["calibration"]),
+        *_outside(result["outside"]),
+    ]
+    order = {"bad": 0, "warn": 1, "good": 2}
+    return sorted(found, key=lambda verdict: order[verdict["state"]])
+
+
+def _verdict(name: str, state: str, text: str) -> dict[str, str]:
+    return {"name": name, "state": state, "text": text}
+
+
+def _by_method(found: Data) -> list[tuple[str, Any]]:
+    """In the order of `METHODS`, whatever the order of the data."""
+    return [(name, found[name]) for name in METHODS if name in found]
+
+
+def _completeness(found: Data) -> list[dict[str, str]]:
+    methods = found["methods"].values()
+    largest, maps = max(m["largest"] for m in methods), sum(m["maps"] for m in methods)
+    if not found["exact"]:
+        text = f"The pair maps are approximate: the largest gap of {maps} is {number(largest, 2)}."
+        return [_verdict("completeness", "warn", text)]
+    refused = sum(m["refused"] for m in methods)
+    if refused:
+        text = f"{refused} of {maps} pair maps do not add up to what they explain: a defect."
+        return [_verdict("completeness", "bad", text)]
+    text = f"All {maps} pair maps add up to what they explain: largest error {number(largest, 2)}."
+    return [_verdict("completeness", "good", text)]
+
+
+def _randomisation(found: Data) -> list[dict[str, str]]:
+    rows = []
+    for name, own in _by_method(found["methods"]):
+        title, told = METHODS[name], own["told_apart"]
+        if told is None:
+            text = f"{title}: not compared with random networks: {own['note']}."
+            rows.append(_verdict("randomisation", "warn", text))
+            continue
+        what = "can be told" if told else "cannot be told"
+        text = (
+            f"{title} {what} from {own['networks']} random networks: rank correlation "
+            f"{_mean(own['similarity'])}; below {LIMIT} as a whole would tell it."
+        )
+        rows.append(_verdict("randomisation", "good" if told else "bad", text))
+    return rows
+
+
+def _deletion(found: Data) -> list[dict[str, str]]:
+    rows = []
+    for name, own in _by_method(found):
+        for test in ("deletion", "insertion"):
+            gain = own[test]
+            head = f"{METHODS[name]}: {test}"
+            if gain["low"] is None:
+                text = f"{head} against random order: difference {_mean(gain)}."
+                rows.append(_verdict(test, "warn", text))
+                continue
+            beats = gain["low"] > 0
+            what = "beats" if beats else "does not beat"
+            text = f"{head} {what} random order: difference {_mean(gain)}."
+            rows.append(_verdict(test, "good" if beats else "bad", text))
+    return rows
+
+
+def _attention(found: Data | None) -> list[dict[str, str]]:
+    if found is None:
+        text = "Where the maps point was not measured: these cells have no masks."
+        return [_verdict("attention", "warn", text)]
+    rows = found["regions"]["nucleus and cytoplasm"]
+    uniform = rows["uniform"]["share"]["mean"]
+    told = [
+        f"{METHODS[name]} {percent(own['share']['mean'])}"
+        for name, own in _by_method(rows)
+        if own is not None
+    ]
+    text = (
+        f"Of what is positive in a map, on nucleus and cytoplasm: {'; '.join(told)}; of a uniform "
+        f"map {percent(uniform)}."
+    )
+    least = min(
+        (own["over_uniform"]["mean"] for n, own in rows.items() if n != "uniform" and own),
+        default=0.0,
+    )
+    return [_verdict("attention", "good" if least > 0 else "warn", text)]
+
+
+def _stability(found: Data) -> list[dict[str, str]]:
+    rows = []
+    for own in found.values():
+        label = own["label"]
+        text = (
+            f"Pictures {own['title']}: {label['count']} of {label['n']} calls stay, "
+            f"{percent(own['neighbors']['mean'])} of the kin."
+        )
+        if own["title"].startswith("noise"):
+            text = text.replace("Pictures noise", "Pictures with noise", 1)
+        rows.append(_verdict("stability", "good" if label["share"] >= 0.95 else "warn", text))
+    return rows
+
+
+def _sets(found: Data) -> list[dict[str, str]]:
+    if found["absent"]:
+        return [_verdict("sets", "warn", f"Prediction sets were not measured: {found['absent']}.")]
+    covered = found["together"]["covered"]
+    promised = found["promised"]
+    kept = covered["high"] >= promised
+    text = (
+        f"{covered['count']} of {covered['n']} prediction sets ({percent(covered['share'])}) hold "
+        f"the true class; {percent(promised)} by {found['unit']} were promised; "
+        f"{number(found['together']['size'], 3)} classes in a set."
+    )
+    return [_verdict("sets", "good" if kept else "bad", text)]
+
+
+def _calibration(found: Data) -> list[dict[str, str]]:
+    rows = []
+    for name, title in (("vote", "Agreement of the kin"), ("head", "The class head")):
+        own = found[name]
+        if own is None:
+            text = f"{title}: not measured, it knows other classes."
+            rows.append(_verdict("calibration", "warn", text))
+            continue
+        text = (
+            f"{title}: calibration error (ECE) {number(own['ece'], 2)}, Brier score "
+            f"{number(own['brier'], 2)}; mean confidence {percent(own['confidence'])}, right "
+            f"{percent(own['accuracy'])}."
+        )
+        rows.append(_verdict("calibration", "good" if own["ece"] <= 0.05 else "warn", text))
+    return rows
+
+
+def _outside(found: Data) -> list[dict[str, str]]:
+    alarms, allowed = found["unlike"], found["allowed"]
+    text = (
+        f"False alarms: {alarms['count']} of {alarms['n']} held-out cells "
+        f"({percent(alarms['share'])}; 95 % interval {percent(alarms['low'])} to "
+        f"{percent(alarms['high'])}) are called unlike this atlas; {percent(allowed)} are allowed."
+    )
+    rows = [_verdict("outside", "good" if alarms["share"] <= allowed else "warn", text)]
+    for name, own in found["kinds"].items():
+        if not own["n"]:
+            text = f"{name}: none of them can be read as a colour picture."
+            rows.append(_verdict("outside", "warn", text))
+            continue
+        unlike = own["unlike"]
+        text = (
+            f"{name}: {unlike['count']} of {unlike['n']} ({percent(unlike['share'])}; 95 % "
+            f"interval {percent(unlike['low'])} to {percent(unlike['high'])}) are called unlike "
+            "this atlas."
+        )
+        rows.append(_verdict("outside", "good" if unlike["share"] >= REFUSED else "bad", text))
+    if not found["kinds"]:
+        rows.append(_verdict("outside", "warn", "No picture from outside was given."))
+    return rows
+
+
+def _mean(found: Data) -> str:
+    """ "0.12, 95 % interval 0.10 to 0.14 (cells)", or why there is no interval."""
+    mean = number(found["mean"], 2)
+    if found["low"] is None:
+        return f"{mean}; {found['note']}"
+    low, high = number(found["low"], 2), number(found["high"], 2)
+    return f"{mean}, 95 % interval {low} to {high} ({found['units']} {found['unit']}s)"
