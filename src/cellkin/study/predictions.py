@@ -86,6 +86,7 @@ class Job:
         unit: what is never on two sides of the split: "image", "subject", "slide", ...
         seed: of split, weights and order. fold: from 1 to `folds`.
         tested_on: the data set that was decided on; the data set's own test part if empty.
+            An empty backbone, init or recipe says that there is none.
     """
 
     key: str
@@ -131,6 +132,7 @@ class Failure:
 
 
 JOB_COLUMNS = tuple(f.name for f in fields(Job))
+PLAIN = tuple(f.name for f in fields(Prediction))[:8]
 
 
 class Results:
@@ -251,12 +253,14 @@ class Results:
         return {key for (key,) in self._base.execute("SELECT key FROM jobs")}
 
     def jobs(self) -> list[Job]:
-        """The jobs that are whole, in the order of the plan where there is one, else by key."""
+        """The jobs that are whole: those of the plan, in its order, or all by key without one."""
         columns = ", ".join(JOB_COLUMNS)
         rows = self._base.execute(f"SELECT {columns} FROM jobs ORDER BY key").fetchall()
         found = [Job(*row) for row in rows]
         place = {job.key: i for i, job in enumerate(self.planned())}
-        return sorted(found, key=lambda job: place.get(job.key, len(place)))
+        if not place:
+            return found
+        return sorted((job for job in found if job.key in place), key=lambda j: place[j.key])
 
     def predictions(self, key: str) -> list[Prediction]:
         """The predictions of a job, in their order.
@@ -387,9 +391,10 @@ def _row(p: Prediction) -> tuple[Any, ...]:
 
 
 def _prediction(row: tuple[Any, ...]) -> Prediction:
-    *plain, votes, neighbors, x, y = row
+    plain, (votes, neighbors, x, y) = row[:8], row[8:]
+    told = dict(zip(PLAIN, plain, strict=True))
     return Prediction(
-        *plain,
+        **told,
         votes=json.loads(votes),
         neighbors=tuple(json.loads(neighbors)),
         map_xy=None if x is None else (x, y),
