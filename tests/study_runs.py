@@ -10,6 +10,7 @@ TINY = """
 title = "tiny"
 folds = 3
 units = ["subject"]
+maps = {maps}
 recipes = ["demo"]
 backbones = ["resnet18"]
 inits = ["scratch"]
@@ -31,8 +32,9 @@ nothing = "nothing"
 """
 
 
-def tiny(folder: Path, *, lists: str = "", changes: str = "", more: str = "") -> Experiment:
-    """The experiment, with lines added."""
+def tiny(folder: Path, *, maps: bool = False, **lines: str) -> Experiment:
+    """The experiment, with `lists`, `changes` and `more` lines added."""
     path = folder / "tiny.toml"
-    path.write_text(TINY.format(lists=lists, changes=changes, more=more))
+    told = {"lists": "", "changes": "", "more": "", **lines}
+    path.write_text(TINY.format(maps=str(maps).lower(), **told))
     return load_experiment(path)
