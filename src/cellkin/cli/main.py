@@ -24,6 +24,7 @@ from cellkin.cli import (
     locating,
     pretraining,
     sets,
+    tables,
     training,
 )
 from cellkin.cli.console import fail, talk
@@ -76,8 +77,9 @@ for verb in (
     sets.datasets,
     sets.split,
     sets.patches,
+    tables.audit_table,
 ):
-    app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
+    app.command(verb.__name__.replace("_", "-"), epilog=getattr(verb, "examples", None))(verb)
 
 
 def main() -> None:

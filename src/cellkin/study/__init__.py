@@ -1,5 +1,23 @@
 """Floor 7: experiments over many trainings, every prediction kept."""
 
-from cellkin.study.experiments import cross_validate
+from __future__ import annotations
 
-__all__ = ["cross_validate"]
+import importlib
+from typing import Any
+
+__all__ = ["Results", "audit_rows", "cross_validate", "read_table", "summarize"]
+
+_HOMES = {
+    "Results": "predictions",
+    "audit_rows": "audit_table",
+    "cross_validate": "experiments",
+    "read_table": "printed",
+    "summarize": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Only what trains costs torch: tables are read and audited without it."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"cellkin.study.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cellkin.study' has no attribute {name!r}")
