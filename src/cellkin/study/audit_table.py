@@ -15,14 +15,8 @@ from itertools import product
 from typing import Any
 
 from cellkin.core.progress import Progress, silent
-from cellkin.study.fold_search import (
-    Column,
-    Found,
-    Witness,
-    allowed_totals,
-    search_fixed,
-    search_random,
-)
+from cellkin.study.fold_mixes import search_random
+from cellkin.study.fold_search import Column, Found, Witness, allowed_totals, search_fixed
 from cellkin.study.printed import COLUMNS, PrintedRow
 from cellkin.study.readings import (
     Reading,

@@ -230,8 +230,8 @@ def drawn_mixes(
 ) -> list[tuple[Ints, ...]]:
     """Cells of each group of classes per test set, as random splits give them; always the same.
 
-    Mixes in which the first group grows evenly from fold to fold, by half, one, two and three standard
-    deviations, then drawn ones.
+    Mixes in which the first group grows evenly from fold to fold, by half, one, two and three
+    standard deviations, then drawn ones.
     """
     counts = np.array([sum(row.classes[name] for name in classes) for classes in groups])
     whole = whole_sizes(row, reading)

@@ -76,7 +76,10 @@ def _mixup(row: StudyRow, entry: Mapping[str, Any]) -> Mapping[str, str]:
     pairs = ", ".join(
         f"{row.labels.title(a)} called {row.labels.title(b)}: {n}" for a, b, n in entry["which"]
     )
-    text = f"{where}: not so that {entry['name']}: {entry['confused']} times ({pairs})"
+    text = (
+        f"{where}: it does not hold that {entry['name']}: {entry['confused']} of "
+        f"{entry['cells']} cells ({pairs})"
+    )
     return {"state": "warn", "text": text}
 
 
@@ -158,6 +161,11 @@ def _interval(measure: Measure | PairedTest) -> tuple[str, str]:
     return f"{points(measure.low)} to {points(measure.high)}", words
 
 
+def _how(test: PairedTest) -> str:
+    """The test and the interval's method, or in short why there is none."""
+    return f"{test.test}; {_interval(test)[1].partition(' (')[0]}"
+
+
 def _tests_table(tests: Sequence[PairedTest]) -> Table:
     header = (
         "Data", "Split by", "First", "Second", "Difference", "95 % interval", "Cells",
@@ -168,7 +176,7 @@ def _tests_table(tests: Sequence[PairedTest]) -> Table:
             test.dataset, test.unit, test.first, test.second, points(test.difference),
             _interval(test)[0], str(test.n), str(test.only_first), str(test.only_second),
             f"{test.p_value:.3g}", f"{test.p_holm:.3g}",
-            f"{test.test}; {_interval(test)[1]}",
+            _how(test),
         )
         for test in tests
     )  # fmt: skip
@@ -188,7 +196,7 @@ def _leakage_table(tests: Sequence[PairedTest]) -> Table:
         (
             test.dataset, test.first, test.unit, points(test.difference), _interval(test)[0],
             str(test.n), str(test.only_first), str(test.only_second), f"{test.p_holm:.3g}",
-            f"{test.test}; {_interval(test)[1]}",
+            _how(test),
         )
         for test in tests
     )  # fmt: skip
