@@ -122,7 +122,8 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, Path]:
 
 
 def _command() -> str:
-    return shlex.join(["cellkin", *sys.argv[1:]])
+    """The command that makes these results anew."""
+    return shlex.join(["cellkin", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -174,8 +175,7 @@ def _timed(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resuming() -> str:
-    own = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["cellkin", *own, "--resume"])
+    return f"{_command()} --resume"
 
 
 def _tell_failures(failures: Sequence[Any]) -> None:

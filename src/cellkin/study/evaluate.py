@@ -11,7 +11,6 @@ import fcntl
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,7 +226,6 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "executable": Path(sys.argv[0]).name,
     }
 
 
