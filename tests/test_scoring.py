@@ -262,7 +262,7 @@ def test_scores_are_plain_data_in_json():
             {"unit": "slide", "subjects": ["a", None]},
             "slide of 1 of 2 cells is not known",
         ),
-        ((["all"], ["all"]), {"unit": "cell"}, "unknown unit"),
+        ((["all"], ["all"]), {"unit": "mitten"}, "unknown unit"),
     ],
 )
 def test_score_refuses(arguments, options, match):

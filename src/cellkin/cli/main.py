@@ -18,11 +18,13 @@ from cellkin.cli import (
     cells,
     data,
     demo,
+    evaluating,
     focusing,
     injecting,
     locating,
     pretraining,
     sets,
+    tables,
     training,
     verifying,
 )
@@ -69,6 +71,7 @@ for verb in (
     locating.locate,
     training.train,
     training.index,
+    evaluating.evaluate,
     cells.decide,
     cells.explain,
     cells.inspect,
@@ -76,8 +79,9 @@ for verb in (
     sets.datasets,
     sets.split,
     sets.patches,
+    tables.audit_table,
 ):
-    app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
+    app.command(verb.__name__.replace("_", "-"), epilog=getattr(verb, "examples", None))(verb)
 
 
 def main() -> None:

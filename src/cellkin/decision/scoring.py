@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import LabelSet, frozen
 
-__all__ = ["ClassScore", "Interval", "Scores", "score", "wilson"]
+__all__ = [
+    "FEWEST_SUBJECTS",
+    "LEVEL",
+    "RESAMPLES",
+    "ClassScore",
+    "Interval",
+    "Scores",
+    "score",
+    "wilson",
+]
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -78,7 +87,8 @@ class Scores:
             K names, present or not.
         by_subject: one row (subject, classes, n, correct, accuracy) per subject, sorted; cells of
             unknown subject come last, as subject None. Empty where no subject is known.
-        unit: what the intervals take as independent: "image", "subject", "slide" or "field".
+        unit: what the intervals take as independent: "image", "subject", "slide", "field", or
+            "cell" where the same cell was decided several times.
     """
 
     n: int
@@ -152,8 +162,9 @@ def score(
         true, predicted: N fine classes each. label_set: their names, order and clinical meaning.
         subjects: N names of persons (or of slides or fields, whichever `unit` says), where known.
         unit: "image" gives Wilson intervals, which hold only for independent cells; "subject",
-            "slide" or "field" give percentile bootstraps over these (2000 resamples, `seed`), or
-            none where a class that is present has fewer than 10 of them.
+            "slide", "field" or "cell" (decided several times) give percentile bootstraps over
+            these (2000 resamples, `seed`), or none where a class that is present has fewer than 10
+            of them.
 
     Raises:
         DecisionError: no cell, lengths that do not fit, an unknown unit, or a unit other than
@@ -301,9 +312,9 @@ def _checked_subjects(
     Raises:
         DecisionError: no cell, lengths that do not fit, or a unit that these subjects cannot give.
     """
-    if unit not in ("image", "subject", "slide", "field"):
+    if unit not in ("image", "subject", "slide", "field", "slide/field", "cell"):
         raise DecisionError(
-            f"unknown unit {unit!r}", where="unit", mend="use image, subject, slide or field"
+            f"unknown unit {unit!r}", where="unit", mend="use image, subject, slide, field, slide/field or cell"
         )
     lengths = {n_true, n_predicted, n_true if subjects is None else len(subjects)}
     if len(lengths) > 1 or not n_true:

@@ -33,6 +33,7 @@ def load_prepared(
     *,
     progress: Progress = silent,
     cache: Path | None = None,
+    keep: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode and prepare N images: (N, S, S, 3) uint8.
 
@@ -46,7 +47,7 @@ def load_prepared(
         OutputError: there is no room on the disk for the file.
     """
     shape = (len(sources), preprocessor.size, preprocessor.size, 3)
-    if cache is None or mapped.fits(shape):
+    if cache is None or (mapped.fits(shape) and not keep):
         prepared = np.empty(shape, np.uint8)
         _fill(prepared, sources, preprocessor, progress)
         return prepared

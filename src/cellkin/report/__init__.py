@@ -7,6 +7,7 @@ from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import pretraining_curve, training_curve
 from cellkin.report.pages import save, save_all, save_table
 from cellkin.report.split_page import SplitReport, save_split
+from cellkin.report.study_page import save_study
 from cellkin.report.verification import save_verification
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "save_all",
     "save_audit",
     "save_split",
+    "save_study",
     "save_table",
     "save_verification",
     "training_curve",

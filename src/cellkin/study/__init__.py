@@ -1,6 +1,33 @@
 """Floor 7: experiments over many trainings, every prediction kept."""
 
-from cellkin.study.experiments import cross_validate
-from cellkin.study.verifying import Verifying, verify
+from __future__ import annotations
 
-__all__ = ["Verifying", "cross_validate", "verify"]
+import importlib
+from typing import Any
+
+__all__ = [
+    "Results",
+    "Verifying",
+    "audit_rows",
+    "cross_validate",
+    "read_table",
+    "summarize",
+    "verify",
+]
+
+_HOMES = {
+    "Results": "predictions",
+    "audit_rows": "audit_table",
+    "cross_validate": "experiments",
+    "read_table": "printed",
+    "Verifying": "verifying",
+    "summarize": "tables",
+    "verify": "verifying",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Only what trains costs torch: tables are read and audited without it."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"cellkin.study.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'cellkin.study' has no attribute {name!r}")

@@ -40,13 +40,13 @@ from cellkin.system.runs import (
     tidied,
 )
 
-__all__ = ["index", "train"]
+__all__ = ["Making", "index", "save_trained", "train"]
 
 Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class _Job:
+class Making:
     """What train and index share: the cells, their images, their parts, and where things go."""
 
     data: Dataset
@@ -116,7 +116,7 @@ def train(
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     with tidied(run):
         images = load_images(data, geometry, chosen["progress"], cache=run / "prepared")
-        job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
+        job = Making(data, split, images, seed, chosen["progress"], chosen["maps"])
         seen = seen_by(recipe.init)
         refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
         trained = train_encoder(
@@ -124,20 +124,35 @@ def train(
         )
     if not trained.first:
         return out
+    save_trained(job, trained, out=out, run=run, overwrite=chosen["overwrite"])
+    shutil.rmtree(run, ignore_errors=True)
+    return out
+
+
+def save_trained(
+    job: Making, trained: Trained, *, out: Path, run: Path, overwrite: bool = False
+) -> None:
+    """The atlas of a training that is over: built, measured on the test part, and written.
+
+    Args:
+        run: folder of the training, whose log and curve are copied along.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
     report.training_curve(trained.history, run / "training.png")
-    used = np.concatenate([job.rows(split.train), job.rows(split.val)])
+    used = np.concatenate([job.rows(job.split.train), job.rows(job.split.val)])
+    seen = seen_by(Recipe(**trained.encoder.recipe).init)
     trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *fingerprints(job.images[used]))))
     atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
     trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
-    texts = {"split.json": split.to_json(), "predictions.json": predictions}
+    texts = {"split.json": job.split.to_json(), "predictions.json": predictions}
     atlas.save(
         out,
         extra=[run / "log.jsonl", run / "training.png"],
         texts=texts | documents(atlas_card(atlas, "atlas")),
-        overwrite=chosen["overwrite"],
+        overwrite=overwrite,
     )
-    shutil.rmtree(run, ignore_errors=True)
-    return out
 
 
 def index(
@@ -169,7 +184,7 @@ def index(
     encoder = open_encoder(Path(source).expanduser(), chosen["device"])
     images = load_images(data, encoder.preprocessor, chosen["progress"])
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
-    job = _Job(data, split, images, seed, chosen["progress"], chosen["maps"])
+    job = Making(data, split, images, seed, chosen["progress"], chosen["maps"])
     settings = {
         "k": k,
         "distance": distance,
@@ -185,7 +200,7 @@ def index(
 # parts of the work -----------------------------------------------------------------------------
 
 
-def _training_data(job: _Job) -> TrainingData:
+def _training_data(job: Making) -> TrainingData:
     labels = job.data.labels
     return TrainingData(
         images=job.images,
@@ -197,7 +212,7 @@ def _training_data(job: _Job) -> TrainingData:
     )
 
 
-def _settings(trained: Trained, job: _Job) -> dict[str, Any]:
+def _settings(trained: Trained, job: Making) -> dict[str, Any]:
     recipe = Recipe(**trained.encoder.recipe)
     best = trained.best
     return {
@@ -215,7 +230,7 @@ def _settings(trained: Trained, job: _Job) -> dict[str, Any]:
 
 
 def _atlas(
-    job: _Job, encoder: Encoder, settings: Mapping[str, Any]
+    job: Making, encoder: Encoder, settings: Mapping[str, Any]
 ) -> tuple[Atlas, list[dict[str, Any]]]:
     """The atlas over the training cells, measured on the test cells; and every test decision."""
     held_out = []
@@ -247,7 +262,7 @@ def _atlas(
 
 
 def _measure(
-    atlas: Atlas, cells: Cells, features: Features, job: _Job
+    atlas: Atlas, cells: Cells, features: Features, job: Making
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     decisions = decide(atlas, features, subjects=cells.subjects)
     scores = score(
@@ -266,7 +281,7 @@ def _measure(
     return {"test": scores.to_json(), "triage": curve}, predictions
 
 
-def _facts(job: _Job) -> dict[str, Any]:
+def _facts(job: Making) -> dict[str, Any]:
     data, split = job.data, job.split
     return {
         "dataset": data.name,
@@ -280,7 +295,7 @@ def _facts(job: _Job) -> dict[str, Any]:
     }
 
 
-def _provenance(job: _Job, encoder: Encoder, recipe: str) -> Provenance:
+def _provenance(job: Making, encoder: Encoder, recipe: str) -> Provenance:
     return Provenance(
         version=cellkin.__version__,
         weights=encoder.weights_sha256,

@@ -1,0 +1,209 @@
+"""The verb evaluate: an experiment over many trainings, and its tables."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cellkin.cli.console import err, print_json, progress, talk
+from cellkin.cli.options import Device, Json, examples
+from cellkin.core.errors import CellkinError, RecipeError
+from cellkin.core.progress import Progress
+from cellkin.core.records import NOTICE
+
+ENGINE = "Where the jobs run"
+SHOWN = 8  # failed jobs told one by one
+
+
+@examples("""
+cellkin evaluate ablation-small --out ablation
+cellkin evaluate experiments/cnmc-small.toml --out cnmc --data cnmc=~/C-NMC
+cellkin evaluate table8-cnmc --out table8 --data cnmc=~/C-NMC --init resnet18=adp-resnet18
+cellkin evaluate table8-cnmc --out table8 --engine ray --address auto --resume
+cellkin evaluate mine.toml --out mine --workers 4 --threads 2
+cellkin evaluate --list
+""")
+def evaluate(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPERIMENT", help="A shipped experiment's name, or a TOML file."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("study"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Where the cells of NAME lie; repeatable."),
+    ] = None,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BACKBONE=WEIGHTS", help="First weights; repeatable."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is done, and do the rest.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=ENGINE)] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster.", rich_help_panel=ENGINE)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Jobs at once; 0: one for each core.", rich_help_panel=ENGINE)
+    ] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            help="Of each job; another number may round otherwise.", rich_help_panel=ENGINE
+        ),
+    ] = 1,
+    device: Device = "auto",
+    keep_atlases: Annotated[
+        bool, typer.Option("--keep-atlases", help="Keep the atlas of every training.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the shipped experiments.")] = False,
+    json: Json = False,
+) -> None:
+    """Cross-validate methods on data sets, keep every prediction, and make tables and a page."""
+    from cellkin.study.experiment_file import load_experiment
+
+    if list_:
+        _list(json)
+        return
+    if experiment is None:
+        raise RecipeError(
+            "no experiment is named",
+            where="cellkin evaluate EXPERIMENT",
+            mend="cellkin evaluate --list shows the shipped ones; or give a .toml file",
+        )
+    plan = load_experiment(experiment)
+    talk(f"{plan.title or plan.name}")
+    with _telling() as tell:
+        options: dict[str, Any] = {
+            "data": _pairs(data, "--data NAME=FOLDER"),
+            "inits": _pairs(init, "--init BACKBONE=WEIGHTS"),
+            "device": device,
+            "threads": threads,
+            "resume": resume,
+            "progress": tell,
+            "command": _command(),
+        }
+        if plan.kind == "timing":
+            result = _timed(plan, out, options)
+        else:
+            options["crew"] = (engine, address, workers)
+            options["keep_atlases"] = keep_atlases
+            result = _evaluated(plan, out, options)
+    talk(NOTICE)
+    if json:
+        print_json(result)
+    if result.get("failed"):
+        raise typer.Exit(2)
+
+
+def _list(json: bool) -> None:
+    from cellkin.study.experiment_file import experiment_names, load_experiment
+
+    found = {name: load_experiment(name) for name in experiment_names()}
+    if json:
+        print_json({name: one.title for name, one in found.items()})
+        return
+    for name, one in found.items():
+        typer.echo(f"{name:24} {one.title}")
+
+
+def _pairs(given: Sequence[str] | None, option: str) -> dict[str, Path]:
+    if wrong := [pair for pair in given or () if "=" not in pair]:
+        raise RecipeError(f"{wrong[0]!r} names nothing", where=option, mend=f"write {option}")
+    return {name: Path(path).expanduser() for name, path in (p.split("=", 1) for p in given or ())}
+
+
+def _command() -> str:
+    """The command that makes these results anew."""
+    return shlex.join(["cellkin", *(word for word in sys.argv[1:] if word != "--resume")])
+
+
+def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from cellkin.learning.memory import keep_freed_memory
+    from cellkin.study.engine import Crew
+    from cellkin.study.evaluate import evaluate as run
+
+    keep_freed_memory()
+    options["crew"] = Crew(*options["crew"])
+    try:
+        summary = run(plan, out, options=options)
+    except KeyboardInterrupt:
+        talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {_resuming()}")
+        raise
+    talk(f"{summary.done} of {summary.planned} jobs are done ({summary.seconds / 60:.1f} minutes)")
+    _tell_failures(summary.failures)
+    result = {
+        "experiment": plan.name,
+        "out": str(summary.out),
+        "planned": summary.planned,
+        "done": summary.done,
+        "failed": [
+            {"job": f.job.to_json(), "kind": f.kind, "what": f.what, "where": f.where}
+            for f in summary.failures
+        ],
+    }
+    if summary.done:
+        result |= _page(summary.out)
+    return result
+
+
+def _page(out: Path) -> dict[str, Any]:
+    """Tables and page from the kept predictions."""
+    from cellkin import report
+    from cellkin.study.predictions import Results
+    from cellkin.study.tables import summarize
+
+    with Results.open(out, readonly=True) as results:
+        study = summarize(results)
+    page = report.save_study(study, out)
+    talk(f"\nThe page: {page}")
+    return {"page": str(page), "missing": list(study.missing)}
+
+
+def _timed(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from cellkin.study.timing import measure
+
+    return measure(plan, out, options=options)
+
+
+def _resuming() -> str:
+    return f"{_command()} --resume"
+
+
+def _tell_failures(failures: Sequence[Any]) -> None:
+    """What failed, one text for jobs that failed alike."""
+    groups: dict[str, list[Any]] = {}
+    for failure in failures:
+        error = CellkinError(failure.what, where=failure.where, mend=failure.mend)
+        groups.setdefault(f"{failure.kind}: {error}", []).append(failure.job)
+    for text, jobs in list(groups.items())[:SHOWN]:
+        err.print(f"\n{len(jobs)} jobs failed: {text}", style="red", markup=False, soft_wrap=True)
+        for job in jobs[:SHOWN]:
+            talk(f"    {job.title}")
+        if len(jobs) > SHOWN:
+            talk(f"    and {len(jobs) - SHOWN} more")
+    if failures:
+        talk(f"\nThe tables are made of what is there. To try the rest again:\n  {_resuming()}")
+
+
+@contextmanager
+def _telling() -> Iterator[Progress]:
+    """Progress with ETA; where stderr is a file, a line for every job that is done."""
+    started = time.monotonic()
+    with progress() as bar:
+
+        def tell(task: str, done: int, total: int) -> None:
+            bar(task, done, total)
+            if not err.is_terminal and task.startswith("jobs, ") and done:
+                left = (time.monotonic() - started) * (total - done) / done / 60
+                talk(f"  {task}, about {left:.1f} minutes left")
+
+        yield tell

@@ -1,0 +1,71 @@
+"""The verb audit-table: whether printed numbers can co-exist."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cellkin.cli.console import print_json, progress
+from cellkin.cli.options import Json, examples
+
+
+@examples("""
+cellkin audit-table paper-table-5
+cellkin audit-table paper-table-8 --json
+cellkin audit-table my-table.toml (or .csv)
+cellkin audit-table --class nothing=130 --class normal=130 --class blast=130 --positive blast
+  --accuracy "99.74 +- 0.51" --specificity "99.26 +- 1.66"
+""")
+def audit_table(
+    table: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TABLE]", help="A .toml or .csv file, or a table that comes with cellkin."
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS=CELLS", help="Cells of a class; repeatable."),
+    ] = None,
+    positive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="A class that sensitivity is about; repeatable."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Test sets behind each number.")] = 5,
+    accuracy: Annotated[
+        str, typer.Option(metavar="MEAN[+-SD]", help="In percent, as printed.")
+    ] = "",
+    sensitivity: Annotated[str, typer.Option(metavar="MEAN[+-SD]")] = "",
+    specificity: Annotated[str, typer.Option(metavar="MEAN[+-SD]")] = "",
+    json: Json = False,
+) -> None:
+    """Say whether the printed accuracy, sensitivity, specificity and deviations can co-exist.
+
+    Every row is read as its caption says; where that is impossible, with swapped classes, with
+    the recall of a part of the classes, with either definition of the standard deviation.
+    """
+    from cellkin.core.errors import DataError
+    from cellkin.study.audit_table import audit_rows
+    from cellkin.study.audit_words import audit_json, audit_lines
+    from cellkin.study.printed import parse_row, read_table
+
+    printed = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
+    if (table is None) == (not classes):
+        raise DataError(
+            "give either a table or a row",
+            where="cellkin audit-table",
+            mend="name a TABLE, or describe a row with --class, --positive, --accuracy, ...",
+        )
+    if table is not None:
+        title, rows = read_table(table)
+    else:
+        title, rows = "row", (parse_row(classes or [], positive or [], folds, printed),)
+    with progress() as tell:
+        audits = audit_rows(rows, progress=tell)
+    if json:
+        print_json(audit_json(title, audits))
+        return
+    typer.echo(title)
+    for line in audit_lines(audits):
+        typer.echo(line)

@@ -1,0 +1,159 @@
+"""Tables as CSV, Markdown and LaTeX, each safe in its own language."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cellkin.core.artifacts import write_bytes
+from cellkin.core.studies import Study, Table
+
+__all__ = ["calls_csv", "table_csv", "table_latex", "table_markdown", "write_tables"]
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "-": "-",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "…": r"\dots{}",
+}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+
+
+def table_csv(table: Table) -> str:
+    """RFC 4180, with a header. A text that a spreadsheet would take for a formula is quoted by an
+    apostrophe; numbers stay as they are.
+    """
+    return _csv([table.header, *table.rows])
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([[_harmless(cell) for cell in row] for row in rows])
+    return text.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) and not _is_number(cell) else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.split(" ")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def table_markdown(table: Table) -> str:
+    """A GitHub table with its title above and its note below."""
+    ends = ["--:" if i in table.numeric else "---" for i in range(len(table.header))]
+    lines = [f"**{_markdown(table.title)}**", ""]
+    lines += [_bar(map(_markdown, table.header)), _bar(ends)]
+    lines += [_bar(map(_markdown, row)) for row in table.rows]
+    return "\n".join([*lines, *(["", _markdown(table.note)] if table.note else []), ""])
+
+
+def _bar(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    for sign in "\\`*_[]<>|":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
+
+
+def table_latex(table: Table) -> str:
+    """A `table` environment that needs no package."""
+    columns = "".join("r" if i in table.numeric else "l" for i in range(len(table.header)))
+    rows = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
+        rf"\label{{tab:{table.name.replace('_', '-')}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\hline",
+        " & ".join(map(_latex, table.header)) + r" \\",
+        r"\hline",
+        *rows,
+        r"\hline",
+        r"\end{tabular}",
+        *([rf"\par\smallskip {_latex(table.note)}"] if table.note else []),
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _latex(text: str) -> str:
+    return "".join(_latex_sign(sign) for sign in " ".join(text.split()))
+
+
+def _latex_sign(sign: str) -> str:
+    """A letter stays; a sign that LaTeX does not know in text becomes a question mark."""
+    if sign in LATEX:
+        return LATEX[sign]
+    return sign if sign.isascii() or sign.isalpha() else "?"
+
+
+def calls_csv(study: Study) -> str:
+    """Every decision of every row, with its neighbours."""
+    header = [
+        "row", "data", "split by", "seed", "fold", "id", "truth", "call", "subject", "group",
+        "score", "mean distance", "neighbours",
+    ]  # fmt: skip
+    lines = []
+    for row in study.rows:
+        for call in row.calls:
+            distance = call.mean_distance
+            kin = "; ".join(f"{n['label']} {n['id']} {n['distance']:.6g}" for n in call.neighbors)
+            lines.append(
+                [
+                    row.title, row.tested_on, row.unit, str(call.seed), str(call.fold), call.id,
+                    call.truth, call.label, call.subject or "", call.group or "",
+                    "" if call.score is None else f"{call.score:.6g}",
+                    "" if distance is None else f"{distance:.6g}", kin,
+                ]
+            )  # fmt: skip
+    return _csv([header, *lines])
+
+
+def write_tables(study: Study, folder: Path) -> list[Path]:
+    """Write `tables/NAME.csv`, `.md` and `.tex` of every table, and `tables/decisions.csv`.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    forms = {"csv": table_csv, "md": table_markdown, "tex": table_latex}
+    written = [
+        write_bytes(folder / f"{table.name}.{ending}", form(table).encode("utf-8", "replace"))
+        for table in study.tables
+        for ending, form in forms.items()
+    ]
+    decisions = calls_csv(study).encode("utf-8", "replace")
+    return [*written, write_bytes(folder / "decisions.csv", decisions)]

@@ -1,0 +1,163 @@
+"""Baselines that could win: colour histograms, frozen ImageNet features, the softmax head.
+
+They decide on the same cells, in the same folds, by the same vote where they vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas import Atlas
+from cellkin.core.records import Decision, Features, LabelSet, Sample
+from cellkin.decision import Index, vote
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
+from cellkin.study.predictions import Prediction
+
+__all__ = ["by_head", "by_histogram", "by_neighbors", "colour_histogram", "packaged_encoder"]
+
+BINS = 8  # of each colour; 512 in all
+
+Places = NDArray[np.float64]
+
+
+def packaged_encoder(size: int, device: str) -> Encoder:
+    """EfficientNet-Lite0 with its ImageNet weights, not trained any further.
+
+    Raises:
+        WeightsError: the data package with the weights is missing.
+    """
+    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
+    assert preprocessor is not None  # the packaged weights bring their own
+    return Encoder(network, preprocessor, ("cell",), device=choose_device(device))
+
+
+def colour_histogram(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Joint RGB histograms of prepared images (N, S, S, 3) uint8: (N, 512), square roots of shares.
+
+    The Euclidean distance of square roots is the Hellinger distance of the histograms, times the
+    root of two.
+    """
+    bins = np.asarray(images, np.int64) // (256 // BINS)
+    codes = (bins[..., 0] * BINS + bins[..., 1]) * BINS + bins[..., 2]
+    flat = codes.reshape(len(images), -1)
+    counts = [np.bincount(row, minlength=BINS**3) for row in flat]
+    return np.sqrt(np.array(counts, np.float64).reshape(-1, BINS**3) / flat.shape[1])
+
+
+def by_histogram(
+    references: tuple[NDArray[np.float64], Sequence[Sample]],
+    queries: tuple[NDArray[np.float64], Sequence[Sample]],
+    labels: LabelSet,
+    k: int,
+) -> list[Prediction]:
+    """Neighbours by the colours of the whole picture.
+
+    Args:
+        references, queries: histograms (N, 512) and their cells.
+    """
+    vectors, cells = references
+    index = Index(vectors, [s.id for s in cells], "euclidean")
+    found, distances = index.nearest(queries[0], k)
+    predictions = []
+    for sample, row, lengths in zip(queries[1], found.tolist(), distances.tolist(), strict=True):
+        near = [cells[i] for i in row]
+        result = vote([s.label for s in near], lengths, labels)
+        predictions.append(
+            Prediction(
+                id=sample.id,
+                truth=sample.label,
+                label=result.label,
+                truth_clinical=_clinical(sample.label, labels),
+                clinical=result.clinical,
+                score=_share(result.votes, labels),
+                subject=sample.subject,
+                group=sample.group,
+                votes=dict(result.votes),
+                neighbors=tuple(
+                    {"id": s.id, "label": s.label, "distance": d, "rank": r, "subject": s.subject}
+                    for r, (s, d) in enumerate(zip(near, lengths, strict=True), start=1)
+                ),
+            )
+        )
+    return predictions
+
+
+def by_neighbors(
+    decisions: Sequence[Decision],
+    samples: Sequence[Sample],
+    labels: LabelSet,
+    places: Places | None,
+) -> list[Prediction]:
+    """The decisions of an atlas on cells whose class is known; `places` (N, 2) on its map."""
+    return [
+        Prediction(
+            id=sample.id,
+            truth=sample.label,
+            label=decision.label,
+            truth_clinical=_clinical(sample.label, labels),
+            clinical=decision.clinical,
+            score=_share(decision.votes, labels),
+            subject=sample.subject,
+            group=sample.group,
+            votes=dict(decision.votes),
+            neighbors=tuple(neighbor.to_json() for neighbor in decision.neighbors),
+            map_xy=_place(places, i),
+        )
+        for i, (decision, sample) in enumerate(zip(decisions, samples, strict=True))
+    ]
+
+
+def by_head(
+    atlas: Atlas,
+    features: Features,
+    samples: Sequence[Sample],
+    labels: LabelSet,
+    places: Places | None,
+) -> list[Prediction]:
+    """The class head of the trained network: the class of the largest softmax.
+
+    The score adds up the softmax of all classes that mean lymphoblast.
+    """
+    assert atlas.head is not None  # the network was trained on these classes
+    weights, bias = atlas.head
+    predictions = []
+    for i, sample in enumerate(samples):
+        logits = weights @ features.vectors[i].astype(np.float64) + bias
+        odds = np.exp(logits - logits.max())
+        shares = dict(zip(labels.names, (odds / odds.sum()).tolist(), strict=True))
+        label = labels.names[int(odds.argmax())]
+        positive = [share for name, share in shares.items() if labels.is_positive(name)]
+        predictions.append(
+            Prediction(
+                id=sample.id,
+                truth=sample.label,
+                label=label,
+                truth_clinical=_clinical(sample.label, labels),
+                clinical=_clinical(label, labels),
+                score=min(1.0, sum(positive)) if positive else None,
+                subject=sample.subject,
+                group=sample.group,
+                map_xy=_place(places, i),
+            )
+        )
+    return predictions
+
+
+def _place(places: Places | None, i: int) -> tuple[float, float] | None:
+    return None if places is None else (float(places[i, 0]), float(places[i, 1]))
+
+
+def _clinical(label: str, labels: LabelSet) -> str | None:
+    return None if labels.positive is None else labels.clinical[label]
+
+
+def _share(votes: Mapping[str, int], labels: LabelSet) -> float | None:
+    """Share of the neighbours that are lymphoblasts; None where no class means that."""
+    if labels.positive is None:
+        return None
+    positive = sum(n for name, n in votes.items() if labels.is_positive(name))
+    return positive / sum(votes.values())

@@ -1,0 +1,154 @@
+"""Rows against each other on the same cells: does the proposed method win, and what was leakage
+worth?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from cellkin.core.studies import Call, PairedTest, StudyRow
+from cellkin.study.rows import owners, right
+from cellkin.study.statistics import holm, paired_difference, too_few, unit_index
+
+__all__ = ["compare", "leakage", "win_findings"]
+
+Key = tuple[int, int, str]
+
+
+def compare(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...]:
+    """The proposed method against every other row of its data set and unit, and its own variants
+    against each other; Holm's correction over all of these tests.
+    """
+    found = [_test(a, b, "method", seed) for a, b in _pairs(rows)]
+    return _corrected([test for test in found if test is not None])
+
+
+def leakage(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...]:
+    """What it was worth to split by image: rows that differ only in what the split keeps together.
+
+    The difference is over the same cells, decided by trainings that had seen their subject (or
+    slide) and by trainings that had not.
+    """
+    found = []
+    for a in rows:
+        for b in rows:
+            same = _but_unit(a) == _but_unit(b) and not a.external
+            if same and a.unit == "image" and b.unit != "image":
+                found.append(_test(a, b, "leakage", seed))
+    return _corrected([test for test in found if test is not None])
+
+
+def _but_unit(row: StudyRow) -> tuple[str, ...]:
+    return (
+        row.method, row.dataset, row.tested_on, row.injection, row.backbone, row.init, row.recipe,
+    )  # fmt: skip
+
+
+def _pairs(rows: Sequence[StudyRow]) -> Iterator[tuple[StudyRow, StudyRow]]:
+    families: dict[tuple[str, str, str], list[StudyRow]] = {}
+    for row in rows:
+        families.setdefault((row.dataset, row.tested_on, row.unit), []).append(row)
+    for family in families.values():
+        proposed = [row for row in family if row.proposed]
+        for other in (row for row in family if not row.proposed):
+            alike = [row for row in proposed if row.backbone == other.backbone]
+            yield from ((row, other) for row in alike or proposed)
+        yield from combinations(proposed, 2)
+
+
+def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
+    """None where the two share no cell."""
+    measure = a.main if a.main == b.main else "accuracy"
+    pairs = _shared(a, b, by_fold=kind == "method")
+    if not pairs:
+        return None
+    calls = [call for call, _ in pairs]
+    unit = _unit(a, b, calls)
+    held = owners(calls, unit)
+    single = "cell" if unit == "image" else unit
+    refusal = too_few(unit_index(held), [call.truth for call in calls], single)
+    found = paired_difference(
+        [right(call, a.labels, measure) for call, _ in pairs],
+        [right(call, b.labels, measure) for _, call in pairs],
+        held,
+        unit=unit,
+        seed=seed,
+        refusal=refusal,
+    )
+    interval = found.interval
+    return PairedTest(
+        first=a.title,
+        second=b.title,
+        dataset=a.dataset if not a.external else f"{a.dataset} → {a.tested_on}",
+        unit=a.unit if kind == "method" else b.unit,
+        kind=kind,
+        measure=measure,
+        difference=found.difference,
+        low=interval.low,
+        high=interval.high,
+        method=interval.method,
+        note=interval.note,
+        n=found.n,
+        only_first=found.only_first,
+        only_second=found.only_second,
+        p_value=found.p_value,
+        p_holm=found.p_value,
+        test=found.test,
+        units=found.units,
+    )
+
+
+def _unit(a: StudyRow, b: StudyRow, calls: Sequence[Call]) -> str:
+    """The coarser of what both rows take as independent, where every shared cell has it."""
+    coarse = [row.independent for row in (b, a) if row.independent not in ("image", "cell")]
+    for unit in coarse:
+        if None not in owners(calls, unit):
+            return unit
+    return "image" if len({call.id for call in calls}) == len(calls) else "cell"
+
+
+def _shared(a: StudyRow, b: StudyRow, *, by_fold: bool) -> list[tuple[Call, Call]]:
+    """Calls on the same cell with the same seed. An external test decides each cell in every fold:
+    then the fold is part of the key.
+    """
+    with_fold = by_fold and (a.external or b.external)
+    second = {_key(call, with_fold): call for call in b.calls}
+    return [
+        (call, second[_key(call, with_fold)]) for call in a.calls if _key(call, with_fold) in second
+    ]
+
+
+def _key(call: Call, with_fold: bool) -> Key:
+    return (call.seed, call.fold if with_fold else 0, call.id)
+
+
+def _corrected(tests: Sequence[PairedTest]) -> tuple[PairedTest, ...]:
+    values = holm([test.p_value for test in tests])
+    return tuple(replace(test, p_holm=p) for test, p in zip(tests, values, strict=True))
+
+
+def win_findings(rows: Sequence[StudyRow], tests: Sequence[PairedTest]) -> list[Mapping[str, str]]:
+    """Whether the proposed method beats each other row, in words; losses first."""
+    proposed = {row.title for row in rows if row.proposed}
+    found: list[Mapping[str, str]] = []
+    for test in tests:
+        if test.first not in proposed or test.second in proposed:
+            continue
+        if test.significant and test.difference < 0:
+            state, verb = "bad", "is beaten by"
+        elif test.significant:
+            state, verb = "good", "beats"
+        else:
+            state, verb = "warn", "does not beat"
+        points = f"{100 * test.difference:+.1f}".replace("-", "−")
+        found.append(
+            {
+                "state": state,
+                "text": f"{test.dataset}, split by {test.unit}: {test.first} {verb} {test.second} "
+                f"({points} points on {test.n} cells, p = {test.p_holm:.2g} after Holm)",
+            }
+        )
+    order = {"bad": 0, "warn": 1, "good": 2}
+    return sorted(found, key=lambda finding: order[finding["state"]])

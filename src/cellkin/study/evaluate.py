@@ -1,0 +1,273 @@
+"""Run an experiment: gather its cells, plan its works, do what is not done yet, keep the rest.
+
+Everything lies in one folder: `results.sqlite` with every prediction, `data/` with the
+descriptions of the cells (and drawn cells), `experiment.toml`, and while it runs `prepared/` with
+the images and `work/` with checkpoints.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cellkin
+from cellkin.core.artifacts import digest, guarded_writes, write_bytes
+from cellkin.core.errors import OutputError, RecipeError
+from cellkin.core.progress import Progress, silent
+from cellkin.learning.encoder import choose_device
+from cellkin.study.engine import Answer, Crew, Trouble, run_all
+from cellkin.study.experiment_file import Experiment
+from cellkin.study.fold_cells import Place, prepare, run_folder
+from cellkin.study.plan import Work, plan
+from cellkin.study.predictions import FILE, Failure, Results
+from cellkin.study.sources import Gathered, gather
+
+__all__ = ["Summary", "environment", "evaluate"]
+
+JOBS = "jobs"  # how the progress over all jobs begins
+LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "openTSNE", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: rows planned, rows there, rows that failed, seconds of this run."""
+
+    out: Path
+    planned: int
+    done: int
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    given: Mapping[str, Path]
+    inits: Mapping[str, Path]
+    crew: Crew
+    place: Place
+    resume: bool
+    progress: Progress
+    command: str
+
+
+def evaluate(
+    experiment: Experiment, out: str | Path, *, options: Mapping[str, Any] | None = None
+) -> Summary:
+    """Do all jobs of an experiment that are not done yet.
+
+    Args:
+        out: folder of the results.
+        options: `data` (name -> folder), `inits` (backbone -> weights), `crew` (a `Crew`), `device`
+            ("auto"), `threads` (1, of each job), `resume` (False), `keep_atlases` (False),
+            `progress`, `command` (kept for the record).
+
+    Returns:
+        what is there, and what failed; a job that fails stops no other.
+
+    Raises:
+        OutputError: results are there and `resume` is off, or another run is at work on them.
+        RecipeError: the results are of another experiment; an unknown option.
+        CellkinError: of other kinds, while the cells are gathered.
+    """
+    chosen = _chosen(Path(out).expanduser().resolve(), options or {})
+    started = time.perf_counter()
+    out = chosen.place.out
+    _refuse_existing(out, resume=chosen.resume)
+    with _alone(out), Results.open(out) as results:
+        _refuse_other(results, experiment)
+        results.state("experiment", {"name": experiment.name, "title": experiment.title})
+        gathered = gather(experiment, chosen.given, out, chosen.progress)
+        works = plan(experiment, gathered, chosen.inits)
+        jobs = [row.job for work in works for row in work.rows]
+        results.plan(jobs)
+        _state_facts(results, experiment, gathered, chosen)
+        done = results.done()
+        left = [rest for work in works if (rest := work.without(done)).rows]
+        prepare(left, chosen.place, chosen.progress)
+        _run(left, results, chosen, already=len(jobs) - sum(len(work.rows) for work in left))
+        _declare(results)
+        missing = results.missing()
+        if not missing:
+            for name in ("prepared", "work"):
+                shutil.rmtree(out / name, ignore_errors=True)
+        failures = tuple(f for f in results.failures() if f.job in missing)
+        return Summary(
+            out, len(jobs), len(jobs) - len(missing), failures, time.perf_counter() - started
+        )
+
+
+def _chosen(out: Path, options: Mapping[str, Any]) -> _Chosen:
+    known: dict[str, Any] = {
+        "data": {},
+        "inits": {},
+        "crew": Crew(),
+        "device": "auto",
+        "threads": 1,
+        "resume": False,
+        "keep_atlases": False,
+        "progress": silent,
+        "command": "",
+    }
+    if unknown := set(options) - set(known):
+        raise RecipeError(
+            f"unknown option {sorted(unknown)[0]!r}",
+            where="options",
+            mend=f"known options: {', '.join(known)}",
+        )
+    told = {**known, **options}
+    if told["threads"] < 1:
+        raise RecipeError(f"{told['threads']} threads", where="--threads", mend="give 1 or more")
+    device = str(choose_device(told["device"]))
+    place = Place(out, device, told["threads"], told["keep_atlases"])
+    return _Chosen(
+        told["data"],
+        told["inits"],
+        told["crew"],
+        place,
+        told["resume"],
+        told["progress"],
+        told["command"],
+    )
+
+
+# the results' folder ---------------------------------------------------------------------------
+
+
+def _refuse_existing(out: Path, *, resume: bool) -> None:
+    there = (out / FILE).is_file()
+    if resume and not there:
+        raise OutputError(
+            "there are no results to go on with", where=out, mend="leave --resume away to start"
+        )
+    if resume or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    raise OutputError(
+        "there are results here already" if there else "there is something here already",
+        where=out,
+        mend="add --resume to go on with them, or choose another --out"
+        if there
+        else "choose another --out",
+    )
+
+
+def _refuse_other(results: Results, experiment: Experiment) -> None:
+    known = results.fact("experiment", {"name": experiment.name})["name"]
+    if known != experiment.name:
+        raise RecipeError(
+            f"these are results of the experiment {known!r}, not of {experiment.name!r}",
+            where=results.path,
+            mend="choose another --out",
+        )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder, so that no second run works on it; the system lets go when we end."""
+    with guarded_writes(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                "another run is at work on these results",
+                where=out,
+                mend="wait for it, stop it, or choose another --out",
+            ) from None
+        yield
+
+
+def _state_facts(
+    results: Results, experiment: Experiment, gathered: Mapping[str, Gathered], chosen: _Chosen
+) -> None:
+    results.state(
+        "experiment",
+        {
+            "name": experiment.name,
+            "title": experiment.title,
+            "about": experiment.about,
+            "text": experiment.text,
+            "sha256": digest(experiment.text),
+            "folds": experiment.folds,
+            "seeds": list(experiment.seeds),
+            "methods": list(experiment.methods),
+            "external": [
+                {"train": e.train, "test": e.test, "classes": dict(e.classes)}
+                for e in experiment.external
+            ],
+        },
+    )
+    results.state("title", experiment.title or experiment.name)
+    results.state("data", {name: dict(own.facts) for name, own in gathered.items()})
+    results.state("environment", environment(chosen.place.device, chosen.place.threads))
+    results.state("command", chosen.command)
+    write_bytes(results.path.parent / "experiment.toml", experiment.text.encode())
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What the numbers were made with."""
+    return {
+        "cellkin": cellkin.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "device": device,
+        "threads": threads,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+# the run ---------------------------------------------------------------------------------------
+
+
+def _run(works: Sequence[Work], results: Results, chosen: _Chosen, *, already: int) -> None:
+    """Do the works; the progress counts in thousandths of what they are thought to cost."""
+    total = sum(work.cost for work in works) or 1.0
+    rows = already + sum(len(work.rows) for work in works)
+    spent, done = 0.0, already
+    chosen.progress(f"{JOBS}, {done} of {rows} done", 0, 1000)
+    inner = chosen.progress if chosen.crew.count(chosen.place) == 1 else silent
+    for work, answer in run_all(works, chosen.place, chosen.crew, inner):
+        _keep(results, work, answer)
+        spent += work.cost
+        done += len(work.rows)
+        failed = f", {n} failed" if (n := len(results.failures())) else ""
+        told = f"{JOBS}, {done - len(results.failures())} of {rows} done{failed}"
+        chosen.progress(told, min(1000, round(1000 * spent / total)), 1000)
+        shutil.rmtree(run_folder(chosen.place.out, work), ignore_errors=True)
+
+
+def _keep(results: Results, work: Work, answer: Answer) -> None:
+    if isinstance(answer, Trouble):
+        for row in work.rows:
+            results.fail(Failure(row.job, answer.kind, answer.what, answer.where, answer.mend))
+        return
+    for outcome in answer:
+        results.add(outcome.job, outcome.predictions, outcome.seconds, outcome.extra)
+
+
+def _declare(results: Results) -> None:
+    """The classes of every data set and injection, as the folds had them, in a fixed order."""
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    for job in results.jobs():
+        own = results.extra(job.key)["classes"]
+        told = known.setdefault((job.dataset, job.injection), own)
+        told["names"] = list(dict.fromkeys([*told["names"], *own["names"]]))
+        for key in ("clinical", "titles"):
+            told[key] = {**own[key], **told[key]}
+    found: dict[str, dict[str, Any]] = {}
+    for (dataset, injection), told in known.items():
+        found.setdefault(dataset, {})[injection] = told
+    results.state("labels", found)

@@ -1,0 +1,312 @@
+"""EXPERIMENT.toml: what is compared, on which cells, in which folds."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cellkin.core.errors import RecipeError, did_you_mean
+from cellkin.learning.recipes import load_recipe
+
+__all__ = [
+    "GIVEN",
+    "INJECTIONS",
+    "METHODS",
+    "Experiment",
+    "External",
+    "Method",
+    "Source",
+    "experiment_names",
+    "load_experiment",
+    "recipe_fields",
+]
+
+GIVEN = "given"
+"""Instead of first weights: they are named on the command line, for each backbone."""
+
+INJECTIONS = ("none", "nothing", "halves", "both")
+"""Class injection (section 3.2): none, cell-free windows, classes in two, or both."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to decide on a test cell: a row of the table.
+
+    Attributes:
+        kind: "trained" network, "frozen" first weights, or colour "histogram".
+        how: "neighbors" vote, or the class "head" (softmax).
+        changes: fields of the recipe that differ.
+    """
+
+    name: str
+    kind: str
+    how: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("cellkin", "trained", "neighbors"),
+        Method("softmax head", "trained", "head"),
+        Method("no metric learning", "trained", "neighbors", {"metric": 0.0}),
+        Method("no metric learning, softmax head", "trained", "head", {"metric": 0.0}),
+        Method("frozen ImageNet + neighbours", "frozen", "neighbors"),
+        Method("colour histogram + neighbours", "histogram", "neighbors"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the cells of one data set come from, and what is done to them first.
+
+    Attributes:
+        drawn: `layout`, `cells`, `subjects`, `size`, `seed` of drawn cells.
+        real: a folder beneath the folder of real cells (CELLKIN_REAL_DATA). path: any folder.
+            Where none of the three is there, the command line names the folder.
+        take: cells per class at most, 0 for all; drawn by `take_seed`.
+        patches: cut windows over its fields, labelled by the cells inside, as `cellkin patches`
+            does: `others` (a csv beneath the folder), `window`, `overlap`.
+        merge: new class -> classes that become it.
+        nothing: the class of cell-free windows that the data set holds already.
+        fields: the source whose images are fields to cut such windows from. windows: their number
+            and side, as `cellkin inject` takes them (0: its defaults).
+        halves: classes to look for two modes in; those that mean lymphoblast if empty.
+        clinical: class -> clinical meaning, for classes of one's own.
+    """
+
+    name: str
+    drawn: Mapping[str, Any] | None = None
+    real: str = ""
+    path: str = ""
+    take: int = 0
+    take_seed: int = 0
+    patches: Mapping[str, Any] = field(default_factory=dict)
+    merge: Mapping[str, list[str]] = field(default_factory=dict)
+    nothing: str = ""
+    fields: str = ""
+    windows: Mapping[str, int] = field(default_factory=dict)
+    halves: tuple[str, ...] = ()
+    clinical: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class External:
+    """A test on another data set: what was trained on `train` decides on `test`.
+
+    Attributes:
+        classes: class of `test` -> class of `train` that it should be called.
+        without: classes of `test` that are left out; every class is in one of the two.
+    """
+
+    train: str
+    test: str
+    classes: Mapping[str, str]
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one EXPERIMENT.toml says. All combinations of the lists are evaluated.
+
+    Attributes:
+        kind: "study", or "timing" (see `cellkin.study.timing`).
+        methods: names of `METHODS`. injections: of `INJECTIONS`.
+        backbones, inits: of the recipe if empty. recipes: shipped names or TOML files.
+        changes: fields of the recipes that differ.
+        units: of the splits. folds: n of the n-fold cross-validation.
+        maps: whether test cells are placed on a map (Fig. 12).
+        timing: settings of the kind "timing".
+        text: the file as it was.
+    """
+
+    name: str
+    title: str = ""
+    about: str = ""
+    kind: str = "study"
+    methods: tuple[str, ...] = ("cellkin",)
+    injections: tuple[str, ...] = ("none",)
+    backbones: tuple[str, ...] = ()
+    inits: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ("quick",)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    units: tuple[str, ...] = ("auto",)
+    seeds: tuple[int, ...] = (0,)
+    folds: int = 5
+    maps: bool = True
+    data: tuple[Source, ...] = ()
+    external: tuple[External, ...] = ()
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+    def source(self, name: str) -> Source:
+        """The source of this name.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        for source in self.data:
+            if source.name == name:
+                return source
+        names = [source.name for source in self.data]
+        raise _bad(name, f"data {name!r}", names)
+
+    @property
+    def trained_on(self) -> tuple[Source, ...]:
+        """The sources that are trained on: all but those that only test or give windows."""
+        others = {source.fields for source in self.data}
+        others |= {e.test for e in self.external} - {e.train for e in self.external}
+        return tuple(source for source in self.data if source.name not in others)
+
+
+def experiment_names() -> list[str]:
+    """The experiments that cellkin ships, by name."""
+    folder = resources.files("cellkin") / "experiments"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_experiment(name_or_path: str | Path) -> Experiment:
+    """A shipped experiment by name, or one from a TOML file.
+
+    Raises:
+        RecipeError: no such experiment, broken TOML, an unknown key, name or combination.
+    """
+    text, where = _read(str(name_or_path))
+    try:
+        told = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"broken TOML: {error}", where=where, mend="mend that line") from error
+    told.setdefault("name", Path(where).stem)
+    data = tuple(
+        _record(Source, {"name": name, **table}, f"{where}, [data.{name}]")
+        for name, table in _table(told, "data", where).items()
+    )
+    external = tuple(
+        _record(External, table, f"{where}, [[external]] {i}")
+        for i, table in enumerate(told.pop("external", []), start=1)
+    )
+    told = {**told, "data": data, "external": external, "text": text}
+    experiment: Experiment = _record(Experiment, told, where)
+    _check(experiment, where)
+    return experiment
+
+
+def recipe_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe that may still lack its first weights.
+
+    Raises:
+        RecipeError: no such recipe, an unknown field or an impossible value.
+    """
+    return load_recipe(name, **{**changes, "needs_pretraining": False}).to_json()
+
+
+def _read(name: str) -> tuple[str, str]:
+    """The text of an experiment, and where it is."""
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" and path.is_file():
+        return path.read_text("utf-8"), str(path)
+    if name in experiment_names():
+        shipped = resources.files("cellkin") / "experiments" / f"{name}.toml"
+        return shipped.read_text("utf-8"), f"{name}.toml"
+    raise RecipeError(
+        f"there is no experiment {name!r}",
+        where=f"shipped: {', '.join(experiment_names())}",
+        mend=did_you_mean(path.stem, experiment_names()) or "name one of these, or a .toml file",
+    )
+
+
+def _table(told: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    found = told.pop(key, {})
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise RecipeError(
+            f"{key!r} is no table of tables", where=where, mend=f"write [{key}.NAME] and its keys"
+        )
+    return found
+
+
+def _record(kind: type, told: Mapping[str, Any], where: str) -> Any:
+    """A record from a table; lists become tuples, unknown or missing keys are refused."""
+    known = {f.name: f for f in fields(kind)}
+    if unknown := [key for key in told if key not in known]:
+        raise _bad(unknown[0], f"{where}: unknown key", list(known))
+    values = {
+        key: tuple(value) if isinstance(value, list) and "tuple" in str(known[key].type) else value
+        for key, value in told.items()
+    }
+    for key, value in values.items():
+        _check_type(known[key].type, key, value, where)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise RecipeError(f"a key is missing: {error}", where=where, mend="add it") from error
+
+
+def _check_type(declared: Any, key: str, value: Any, where: str) -> None:
+    text = str(declared)
+    fits = {
+        "str": isinstance(value, str),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+    }.get(text, isinstance(value, tuple) if "tuple" in text else isinstance(value, Mapping))
+    if not fits:
+        expected = "a list" if "tuple" in text else "a table" if "Mapping" in text else text
+        raise RecipeError(
+            f"{key} = {value!r} is not possible",
+            where=where,
+            mend=f"give a value of type {expected}",
+        )
+
+
+def _check(experiment: Experiment, where: str) -> None:
+    lists = (
+        ("kind", [experiment.kind], ("study", "timing")),
+        ("methods", experiment.methods, tuple(METHODS)),
+        ("injections", experiment.injections, INJECTIONS),
+    )
+    for key, values, known in lists:
+        if not values:
+            raise RecipeError(f"{key} is empty", where=where, mend=f"name one: {', '.join(known)}")
+        for value in values:
+            if value not in known:
+                raise _bad(str(value), f"{where}, {key}", list(known))
+    for name in experiment.recipes:
+        recipe_fields(name, experiment.changes)
+    for source in experiment.data:
+        if source.fields:
+            experiment.source(source.fields)
+        if sum((source.drawn is not None, bool(source.real), bool(source.path))) > 1:
+            raise RecipeError(
+                f"[data.{source.name}] comes from two places",
+                where=where,
+                mend="keep one of drawn, real and path",
+            )
+    if experiment.kind == "study" and not experiment.data:
+        raise RecipeError("there are no cells", where=where, mend="add a table [data.NAME]")
+    _check_external(experiment, where)
+
+
+def _check_external(experiment: Experiment, where: str) -> None:
+    for external in experiment.external:
+        experiment.source(external.train)
+        experiment.source(external.test)
+    if experiment.external and set(experiment.injections) & {"halves", "both"}:
+        raise RecipeError(
+            "an external test knows no imaging groups",
+            where=f"{where}, injections",
+            mend='take injections = ["none"] or ["nothing"] beside [[external]]',
+        )
+
+
+def _bad(value: str, where: str, known: list[str]) -> RecipeError:
+    return RecipeError(
+        f"{value!r} is not known here",
+        where=where,
+        mend=did_you_mean(value, known) or f"use one of: {', '.join(known)}",
+    )

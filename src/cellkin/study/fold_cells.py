@@ -1,0 +1,221 @@
+"""The cells of a fold: prepared images that all workers share, and class injection.
+
+Images are prepared once for each data set and size into a memory-mapped file; a fold is a list of
+its rows, never a copy. A class is split in two by a rule that is fitted on the training cells of
+the fold alone (section 3.2).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellkin import datasets
+from cellkin.core.artifacts import guarded_writes, read_arrays, write_arrays
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Dataset, LabelSet
+from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
+from cellkin.datasets.injection import halved
+from cellkin.imaging import mapped
+from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.encoder import Encoder
+from cellkin.learning.recipes import Recipe
+from cellkin.study.baselines import packaged_encoder
+from cellkin.study.plan import Work
+
+__all__ = [
+    "CHUNK",
+    "FoldCells",
+    "Place",
+    "cells_in_fold",
+    "described_cells",
+    "embedded",
+    "prepare",
+    "run_folder",
+    "threads",
+]
+
+CHUNK = 256  # images embedded at once
+
+Images = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where works are done.
+
+    Attributes:
+        out: the results' folder, which all workers see. device: "cpu", "cuda", ...
+        threads: of each work; another number may round otherwise.
+        keep_atlases: whether the atlas of each training is kept, under `atlases/KEY`.
+    """
+
+    out: Path
+    device: str = "cpu"
+    threads: int = 1
+    keep_atlases: bool = False
+
+
+@dataclass(frozen=True)
+class FoldCells:
+    """Described cells and their prepared images: row i is sample i. `data` has the classes of the
+    fold; a cell of another class takes no part in it.
+    """
+
+    name: str
+    data: Dataset
+    images: Images
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of these cells."""
+        place = {sample.id: i for i, sample in enumerate(self.data.samples)}
+        return np.array([place[id_] for id_ in ids], np.int64)
+
+
+def run_folder(out: Path, work: Work) -> Path:
+    """Where an unfinished training of a study keeps its checkpoints."""
+    return out / "work" / work.key[:24]
+
+
+def prepare(works: Sequence[Work], place: Place, progress: Progress = silent) -> None:
+    """Prepare what the works share: images of every data set and size, and ImageNet features.
+
+    Raises:
+        ImageError: some images cannot be read. OutputError: no room on the disk.
+    """
+    seen = set()
+    for work in works:
+        names = {work.data} | {row.external.test for row in work.rows if row.external}
+        for name in sorted(names):
+            features = work.kind == "frozen" or (name == work.data and bool(work.halves))
+            key = (name, work.recipe.size, work.recipe.unsharpen, features)
+            if key in seen:
+                continue
+            seen.add(key)
+            cells = described_cells(place.out, name, work.recipe, progress)
+            if features:
+                _imagenet(cells, work.recipe, place, progress)
+
+
+# cells and their images ------------------------------------------------------------------------
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=8)
+def _described(path: Path, changed: int) -> Dataset:
+    """A description, read once for each state of its file."""
+    return datasets.open(path)
+
+
+def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) -> FoldCells:
+    """All cells of a data set with their images, as a recipe prepares them."""
+    path = out / "data" / f"{name}.json"
+    data = _described(path, path.stat().st_mtime_ns)
+    return FoldCells(name, data, _images(out, name, data, recipe, progress))
+
+
+def _geometry(recipe: Recipe) -> Preprocessor:
+    zero, one = (0.0,) * 3, (1.0,) * 3
+    return Preprocessor(size=recipe.size, mean=zero, std=one, unsharpen=recipe.unsharpen)
+
+
+def _cache(out: Path, name: str, recipe: Recipe) -> Path:
+    sharpened = "-unsharpened" if recipe.unsharpen else ""
+    return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
+
+
+def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progress) -> Images:
+    return load_prepared(
+        [s.image for s in data.samples],
+        _geometry(recipe),
+        progress=progress,
+        cache=_cache(out, name, recipe),
+        keep=True,
+    )
+
+
+def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Vectors:
+    """Frozen ImageNet features of all described cells, (N, C): computed once, then read."""
+    folder = _cache(place.out, cells.name, recipe)
+    key = mapped.key([s.image for s in cells.data.samples], _geometry(recipe).identity())
+    path = folder / f"imagenet-{key[:16]}.safetensors"
+    if path.is_file():
+        return read_arrays(path)["vectors"]
+    with threads(place.threads):
+        encoder = packaged_encoder(recipe.size, place.device)
+        vectors = embedded(encoder, cells, np.arange(len(cells.images)), progress)
+    with guarded_writes(path):
+        handle, part = tempfile.mkstemp(prefix=".imagenet.", dir=folder)
+        os.close(handle)
+        write_arrays(Path(part), {"vectors": vectors})
+        os.replace(part, path)
+    return vectors
+
+
+def embedded(
+    encoder: Encoder, cells: FoldCells, rows: NDArray[np.int64], progress: Progress
+) -> Vectors:
+    """Features of some rows (N, C), chunk by chunk; no other image is copied."""
+    parts = [np.zeros((0, encoder.network.width), np.float32)]
+    for start in range(0, len(rows), CHUNK):
+        parts.append(encoder.vectors(np.asarray(cells.images[rows[start : start + CHUNK]])))
+        progress("looking at the cells", min(start + CHUNK, len(rows)), len(rows))
+    return np.concatenate(parts)
+
+
+# injection inside the fold ---------------------------------------------------------------------
+
+
+def cells_in_fold(
+    work: Work, place: Place, progress: Progress
+) -> tuple[FoldCells, list[dict[str, Any]]]:
+    """The cells with the classes of this fold, and what was found about classes in two.
+
+    The rule between two halves is fitted on the training cells of the class alone; all other cells
+    are then assigned by it.
+    """
+    cells = described_cells(place.out, work.data, work.recipe, progress)
+    data, told = cells.data, []
+    if work.nothing:
+        names = tuple(n for n in data.labels.names if n != work.nothing)
+        clinical = {n: data.labels.clinical[n] for n in names}
+        titles = {n: t for n, t in data.labels.titles.items() if n in names}
+        data = replace(data, labels=LabelSet(names, clinical, titles))
+    for name in work.halves:
+        vectors = _imagenet(cells, work.recipe, place, progress)
+        train = set(work.split.train)
+        own = [i for i, s in enumerate(data.samples) if s.label == name]
+        fit_on = [i for i in own if data.samples[i].id in train]
+        if len(fit_on) < LEAST_CELLS:
+            why = f"{len(fit_on)} training cells, {LEAST_CELLS} are needed to look for two modes"
+            told.append({"class": name, "two_modes": False, "faults": [why]})
+            continue
+        fitted = ClassSplit.fit(vectors[fit_on], seed=work.seed)
+        told.append({"class": name, **fitted.evidence.to_json()})
+        if fitted.evidence.two_modes:
+            sides = fitted.assign(vectors[own]).tolist()
+            second = {data.samples[i].id: side for i, side in zip(own, sides, strict=True)}
+            data = halved(data, name, second)
+    return replace(cells, data=data), told

@@ -1,0 +1,246 @@
+"""One work: train (or only look), and decide on the test cells of its fold.
+
+Who votes is decided by the split alone: by image, cells of the query's own subject do vote, as in
+the paper; that is part of what its number is worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas import Atlas, Cells, decide
+from cellkin.atlas.cells import REFERENCE
+from cellkin.atlas.map import fit_map
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Features, LabelSet, Sample
+from cellkin.decision import Calibration, Index, MinMaxScale
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.training import Place as TrainingPlace
+from cellkin.learning.training import Trained, TrainingData, train_encoder
+from cellkin.learning.weights import seen_by
+from cellkin.study.baselines import (
+    by_head,
+    by_histogram,
+    by_neighbors,
+    colour_histogram,
+    packaged_encoder,
+)
+from cellkin.study.external import mapped_classes
+from cellkin.study.fold_cells import (
+    CHUNK,
+    FoldCells,
+    Place,
+    cells_in_fold,
+    described_cells,
+    embedded,
+    run_folder,
+    threads,
+)
+from cellkin.study.plan import Row, Work
+from cellkin.study.predictions import Job, Prediction
+from cellkin.system.making import Making, save_trained
+from cellkin.system.runs import refuse_seen
+
+__all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one row of a work found; `labels` are the classes of its fold."""
+
+    job: Job
+    predictions: tuple[Prediction, ...]
+    seconds: float
+    extra: Mapping[str, Any]
+    labels: LabelSet
+
+
+def run_work(work: Work, place: Place, progress: Progress = silent) -> list[Outcome]:
+    """Do one work; the training goes on from its newest checkpoint where there is one.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    started, extra = time.perf_counter(), dict[str, Any]()
+    with threads(place.threads):
+        cells, halves = cells_in_fold(work, place, progress)
+        if work.kind == "histogram":
+            found = _by_colour(work, cells)
+        else:
+            found, extra = _by_network(work, cells, place, progress)
+    seconds = time.perf_counter() - started
+    labels = cells.data.labels
+    told = {
+        "train_cells": len(work.split.train),
+        "split": {**work.split.counts(), "note": work.split.note},
+        "halves": halves,
+        "recipe": work.recipe.to_json() if work.kind == "trained" else None,
+        "rows_of_this_training": len(work.rows),
+        "classes": labels.to_json(),
+        **extra,
+    }
+    return [
+        Outcome(row.job, tuple(predictions), seconds, told, labels)
+        for row, predictions in zip(work.rows, found, strict=True)
+    ]
+
+
+# deciding --------------------------------------------------------------------------------------
+
+
+def _by_colour(work: Work, cells: FoldCells) -> list[list[Prediction]]:
+    parts = []
+    for ids in (work.split.train, work.split.test):
+        rows = cells.rows(ids)
+        chunks = [
+            colour_histogram(np.asarray(cells.images[rows[i : i + CHUNK]]))
+            for i in range(0, len(rows), CHUNK)
+        ]
+        parts.append((np.concatenate(chunks), cells.data.select(ids)))
+    return [by_histogram(parts[0], parts[1], cells.data.labels, work.recipe.k) for _ in work.rows]
+
+
+def _by_network(
+    work: Work, cells: FoldCells, place: Place, progress: Progress
+) -> tuple[list[list[Prediction]], dict[str, Any]]:
+    trained: Trained | None = None
+    if work.kind == "trained":
+        trained = trained_on(work, cells, place, progress)
+        encoder = trained.encoder
+    else:
+        encoder = packaged_encoder(work.recipe.size, place.device)
+    atlas = atlas_of(work, cells, encoder, progress)
+    looks: dict[str, _Look] = {}
+    found = []
+    for row in work.rows:
+        if (target := row.job.tested_on) not in looks:
+            looks[target] = _look(work, row, cells, atlas, (place, progress))
+        look = looks[target]
+        found.append(_by_head(atlas, look) if row.how == "head" else _by_vote(atlas, look))
+    extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
+    if trained is not None:
+        best = trained.best
+        extra["training"] = {
+            "epochs": len(trained.history),
+            "selected_epoch": best["epoch"],
+            "validation_vote": best["val_accuracy"],
+            "seconds_per_epoch": [row["seconds"] for row in trained.history],
+        }
+        if place.keep_atlases:
+            _keep(work, cells, trained, place)
+    return found, extra
+
+
+def trained_on(work: Work, cells: FoldCells, place: Place, progress: Progress) -> Trained:
+    """The training of a work, gone on from its newest checkpoint.
+
+    Raises:
+        SplitError: its first weights have seen cells of the test part.
+        TrainingError: see `cellkin.learning.training`.
+    """
+    split, labels = work.split, cells.data.labels
+    if seen := seen_by(work.recipe.init):
+        test = cells.images[cells.rows((*split.calibration, *split.test))]
+        refuse_seen(test, seen, init=work.recipe.init)
+    data = TrainingData(
+        images=cells.images,
+        ids=tuple(s.id for s in cells.data.samples),
+        targets=np.array([_target(s, labels) for s in cells.data.samples], np.int64),
+        train=cells.rows(split.train),
+        val=cells.rows(split.val),
+        labels=labels,
+    )
+    return train_encoder(
+        data,
+        work.recipe,
+        seed=work.seed,
+        run=run_folder(place.out, work),
+        place=TrainingPlace(choose_device(place.device)),
+        progress=progress,
+    )
+
+
+def _target(sample: Sample, labels: LabelSet) -> int:
+    """The class index; 0 for cells that take no part in this fold, which nobody asks for."""
+    return labels.index(sample.label) if sample.label in labels.names else 0
+
+
+def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress) -> Atlas:
+    """The atlas over the training cells, in memory, with no more than a decision needs."""
+    ids = work.split.train
+    samples = cells.data.select(ids)
+    vectors = embedded(encoder, cells, cells.rows(ids), progress)
+    scale = MinMaxScale.fit(vectors)
+    xy = np.zeros((len(ids), 2))
+    if work.maps:
+        scaled = scale.apply(vectors)
+        xy = fit_map(scaled, Index(scaled, ids, work.recipe.distance), seed=work.seed)
+    return Atlas(
+        encoder=encoder,
+        labels=cells.data.labels,
+        cells=Cells(
+            REFERENCE,
+            tuple(ids),
+            tuple(s.label for s in samples),
+            tuple(s.subject for s in samples),
+            tuple(s.group for s in samples),
+        ),
+        vectors=vectors,
+        scale=scale,
+        xy=xy,
+        held_out=(),
+        held_out_xy=np.zeros((0, 2)),
+        calibration=Calibration.from_cells([], []),
+        k=work.recipe.k,
+        distance=work.recipe.distance,
+        facts={},
+        space=encoder.space,
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Test cells as the network of a work sees them; `places` (N, 2) on the map of its atlas."""
+
+    samples: tuple[Sample, ...]
+    features: Features
+    places: NDArray[np.float64] | None
+
+
+def _look(
+    work: Work, row: Row, cells: FoldCells, atlas: Atlas, where: tuple[Place, Progress]
+) -> _Look:
+    place, progress = where
+    target, ids = cells, work.split.test
+    if row.external is not None:  # another data set, under the classes that it should be called
+        target = described_cells(place.out, row.external.test, work.recipe, progress)
+        data = mapped_classes(target.data, row.external, cells.data.labels)
+        ids = tuple(s.id for s in data.samples)
+        samples = data.samples
+    else:
+        samples = cells.data.select(ids)
+    vectors = embedded(atlas.encoder, target, target.rows(ids), progress)
+    features = Features(ids, vectors, atlas.space)
+    return _Look(samples, features, atlas.place(features) if work.maps else None)
+
+
+def _by_vote(atlas: Atlas, look: _Look) -> list[Prediction]:
+    decisions = decide(atlas, look.features)
+    return by_neighbors(decisions, look.samples, atlas.labels, look.places)
+
+
+def _by_head(atlas: Atlas, look: _Look) -> list[Prediction]:
+    return by_head(atlas, look.features, look.samples, atlas.labels, look.places)
+
+
+def _keep(work: Work, cells: FoldCells, trained: Trained, place: Place) -> None:
+    """The whole atlas of a training, as `cellkin train` would have written it."""
+    making = Making(cells.data, work.split, cells.images, work.seed, silent)
+    out = place.out / "atlases" / work.key[:24]
+    save_trained(making, trained, out=out, run=run_folder(place.out, work), overwrite=True)

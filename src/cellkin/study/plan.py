@@ -1,0 +1,321 @@
+"""From an experiment and its cells to the works to be done.
+
+A work is one training (or none) on one fold; it gives a row of the table for every way to decide
+that shares it, so the vote and the softmax of one network cost one training. The key of a row is a
+hash of all that decides it: cells, split, injection, recipe, seed, and the way to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cellkin
+from cellkin.core.artifacts import digest, file_sha256, read_json
+from cellkin.core.errors import RecipeError, SplitError
+from cellkin.core.records import Split
+from cellkin.datasets import splits
+from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.learning.weights import PACKAGED_BACKBONE
+from cellkin.study.experiment_file import (
+    GIVEN,
+    METHODS,
+    Experiment,
+    External,
+    Method,
+    recipe_fields,
+)
+from cellkin.study.predictions import Job
+from cellkin.study.sources import Gathered
+
+__all__ = ["Row", "Work", "plan"]
+
+SEEING = ("size", "unsharpen", "k", "distance")
+"""Fields of a recipe that matter where nothing is trained: the packaged network looks, or none."""
+
+LOOK = 0.4  # what one look at a cell costs, in passes of a training
+
+INJECTED = {
+    "none": "none",
+    "nothing": "nothing class",
+    "halves": "classes in two",
+    "both": "class injection",
+}
+"""Injections as the rows of a table say them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row that a work gives: how it decides, and on which other data set, if any."""
+
+    job: Job
+    how: str
+    external: External | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training, or one look with a network that is not trained, in one fold.
+
+    Attributes:
+        key: hash of all that decides it. kind: see `Method`.
+        data: name of the data set; its description is `data/NAME.json`.
+        split: of the cells that take part. nothing: the class that is left out, if any.
+        halves: classes to look for two modes in, on training cells; empty for none.
+        cost: about how much it takes, in passes of one cell through a training at 224 pixels.
+    """
+
+    key: str
+    kind: str
+    data: str
+    split: Split
+    nothing: str
+    halves: tuple[str, ...]
+    recipe: Recipe
+    seed: int
+    rows: tuple[Row, ...]
+    cost: float
+    maps: bool = True
+
+    def without(self, done: set[str]) -> Work:
+        """The same work with only those rows that are not done."""
+        return replace(self, rows=tuple(row for row in self.rows if row.job.key not in done))
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One combination of the lists of an experiment, but for the way to decide."""
+
+    gathered: Gathered
+    injection: str
+    init: str
+    recipe: Recipe
+    split: Split
+    seed: int
+    fold: int
+
+
+def plan(
+    experiment: Experiment, gathered: Mapping[str, Gathered], inits: Mapping[str, Path]
+) -> list[Work]:
+    """All works of an experiment, fold by fold.
+
+    Args:
+        gathered: the data sets, as `gather` gives them.
+        inits: backbone -> first weights, where the experiment says that they are given.
+
+    Raises:
+        RecipeError: weights that are not given. SplitError: parts that cannot be cut.
+    """
+    works: list[Work] = []
+    for source in experiment.trained_on:
+        own = gathered[source.name]
+        for setting in _settings(experiment, own, _recipes(experiment, inits)):
+            works += _works(experiment, setting, gathered)
+    unique: dict[str, Work] = {}
+    for work in works:  # a frozen look is the same for all recipes that only train otherwise
+        unique.setdefault(work.key, work)
+    return list(unique.values())
+
+
+def _settings(
+    experiment: Experiment, own: Gathered, recipes: Sequence[tuple[str, Recipe]]
+) -> Iterator[_Setting]:
+    """Every combination, the folds of one seed and unit together."""
+    for unit, seed in product(experiment.units, experiment.seeds):
+        parts = splits.cut(own.dataset, n=experiment.folds, seed=seed, unit=unit)
+        for fold, split in enumerate(parts, start=1):
+            for injection, (init, recipe) in product(experiment.injections, recipes):
+                restricted = _restricted(split, own, injection)
+                yield _Setting(own, injection, init, recipe, restricted, seed, fold)
+
+
+def _recipes(experiment: Experiment, inits: Mapping[str, Path]) -> list[tuple[str, Recipe]]:
+    """The recipes, each with the start that the experiment names."""
+    found = []
+    for name in experiment.recipes:
+        base = recipe_fields(name, experiment.changes)
+        for backbone in experiment.backbones or (base.get("backbone"),):
+            for init in experiment.inits or (base.get("init"),):
+                fields = {"backbone": backbone, "init": _init(experiment, backbone, init, inits)}
+                found.append((str(init), load_recipe(name, **{**experiment.changes, **fields})))
+    return found
+
+
+def _init(
+    experiment: Experiment, backbone: Any, init: Any, inits: Mapping[str, Path]
+) -> str | None:
+    if init != GIVEN:
+        return None if init is None else str(init)
+    if backbone in inits:
+        return str(inits[backbone].expanduser())
+    raise RecipeError(
+        f"the experiment {experiment.name!r} starts {backbone} from weights that are not given",
+        where=f"init of {backbone}",
+        mend=f"--init {backbone}=FILE_OR_ENCODER (cellkin pretrain makes an encoder)",
+    )
+
+
+def _restricted(split: Split, own: Gathered, injection: str) -> Split:
+    """The split without the cell-free windows, where the injection has none.
+
+    Raises:
+        SplitError: nothing is left of a part, or windows are asked for where there are none.
+    """
+    if injection in ("nothing", "both"):
+        if not own.nothing and injection == "nothing":
+            raise SplitError(
+                f"the data set {own.name!r} has no cell-free windows",
+                where=f"injection {injection!r}",
+                mend=f'add fields = "NAME" or nothing = "CLASS" to [data.{own.name}]',
+            )
+        return split
+    if not own.nothing:
+        return split
+    left_out = {s.id for s in own.dataset.samples if s.label == own.nothing}
+    parts = {k: tuple(i for i in ids if i not in left_out) for k, ids in split.parts().items()}
+    for part in ("train", "val", "test"):
+        if not parts[part]:
+            raise SplitError(
+                f"the {part} part of a fold holds cell-free windows only",
+                where=f"{own.name}, seed {split.seed}",
+                mend="take fewer folds, or another seed",
+            )
+    return Split(**parts, unit=split.unit, seed=split.seed, note=split.note)
+
+
+def _works(
+    experiment: Experiment, setting: _Setting, gathered: Mapping[str, Gathered]
+) -> list[Work]:
+    """The works of one setting: its methods, those that share a training together."""
+    groups: dict[str, tuple[Method, Recipe, list[Method]]] = {}
+    for name in experiment.methods:
+        method = METHODS[name]
+        recipe = setting.recipe.with_changes(**method.changes)
+        fields = recipe.to_json()
+        if method.kind != "trained":
+            fields = {key: fields[key] for key in SEEING}
+        else:
+            fields["init"] = _mark(recipe.init)
+        key = _key(experiment, setting, method.kind, fields)
+        groups.setdefault(key, (method, recipe, []))[2].append(method)
+    works = []
+    for key, (method, recipe, methods) in groups.items():
+        rows = [row for own in methods for row in _rows(experiment, setting, (key, own), gathered)]
+        works.append(_work(experiment, setting, (key, method.kind, recipe), rows))
+    return works
+
+
+def _mark(init: str) -> str:
+    """First weights by what they are, not by where they lie."""
+    path = Path(init).expanduser()
+    if path.is_file():
+        return file_sha256(path)
+    for manifest in (path / "encoder" / "encoder.json", path / "encoder.json"):
+        if manifest.is_file():
+            return str(read_json(manifest)["space"])
+    return init
+
+
+def _key(experiment: Experiment, setting: _Setting, kind: str, fields: Mapping[str, Any]) -> str:
+    parts = {name: list(ids) for name, ids in setting.split.parts().items()}
+    return digest(
+        {
+            "version": cellkin.__version__,
+            "cells": setting.gathered.identity,
+            "split": parts,
+            "injection": setting.injection,
+            "halves": list(_halves(experiment, setting)),
+            "kind": kind,
+            "recipe": dict(fields),
+            "seed": setting.seed,
+            "maps": experiment.maps,
+        }
+    )
+
+
+def _halves(experiment: Experiment, setting: _Setting) -> tuple[str, ...]:
+    if setting.injection not in ("halves", "both"):
+        return ()
+    labels = setting.gathered.dataset.labels
+    named = experiment.source(setting.gathered.name).halves
+    return named or tuple(name for name in labels.names if labels.is_positive(name))
+
+
+def _rows(
+    experiment: Experiment,
+    setting: _Setting,
+    decided: tuple[str, Method],
+    gathered: Mapping[str, Gathered],
+) -> list[Row]:
+    key, method = decided
+    own = setting.gathered.name
+    rows = [Row(_job(experiment, setting, method, digest([key, method.how])), method.how)]
+    for external in experiment.external:
+        if external.train == own and method.kind != "histogram":
+            other = gathered[external.test]
+            mapping = sorted(external.classes.items())
+            outer = digest([key, method.how, other.identity, mapping])
+            job = _job(experiment, setting, method, outer)
+            rows.append(Row(replace(job, tested_on=external.test), method.how, external))
+    return rows
+
+
+def _job(experiment: Experiment, setting: _Setting, method: Method, key: str) -> Job:
+    recipe = setting.recipe
+    given = setting.init == GIVEN
+    backbone, init, name = {
+        "trained": (recipe.backbone, "weights given" if given else recipe.init, recipe.name),
+        "frozen": (PACKAGED_BACKBONE, "packaged", ""),
+        "histogram": ("", "", ""),
+    }[method.kind]
+    return Job(
+        key=key,
+        method=method.name,
+        dataset=setting.gathered.name,
+        injection=INJECTED[setting.injection],
+        backbone=backbone,
+        init=init,
+        recipe=name,
+        unit=setting.split.unit,
+        seed=setting.seed,
+        fold=setting.fold,
+        folds=experiment.folds,
+    )
+
+
+def _work(
+    experiment: Experiment, setting: _Setting, made: tuple[str, str, Recipe], rows: Sequence[Row]
+) -> Work:
+    key, kind, recipe = made
+    own, split = setting.gathered, setting.split
+    windows = setting.injection in ("nothing", "both")
+    return Work(
+        key=key,
+        kind=kind,
+        data=own.name,
+        split=split,
+        nothing="" if windows else own.nothing,
+        halves=_halves(experiment, setting),
+        recipe=recipe,
+        seed=setting.seed,
+        rows=tuple(rows),
+        cost=_cost(kind, recipe, split),
+        maps=experiment.maps,
+    )
+
+
+def _cost(kind: str, recipe: Recipe, split: Split) -> float:
+    """Passes of one cell at 224 pixels; no promise, but fair enough for an ETA."""
+    cells = sum(split.counts().values())
+    if kind == "histogram":
+        return 0.01 * cells
+    pixels = (recipe.size / 224) ** 2
+    looks = LOOK * cells * pixels
+    if kind == "frozen":
+        return looks
+    epochs = recipe.epochs + recipe.warmup_epochs
+    return looks + epochs * len(split.train) * pixels + LOOK * cells * pixels * epochs / 2

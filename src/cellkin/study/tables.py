@@ -1,0 +1,224 @@
+"""The tables of a study, recomputed from the kept predictions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
+from cellkin.study import metrics
+from cellkin.study.comparing import compare, leakage, win_findings
+from cellkin.study.predictions import Results
+from cellkin.study.rows import study_rows
+
+__all__ = ["points", "summarize"]
+
+DASH = "–"
+MEASURE_NOTE = (
+    "Mean ± standard deviation over folds, with ddof = 1 (the folds as a sample) and, in brackets, "
+    "ddof = 0 (as the whole population). The interval is of all test cells pooled, 95 %."
+)
+
+
+def summarize(results: Results, *, seed: int = 0) -> Study:
+    """Every number of the study, from the results file alone.
+
+    Args:
+        seed: of the bootstraps and sign flips.
+
+    Raises:
+        ArtifactError: the file lacks the classes of a data set.
+    """
+    rows = study_rows(results)
+    tests, worth = compare(rows, seed=seed), leakage(rows, seed=seed)
+    facts = {k: v for k, v in results.facts().items() if k not in ("labels", "plan")}
+    return Study(
+        title=str(facts.get("title", "Study")),
+        rows=rows,
+        tests=tests,
+        leakage=worth,
+        tables=_tables(rows, tests, worth),
+        findings=tuple(_findings(rows, tests, worth)),
+        facts={**facts, "predictions": results.digest()},
+        missing=tuple(job.title for job in results.missing()),
+    )
+
+
+def points(share: float | None, digits: int = 2) -> str:
+    """A share in percent, or a dash."""
+    return DASH if share is None else f"{100 * share:.{digits}f}"
+
+
+def _findings(
+    rows: Sequence[StudyRow], tests: Sequence[PairedTest], worth: Sequence[PairedTest]
+) -> list[Mapping[str, str]]:
+    found = [_worth(test) for test in worth]
+    found += win_findings(rows, tests)
+    for row in rows:
+        found += [_mixup(row, entry) for entry in row.mixups if row.proposed]
+    order = {"bad": 0, "warn": 1, "good": 2}
+    return sorted(found, key=lambda finding: order[finding["state"]])
+
+
+def _worth(test: PairedTest) -> Mapping[str, str]:
+    gain = f"{100 * test.difference:+.1f}".replace("-", "−")
+    return {
+        "state": "warn",
+        "text": f"{test.dataset}, {test.first}: splitting by image instead of by {test.unit} was "
+        f"worth {gain} points of accuracy on {test.n} cells",
+    }
+
+
+def _mixup(row: StudyRow, entry: Mapping[str, Any]) -> Mapping[str, str]:
+    where = f"{row.tested_on}, split by {row.unit}, {row.title}"
+    if not entry["confused"]:
+        return {"state": "good", "text": f"{where}: {entry['name']} ({entry['cells']} cells)"}
+    pairs = ", ".join(
+        f"{row.labels.title(a)} called {row.labels.title(b)}: {n}" for a, b, n in entry["which"]
+    )
+    text = (
+        f"{where}: it does not hold that {entry['name']}: {entry['confused']} of "
+        f"{entry['cells']} cells ({pairs})"
+    )
+    return {"state": "warn", "text": text}
+
+
+def _tables(
+    rows: Sequence[StudyRow], tests: Sequence[PairedTest], worth: Sequence[PairedTest]
+) -> tuple[Table, ...]:
+    found = [_results_table(rows)]
+    found += _sensible([_measures_table(rows, real=False), _measures_table(rows, real=True)])
+    found += _sensible([_tests_table(tests), _leakage_table(worth)])
+    found += [_confusion_table(row, number) for number, row in enumerate(rows, start=1)]
+    return tuple(found)
+
+
+def _sensible(tables: Sequence[Table | None]) -> list[Table]:
+    return [table for table in tables if table is not None and table.rows]
+
+
+def _results_table(rows: Sequence[StudyRow]) -> Table:
+    """The paper's form: accuracy, sensitivity, specificity, mean and standard deviation."""
+    header = ("Data", "Split by", "Method", "Accuracy", "Sensitivity", "Specificity", "Cells")
+    lines = []
+    for row in rows:
+        chosen = [row.measures[name] for name in (row.main, "sensitivity", "specificity")]
+        shown = [_mean(measure) for measure in chosen]
+        lines.append((_data(row), row.unit, row.title, *shown, str(row.cells)))
+    note = (
+        "Percent, mean ± standard deviation over folds (ddof = 1; in brackets ddof = 0). Accuracy "
+        "is lymphoblast or not where a class means lymphoblast, else over the classes."
+    )
+    return Table("results", "Results", header, tuple(lines), (3, 4, 5, 6), note)
+
+
+def _data(row: StudyRow) -> str:
+    return row.dataset if not row.external else f"{row.dataset} → {row.tested_on}"
+
+
+def _mean(measure: Measure) -> str:
+    if measure.mean is None:
+        return DASH
+    if measure.sd_sample is None:
+        return points(measure.mean)
+    spread = f"{points(measure.sd_sample)} ({points(measure.sd_population)})"
+    return f"{points(measure.mean)} ± {spread}"
+
+
+def _measures_table(rows: Sequence[StudyRow], *, real: bool) -> Table | None:
+    """Every measure of every row; with `real`, without the cell-free patches, both side by side."""
+    header = ["Data", "Split by", "Method", "Measure", "Mean ± SD over folds", "Pooled"]
+    header += ["95 % interval", "How"] + (["With “nothing”"] if real else [])
+    lines = []
+    for row in rows:
+        measures = row.real if real else row.measures
+        for name, title in MEASURES.items() if measures is not None else ():
+            measure = measures[name]  # type: ignore[index]
+            if measure.value is None:
+                continue
+            both = [points(row.measures[name].value)] if real else []
+            lines.append(
+                (
+                    _data(row),
+                    row.unit,
+                    row.title,
+                    title,
+                    _mean(measure),
+                    points(measure.value),
+                    *_interval(measure),
+                    *both,
+                )
+            )
+    name, title = ("real_cells", "Real cells alone") if real else ("measures", "All measures")
+    numeric = (4, 5, 6, 8) if real else (4, 5, 6)
+    return Table(name, title, tuple(header), tuple(lines), numeric, MEASURE_NOTE)
+
+
+def _interval(measure: Measure | PairedTest) -> tuple[str, str]:
+    if measure.low is None or measure.high is None:
+        return DASH, measure.note or "no interval"
+    words = measure.method + (f"; {measure.note}" if measure.note else "")
+    return f"{points(measure.low)} to {points(measure.high)}", words
+
+
+def _how(test: PairedTest) -> str:
+    """The test and the interval's method, or in short why there is none."""
+    return f"{test.test}; {_interval(test)[1].partition(' (')[0]}"
+
+
+def _tests_table(tests: Sequence[PairedTest]) -> Table:
+    header = (
+        "Data", "Split by", "First", "Second", "Difference", "95 % interval", "Cells",
+        "Only first right", "Only second right", "p", "p (Holm)", "Test",
+    )  # fmt: skip
+    lines = tuple(
+        (
+            test.dataset, test.unit, test.first, test.second, points(test.difference),
+            _interval(test)[0], str(test.n), str(test.only_first), str(test.only_second),
+            f"{test.p_value:.3g}", f"{test.p_holm:.3g}",
+            _how(test),
+        )
+        for test in tests
+    )  # fmt: skip
+    note = (
+        "Differences in percentage points of accuracy on the cells that both rows decided. "
+        f"Holm's correction over all {len(tests)} tests of this table."
+    )
+    return Table("paired_tests", "Paired tests", header, lines, tuple(range(4, 11)), note)
+
+
+def _leakage_table(tests: Sequence[PairedTest]) -> Table:
+    header = (
+        "Data", "Method", "Unit", "By image less by unit", "95 % interval", "Cells",
+        "Right only by image", "Right only by unit", "p (Holm)", "Test",
+    )  # fmt: skip
+    lines = tuple(
+        (
+            test.dataset, test.first, test.unit, points(test.difference), _interval(test)[0],
+            str(test.n), str(test.only_first), str(test.only_second), f"{test.p_holm:.3g}",
+            _how(test),
+        )
+        for test in tests
+    )  # fmt: skip
+    note = (
+        "Percentage points of accuracy that a split by image adds: other cells of the same subject "
+        "(slide, field) were in training."
+    )
+    return Table("leakage", "What leakage was worth", header, lines, tuple(range(3, 9)), note)
+
+
+def _confusion_table(row: StudyRow, number: int) -> Table:
+    titles = [row.labels.title(name) for name in row.labels.names]
+    shares = metrics.percentages(row.confusion)
+    lines = tuple(
+        (title, *(f"{p:.2f} ({n})" for p, n in zip(share, counts, strict=True)))
+        for title, share, counts in zip(titles, shares, row.confusion.tolist(), strict=True)
+    )
+    return Table(
+        f"confusion_{number}",
+        f"{_data(row)}, split by {row.unit}: {row.title}",
+        ("True \\ called", *titles),
+        lines,
+        tuple(range(1, len(titles) + 1)),
+        "Percent of all cells (and cells), all folds.",
+    )

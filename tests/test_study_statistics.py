@@ -1,0 +1,210 @@
+"""Intervals and paired tests: against statsmodels and exhaustive counting."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar as oracle_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+from study_results import BLASTS, job, made_up, prediction
+
+from cellkin.core.errors import DecisionError
+from cellkin.decision import wilson
+from cellkin.study import statistics
+from cellkin.study.predictions import Results
+from cellkin.study.tables import summarize
+
+CLOSE = 1e-9
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_agrees_with_statsmodels(counts: tuple[int, int]) -> None:
+    correct, n = counts
+    wanted = proportion_confint(correct, n, method="wilson")
+    assert np.allclose(wilson(correct, n), wanted, rtol=0, atol=CLOSE)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_agrees_with_statsmodels(first: int, second: int) -> None:
+    found = statistics.mcnemar(first, second)
+    if first + second == 0:
+        assert found == 1.0
+    else:
+        wanted = oracle_mcnemar([[5, first], [second, 5]], exact=True).pvalue
+        assert abs(found - wanted) < CLOSE
+
+
+def test_mcnemar_refuses_negative_counts() -> None:
+    with pytest.raises(DecisionError, match="negative"):
+        statistics.mcnemar(-1, 3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20])
+def test_holm_agrees_with_statsmodels(size: int) -> None:
+    values = np.random.default_rng(size).random(size).round(2).tolist()  # rounded: ties as well
+    wanted = multipletests(values, method="holm")[1]
+    assert np.allclose(statistics.holm(values), wanted, rtol=0, atol=CLOSE)
+
+
+def test_holm_of_none_and_of_nonsense() -> None:
+    assert statistics.holm([]) == ()
+    with pytest.raises(DecisionError, match="no p-values"):
+        statistics.holm([0.1, 1.5])
+    with pytest.raises(DecisionError, match="no p-values"):
+        statistics.holm([float("nan")])
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
+def test_sign_flips_count_every_pattern(sums: list[int]) -> None:
+    values = [v for v in sums if v]
+    totals = [abs(sum(s * v for s, v in zip(signs, values, strict=True)))
+              for signs in product((-1, 1), repeat=len(values))]  # fmt: skip
+    wanted = np.mean([total >= abs(sum(values)) for total in totals])
+    assert abs(statistics.sign_flips(sums, seed=0) - wanted) < CLOSE
+
+
+def test_sign_flips_of_single_cells_are_mcnemar() -> None:
+    assert abs(statistics.sign_flips([1] * 9 + [-1] * 2, seed=0) - statistics.mcnemar(9, 2)) < CLOSE
+
+
+def test_random_sign_flips_come_near_the_exact_value() -> None:
+    found = statistics.sign_flips([1] * 40 + [-1] * 20, seed=3)
+    assert abs(found - statistics.mcnemar(40, 20)) < 0.005
+    assert found == statistics.sign_flips([1] * 40 + [-1] * 20, seed=3)
+
+
+def test_subjects_of_equal_cells_count_once() -> None:
+    """Ten cells of one person that agree are one piece of evidence, not ten."""
+    first = np.ones(60, bool)
+    second = np.repeat([False, True, True, True, True, True], 10)
+    people = np.repeat(list("abcdef"), 10).tolist()
+    by_cell = statistics.paired_difference(first, second, range(60), unit="image", seed=0)
+    by_person = statistics.paired_difference(first, second, people, unit="subject", seed=0)
+    assert by_cell.p_value == pytest.approx(2 / 2**10)
+    assert by_person.p_value == 1.0
+    assert by_person.difference == by_cell.difference == pytest.approx(1 / 6)
+    assert by_person.units == 6
+
+
+def test_identical_methods_differ_by_nothing() -> None:
+    right = [True, False] * 10
+    found = statistics.paired_difference(right, right, range(20), unit="image", seed=0)
+    assert (found.difference, found.p_value, found.interval.low) == (0.0, 1.0, None)
+
+
+def test_lists_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DecisionError, match="do not fit"):
+        statistics.paired_difference([True], [True, False], ["a"], unit="image", seed=0)
+    with pytest.raises(DecisionError, match="nothing to compare"):
+        statistics.paired_difference([], [], [], unit="image", seed=0)
+
+
+def test_too_few_subjects_give_no_interval_but_a_reason() -> None:
+    owner = statistics.unit_index([f"p{i % 12}" for i in range(48)])
+    classes = ["a" if i % 12 < 4 else "b" for i in range(48)]
+    why = statistics.too_few(owner, classes, "subject")
+    assert why == "too few subjects for an interval (a: 4, b: 8; 10 per class needed)"
+    found = statistics.bootstrap(lambda drawn: 0.5, owner, "subject", seed=0, refusal=why)
+    assert (found.low, found.note) == (None, why)
+    assert statistics.too_few(np.arange(40), ["a", "b"] * 20, "subject") == ""
+
+
+def test_the_bootstrap_draws_whole_subjects() -> None:
+    seen = []
+
+    def measure(drawn: np.ndarray) -> float:
+        seen.append(drawn.copy())
+        return float(drawn @ np.array([1, 1, 0, 0, 0, 1]) / drawn.sum())
+
+    owner = statistics.unit_index(["x", "x", "y", "y", "z", "z"])
+    found = statistics.bootstrap(measure, owner, "subject", seed=1, resamples=200)
+    assert all(d[0] == d[1] and d[2] == d[3] and d[4] == d[5] for d in seen)
+    assert all(d[::2].sum() == 3 for d in seen)
+    assert 0 <= found.low < found.high <= 1
+
+
+def test_a_bootstrap_says_how_often_a_measure_was_undefined() -> None:
+    owner = np.arange(4)
+    found = statistics.bootstrap(
+        lambda drawn: None if drawn[0] == 0 else float(drawn[0]), owner, "cell", seed=0
+    )
+    assert "not defined in" in found.note
+    none = statistics.bootstrap(lambda drawn: None, owner, "cell", seed=0)
+    assert (none.low, none.note) == (None, "not defined in any resample")
+
+
+def test_the_bootstrap_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for trial in range(60):
+        values = generator.random(80) < 0.8
+        found = statistics.bootstrap(
+            lambda drawn, v=values: float(drawn @ v / drawn.sum()),
+            np.arange(80),
+            "cell",
+            seed=trial,
+            resamples=300,
+        )
+        hits += found.low <= 0.8 <= found.high
+    assert 50 <= hits <= 60
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with made_up(tmp_path_factory.mktemp("study"), subjects=40, cells=8) as results:
+        return summarize(results)
+
+
+def test_a_method_is_compared_within_its_data_set_and_unit(study) -> None:
+    assert {(t.first, t.second, t.unit) for t in study.tests} == {
+        ("cellkin", other, unit)
+        for other in ("softmax head", "colour histogram")
+        for unit in ("image", "subject")
+    }
+    by_image = next(t for t in study.tests if t.unit == "image")
+    assert by_image.test == "McNemar, exact"
+    by_subject = [t for t in study.tests if t.unit == "subject"]
+    assert {t.test for t in by_subject} == {"sign flips over subjects"}
+    assert all(t.p_holm >= t.p_value for t in study.tests)
+
+
+def test_what_leakage_was_worth_is_named_on_the_same_cells(study) -> None:
+    worth = {t.first: t for t in study.leakage}
+    assert set(worth) == {"cellkin", "softmax head", "colour histogram"}
+    rows = {(r.title, r.unit): r.measures["clinical_accuracy"].value for r in study.rows}
+    for title, test in worth.items():
+        wanted = rows[title, "image"] - rows[title, "subject"]
+        assert abs(test.difference - wanted) < CLOSE
+        assert (test.unit, test.units) == ("subject", 40)
+    assert any("was worth +" in finding["text"] for finding in study.findings)
+
+
+def test_losing_is_said_first_and_plainly(tmp_path) -> None:
+    def decided(right):
+        return [
+            prediction(f"{name}{i}", name, name if i < right else "normal", score=0.5)
+            for name in ("normal", "blast (1)")
+            for i in range(40)
+        ]
+
+    with Results.open(tmp_path) as results:
+        results.declare("smears", "nothing+split", BLASTS)
+        results.add(job("cellkin"), decided(20), 1.0)
+        results.add(job("softmax head"), decided(40), 1.0)
+        study = summarize(results)
+    assert study.findings[0]["state"] == "bad"
+    assert (
+        "cellkin is beaten by softmax head (−25.0 points on 80 cells" in study.findings[0]["text"]
+    )
+
+
+def test_a_table_is_the_same_whenever_it_is_recomputed(tmp_path) -> None:
+    with made_up(tmp_path) as results:
+        assert summarize(results).tables == summarize(results).tables
