@@ -87,9 +87,8 @@ def cursor_to(cursor: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     """
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if isinstance(key, list) and len(key) == len(kinds):
-            if all(type(value) is kind for value, kind in zip(key, kinds, strict=True)):
-                return tuple(key)
     except (ValueError, binascii.Error):
-        pass
+        key = None
+    if isinstance(key, list) and [type(value) for value in key] == list(kinds):
+        return tuple(key)
     raise Refused("this cursor is none of ours", where=cursor[:80], mend="begin at the first page")

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 import cellkin
-from cellkin.web.store import gallery
 from cellkin.web.store.audit_log import head, plain_json, walk
 from cellkin.web.store.cases import get, locked, refresh, require_open
 from cellkin.web.store.database import Transaction

@@ -1,4 +1,4 @@
-"""What the rules of the worklist know of a class: is it a lymphoblast, a platelet, ... (hematology).
+"""What the rules of the worklist know of a class: is it a lymphoblast, a platelet, ...
 
 A class's clinical meaning (`LabelSet.clinical`) comes first; beyond it, kinds are recognised by the
 words people read, so that "ig" of one data set and "immature granulocyte" of another are one kind.
