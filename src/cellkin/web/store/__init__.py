@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cellkin.web.store.documents import CaseReport
 from cellkin.web.store.errors import (
     Conflict,
     Forbidden,
@@ -26,7 +27,7 @@ from cellkin.web.store.records import (
     Session,
     User,
 )
-from cellkin.web.store.store import CaseReport, Store
+from cellkin.web.store.store import Store
 
 __all__ = [
     "DISPOSITIONS",

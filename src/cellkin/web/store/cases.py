@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.database import Transaction
@@ -20,22 +21,34 @@ __all__ = ["change", "create", "get", "listed", "locked", "refresh", "require_op
 
 STATUSES = ("open", "signed", "amended")
 CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note")
+COUNTED = (
+    "proposed",
+    "final",
+    "disposition",
+    "held",
+    "held_reasons",
+    "seen",
+    "opened",
+    "confirmed",
+    "atlas",
+)
 EMPTY = {"cells": 0, "held": 0, "to_confirm": 0, "unseen": 0, "duplicates": 0}
 
 
 def create(tx: Transaction, actor: Actor, fields: Mapping[str, Any]) -> Case:
     """Make an empty case from pseudonym, specimen, consecutive and note."""
     require_role(actor, "reviewer")
+    specimen = written("specimen", fields["specimen"]) or None
     told = {
         "pseudonym": written("pseudonym", fields["pseudonym"], needed=True),
-        "specimen": written("specimen", fields["specimen"]) or None,
+        "specimen": specimen,
         "consecutive": bool(fields["consecutive"]),
         "note": written("note", fields["note"]),
     }
     found = new_id()
     row = {**told, **EMPTY, "id": found, "status": "open", "version": 1, "revision": 1}
     row |= {"counts": "{}", "finals": "{}", "created": tx.now, "created_by": actor.user}
-    flags = plain_json(case_flags(CaseFacts(frozenset(), 0, 0, 0, told["specimen"])))
+    flags = plain_json(case_flags(CaseFacts(frozenset(), 0, 0, 0, specimen)))
     tx.conn.execute(cases.insert().values({**row, "flags": flags}))
     opened = {"case": found, "revision": 1, "reason": "", "opened": tx.now}
     tx.conn.execute(revisions.insert().values({**opened, "opened_by": actor.user}))
@@ -152,59 +165,54 @@ def require_open(found: Case) -> None:
 
 def refresh(tx: Transaction, case_id: str, *, decided: bool) -> Case:
     """Count a case anew after its cells changed; `decided` makes it a new version."""
-    counted = _counted(tx.conn, case_id)
     old = get(tx.conn, case_id)
+    groups = _groups(tx.conn, case_id)
+    to_confirm = _sum(groups, lambda g: g.held and not (g.opened and g.confirmed == "singly"))
+    total = _sum(groups, lambda g: True)
     facts = CaseFacts(
-        reasons=_reasons(tx.conn, case_id),
-        to_confirm=counted["to_confirm"],
-        cells=counted["cells"],
+        reasons=frozenset(reason for g in groups for reason in json.loads(g.held_reasons)),
+        to_confirm=to_confirm,
+        cells=total,
         duplicates=old.duplicates,
         specimen=old.specimen,
-        atlas_specimens=_specimens(tx.conn, case_id),
+        atlas_specimens=_specimens(tx.conn, {g.atlas for g in groups}),
     )
-    proposed = _groups(tx.conn, case_id, cells.c.proposed)
-    final = func.coalesce(cells.c.final, cells.c.proposed)
-    decided_as = case((cells.c.disposition == "cell", final), else_=cells.c.disposition)
     new = {
-        **counted,
+        "cells": total,
+        "held": _sum(groups, lambda g: g.held),
+        "to_confirm": to_confirm,
+        "unseen": _sum(groups, lambda g: not g.held and not g.seen),
         "flags": plain_json(case_flags(facts)),
-        "counts": plain_json(proposed),
-        "finals": plain_json(_groups(tx.conn, case_id, decided_as)),
+        "counts": plain_json(_by_name(groups, lambda g: g.proposed)),
+        "finals": plain_json(_by_name(groups, _decided_as)),
         "version": old.version + int(decided),
     }
     tx.conn.execute(update(cases).where(cases.c.id == case_id).values(new))
     return get(tx.conn, case_id)
 
 
-def _counted(conn: Connection, case_id: str) -> dict[str, int]:
-    done = and_(cells.c.opened, cells.c.confirmed == "singly")
-    row = conn.execute(
-        select(
-            func.count().label("cells"),
-            func.sum(case((cells.c.held, 1), else_=0)).label("held"),
-            func.sum(case((and_(cells.c.held, ~_known(done)), 1), else_=0)).label("to_confirm"),
-            func.sum(case((and_(~cells.c.held, ~cells.c.seen), 1), else_=0)).label("unseen"),
-        ).where(cells.c.case == case_id)
-    ).mappings()
-    return {name: int(value or 0) for name, value in row.one().items()}
+def _groups(conn: Connection, case_id: str) -> Sequence[Any]:
+    """Cells of a case that are alike in what is counted, with how many they are (`size`)."""
+    columns = [cells.c[name] for name in COUNTED]
+    query = select(*columns, func.count().label("size")).where(cells.c.case == case_id)
+    return conn.execute(query.group_by(*columns)).all()
 
 
-def _known(condition: Any) -> Any:
-    """A condition in which NULL counts as false."""
-    return func.coalesce(condition, False)
+def _sum(groups: Sequence[Any], chosen: Callable[[Any], bool]) -> int:
+    return sum(int(group.size) for group in groups if chosen(group))
 
 
-def _groups(conn: Connection, case_id: str, what: Any) -> dict[str, int]:
-    query = select(what, func.count()).where(cells.c.case == case_id).group_by(what)
-    return {str(name): int(count) for name, count in sorted(map(tuple, conn.execute(query)))}
+def _by_name(groups: Sequence[Any], name: Callable[[Any], str]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for group in groups:
+        found[name(group)] += int(group.size)
+    return dict(sorted(found.items()))
 
 
-def _reasons(conn: Connection, case_id: str) -> frozenset[str]:
-    query = select(cells.c.held_reasons).where(cells.c.case == case_id).distinct()
-    return frozenset(reason for row in conn.execute(query) for reason in json.loads(row[0]))
+def _decided_as(group: Any) -> str:
+    return str(group.final or group.proposed if group.disposition == "cell" else group.disposition)
 
 
-def _specimens(conn: Connection, case_id: str) -> tuple[str | None, ...]:
-    used = select(cells.c.atlas).where(cells.c.case == case_id).distinct()
-    query = select(atlases.c.facts).where(atlases.c.id.in_(used)).order_by(atlases.c.id)
+def _specimens(conn: Connection, used: Collection[str]) -> tuple[str | None, ...]:
+    query = select(atlases.c.facts).where(atlases.c.id.in_(sorted(used))).order_by(atlases.c.id)
     return tuple(json.loads(row[0]).get("specimen") for row in conn.execute(query))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from cellkin.core.artifacts import digest
 from cellkin.core.records import LabelSet
@@ -26,7 +26,17 @@ from cellkin.web.store.rows import (
 from cellkin.web.store.tables import atlases, cases, cells, pictures, uploads
 from cellkin.web.worklist.held import held_reasons, worry
 
-__all__ = ["add", "cell", "image", "listed", "many", "mark_opened", "mark_seen", "original"]
+__all__ = [
+    "add",
+    "cell",
+    "image",
+    "listed",
+    "many",
+    "mark_opened",
+    "mark_seen",
+    "original",
+    "set_fields",
+]
 
 NAME = 255  # characters of a file name that are kept
 ORDERS = ("worry", "position")
@@ -252,13 +262,12 @@ def mark_seen(tx: Transaction, actor: Actor, case_id: str, ids: Sequence[str]) -
     require_role(actor, "reviewer")
     if get(tx.conn, case_id).status == "signed":
         return
-    fresh = [c.id for c in many(tx.conn, list(dict.fromkeys(ids))) if c.case == case_id]
-    fresh = [c.id for c in many(tx.conn, fresh) if not c.seen]
+    unseen = select(cells.c.id).where(cells.c.case == case_id, ~cells.c.seen)
+    known = {str(row[0]) for row in tx.conn.execute(unseen)}
+    fresh = [name for name in dict.fromkeys(ids) if name in known]
     if not fresh:
         return
-    for start in range(0, len(fresh), 500):
-        chosen = cells.c.id.in_(fresh[start : start + 500])
-        tx.conn.execute(update(cells).where(chosen).values(seen=True))
+    set_fields(tx.conn, {name: {"seen": True} for name in fresh})
     refresh(tx, case_id, decided=False)
     tx.log(actor, "cells seen", case=case_id, after={"cells": fresh})
 
@@ -276,7 +285,15 @@ def mark_opened(tx: Transaction, actor: Actor, cell_id: str) -> Cell:
     return cell(tx.conn, cell_id)
 
 
-def positions(conn: Connection, case_id: str) -> int:
-    """How many cells a case holds."""
-    query = select(func.count()).where(cells.c.case == case_id)
-    return int(conn.execute(query).scalar_one())
+def set_fields(conn: Connection, states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set fields of cells, `{id: {field: value}}`; the same fields of each."""
+    if not states:
+        return
+    fields = next(iter(states.values()))
+    query = update(cells).where(cells.c.id == bindparam("of"))
+    query = query.values({name: bindparam(f"new_{name}") for name in fields})
+    rows = [
+        {"of": cell_id, **{f"new_{name}": value for name, value in state.items()}}
+        for cell_id, state in states.items()
+    ]
+    conn.execute(query, rows)

@@ -234,7 +234,7 @@ def start_session(tx: Transaction, name: str, minutes: int) -> str:
     tx.conn.execute(delete(sessions).where(sessions.c.expires <= tx.now))
     secret = secrets.token_urlsafe(32)
     expires = _iso(datetime.fromisoformat(tx.now) + timedelta(minutes=minutes))
-    row = {"hash": _hashed(secret), "user": name, "minutes": minutes}
+    row: dict[str, Any] = {"hash": _hashed(secret), "user": name, "minutes": minutes}
     tx.conn.execute(sessions.insert().values(**row, started=tx.now, expires=expires))
     return secret
 
@@ -293,8 +293,8 @@ def add_token(
         raise Refused(f"a token cannot last {days} days", mend=f"use 1 to {LONGEST_TOKEN} days")
     secret = f"ck_{secrets.token_urlsafe(32)}"
     found = new_id()
-    row = {"id": found, "hash": _hashed(secret), "user": name, "scopes": plain_json(kept)}
-    row |= {"title": storable(title)[:80], "created": tx.now, "ended": False}
+    row: dict[str, Any] = {"id": found, "hash": _hashed(secret), "user": name, "ended": False}
+    row |= {"scopes": plain_json(kept), "title": storable(title)[:80], "created": tx.now}
     row["expires"] = _iso(datetime.fromisoformat(tx.now) + timedelta(days=days))
     tx.conn.execute(api_tokens.insert().values(row))
     after = {"id": found, "user": name, "scopes": kept, "expires": row["expires"]}

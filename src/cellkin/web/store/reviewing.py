@@ -52,17 +52,17 @@ def review(
     """
     require_role(actor, "reviewer")
     found = gallery.cell(tx.conn, cell_id)
-    require_open(locked(tx, found.case, version))
+    case = locked(tx, found.case, version)
+    require_open(case)
     new = {**_verdict(tx.conn, found, verdict), "reviewed_by": actor.user, "reviewed": tx.now}
     before, after = {cell_id: decided(found)}, {cell_id: new}
-    _apply(tx, after)
-    _remember(tx, actor, found.case, (before, after))
+    gallery.set_fields(tx.conn, after)
+    _remember(tx, actor, case, (before, after))
     action = "cell confirmed" if new["state"] == "confirmed" else "cell reclassified"
     tx.log(
         actor, action, case=found.case, cell=cell_id, before=before[cell_id], after=after[cell_id]
     )
-    case = refresh(tx, found.case, decided=True)
-    return gallery.cell(tx.conn, cell_id), case
+    return gallery.cell(tx.conn, cell_id), refresh(tx, case.id, decided=True)
 
 
 def _verdict(conn: Connection, cell: Cell, verdict: Verdict) -> dict[str, Any]:
@@ -117,7 +117,8 @@ def confirm_many(
         NotFound: a cell is none of this case. Conflict. Refused: signed, or a held cell among them.
     """
     require_role(actor, "reviewer")
-    require_open(locked(tx, case_id, version))
+    case = locked(tx, case_id, version)
+    require_open(case)
     chosen = [c for c in gallery.many(tx.conn, list(dict.fromkeys(ids))) if c.case == case_id]
     if len(chosen) != len(set(ids)):
         raise NotFound("some of these cells are none of this case", where=case_id, mend="reload")
@@ -130,19 +131,19 @@ def confirm_many(
         )
     fresh = [cell for cell in chosen if cell.state == "proposed"]
     if not fresh:
-        return locked(tx, case_id, version)
-    before = {cell.id: decided(cell) for cell in fresh}
+        return case
     after = {cell.id: together(cell, actor, tx.now) for cell in fresh}
-    _apply(tx, after)
-    _remember(tx, actor, case_id, (before, after))
-    tx.log(actor, "cells confirmed", case=case_id, before=before, after=after)
+    before = {cell.id: {name: getattr(cell, name) for name in after[cell.id]} for cell in fresh}
+    gallery.set_fields(tx.conn, after)
+    _remember(tx, actor, case, (before, after))
+    told = {cell.id: cell.proposed for cell in fresh}
+    tx.log(actor, "cells confirmed", case=case_id, after={"cells": told})
     return refresh(tx, case_id, decided=True)
 
 
 def together(cell: Cell, actor: Actor, now: str, how: str = "together") -> dict[str, Any]:
-    """The proposed class of a cell confirmed along with others."""
+    """What changes when the proposed class of a cell is confirmed along with others."""
     return {
-        **decided(cell),
         "final": cell.proposed,
         "state": "confirmed",
         "confirmed": how,
@@ -172,45 +173,26 @@ def undo(tx: Transaction, actor: Actor, case_id: str, version: int) -> tuple[lis
     if last is None:
         raise Refused("there is nothing of yours to undo", where=case.pseudonym, mend="review anew")
     before, after = json.loads(last["before"]), json.loads(last["after"])
-    now = {cell.id: decided(cell) for cell in gallery.many(tx.conn, list(after))}
-    if now != after:
+    touched = gallery.many(tx.conn, list(after))
+    if any(
+        getattr(cell, key) != value for cell in touched for key, value in after[cell.id].items()
+    ):
         raise Refused(
             "somebody decided on these cells after you; nothing was undone",
             where=case.pseudonym,
             mend="look at the cell as it is now, and review it anew",
         )
-    _apply(tx, before)
+    gallery.set_fields(tx.conn, before)
     tx.conn.execute(update(reviews).where(reviews.c.id == last["id"]).values(undone=True))
-    tx.log(actor, "review undone", case=case_id, before=after, after=before)
+    tx.log(actor, "review undone", case=case_id, after={"cells": before})
     case = refresh(tx, case_id, decided=True)
     return gallery.many(tx.conn, list(before)), case
 
 
-def _apply(tx: Transaction, states: Mapping[str, Mapping[str, Any]]) -> None:
-    for cell_id, state in states.items():
-        tx.conn.execute(update(cells).where(cells.c.id == cell_id).values(state))
-
-
 def _remember(
-    tx: Transaction, actor: Actor, case_id: str, change: tuple[Mapping[str, Any], Mapping[str, Any]]
+    tx: Transaction, actor: Actor, case: Case, change: tuple[Mapping[str, Any], Mapping[str, Any]]
 ) -> None:
     """Keep what a review changed, so that it can be undone."""
-    revision = locked_revision(tx.conn, case_id)
-    tx.conn.execute(
-        reviews.insert().values(
-            case=case_id,
-            revision=revision,
-            user=actor.user,
-            before=plain_json(change[0]),
-            after=plain_json(change[1]),
-            undone=False,
-            at=tx.now,
-        )
-    )
-
-
-def locked_revision(conn: Connection, case_id: str) -> int:
-    """The revision that a case is at."""
-    from cellkin.web.store.tables import cases
-
-    return int(conn.execute(select(cases.c.revision).where(cases.c.id == case_id)).scalar_one())
+    before, after = (plain_json(state) for state in change)
+    row = {"case": case.id, "revision": case.revision, "user": actor.user, "at": tx.now}
+    tx.conn.execute(reviews.insert().values(**row, before=before, after=after, undone=False))

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 import cellkin
+from cellkin.web.store import gallery
 from cellkin.web.store.audit_log import head, plain_json, walk
 from cellkin.web.store.cases import get, locked, refresh, require_open
 from cellkin.web.store.database import Transaction
@@ -82,9 +83,8 @@ def _all(conn: Connection, case_id: str, *, held: bool | None = None) -> list[Ce
 
 def _confirm_rest(tx: Transaction, actor: Actor, case_id: str) -> list[str]:
     rest = [cell for cell in _all(tx.conn, case_id) if cell.state == "proposed"]
-    for cell in rest:
-        state = together(cell, actor, tx.now, "by signing")
-        tx.conn.execute(update(cells).where(cells.c.id == cell.id).values(state))
+    how = "by signing"
+    gallery.set_fields(tx.conn, {cell.id: together(cell, actor, tx.now, how) for cell in rest})
     return [cell.id for cell in rest]
 
 

@@ -121,7 +121,7 @@ cells = Table(
     UniqueConstraint("case", "sha256"),
     UniqueConstraint("case", "position"),
 )
-Index("cells_by_worry", cells.c.case, cells.c.worry, cells.c.position)
+Index("cells_by_worry", cells.c.case, cells.c.worry.desc(), cells.c.position)
 
 pictures = Table(
     "pictures",

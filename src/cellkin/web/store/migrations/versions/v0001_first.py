@@ -133,7 +133,7 @@ def _cells() -> None:
         sa.UniqueConstraint("case", "sha256"),
         sa.UniqueConstraint("case", "position"),
     )
-    op.create_index("cells_by_worry", "cells", ["case", "worry", "position"])
+    op.create_index("cells_by_worry", "cells", ["case", sa.text("worry DESC"), "position"])
 
 
 def _pictures() -> None:
