@@ -22,6 +22,7 @@ from cellkin.cli import (
     injecting,
     locating,
     pretraining,
+    serving_http,
     sets,
     training,
 )
@@ -71,6 +72,7 @@ for verb in (
     cells.decide,
     cells.explain,
     cells.inspect,
+    serving_http.serve,
     sets.datasets,
     sets.split,
     sets.patches,
