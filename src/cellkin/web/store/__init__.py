@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cellkin.web.store.documents import CaseReport
 from cellkin.web.store.errors import (
+    Busy,
     Conflict,
     Forbidden,
     NotFound,
@@ -38,6 +39,7 @@ __all__ = [
     "ApiToken",
     "AuditCheck",
     "AuditEntry",
+    "Busy",
     "Case",
     "CaseReport",
     "Cell",

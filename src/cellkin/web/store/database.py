@@ -18,7 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from cellkin.core.errors import ArtifactError
+from cellkin.core.artifacts import guarded_writes
+from cellkin.core.errors import ArtifactError, CellkinError, OutputError
+from cellkin.web.store.errors import Busy
 from cellkin.web.store.records import Actor
 from cellkin.web.store.tables import audit_head
 
@@ -142,10 +144,15 @@ class Database:
     def _connected(self) -> Iterator[Connection]:
         try:
             conn = self.engine.connect()
-        except OperationalError as error:
+        except DBAPIError as error:
             raise _unreachable(error, self.where) from error
         with conn:
-            yield conn
+            try:
+                yield conn
+            except OperationalError as error:
+                if (known := _known(error, self.where)) is None:
+                    raise
+                raise known from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -160,6 +167,18 @@ def _unreachable(error: DBAPIError, where: str) -> ArtifactError:
     )
 
 
+def _known(error: DBAPIError, where: str) -> CellkinError | None:
+    """A refusal of the database that a person can mend, in words; None for any other."""
+    said = str(error.orig).lower()
+    if "locked" in said or "lock timeout" in said:
+        return Busy("the store is busy with another change", where=where, mend="try again")
+    if "full" in said:
+        return OutputError("the disk is full", where=where, mend="free some space, then try again")
+    if "readonly" in said:
+        return OutputError("the store is read-only", where=where, mend="allow writing to it")
+    return None
+
+
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         try:
@@ -170,7 +189,9 @@ def _engine(url: URL) -> Engine:
                 where=url.render_as_string(hide_password=True),
                 mend="pip install 'cellkin[postgres]'",
             ) from None
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(str(url.database)).parent
+    with guarded_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": BUSY / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

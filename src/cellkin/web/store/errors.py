@@ -5,6 +5,7 @@ CellkinError
     ├── NotFound         nothing of this id
     ├── Conflict         somebody else changed the case in the meantime; carries the version now
     ├── Refused          the rules of the workflow forbid it; carries what is missing
+    ├── Busy             another change takes too long; try again
     └── Forbidden        this person may not, or the name or password is wrong
         └── Throttled    too many failed logins; carries how long to wait
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from cellkin.core.errors import CellkinError
 
-__all__ = ["Conflict", "Forbidden", "NotFound", "Refused", "StoreError", "Throttled"]
+__all__ = ["Busy", "Conflict", "Forbidden", "NotFound", "Refused", "StoreError", "Throttled"]
 
 
 class StoreError(CellkinError):
@@ -61,6 +62,10 @@ class Refused(StoreError):
     ) -> None:
         super().__init__(what, where=where, mend=mend)
         self.missing = tuple(missing)
+
+
+class Busy(StoreError):
+    """Another change takes too long."""
 
 
 class Forbidden(StoreError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,11 +36,23 @@ __all__ = [
     "mark_opened",
     "mark_seen",
     "original",
+    "record_hash",
     "set_fields",
 ]
 
 NAME = 255  # characters of a file name that are kept
 ORDERS = ("worry", "position")
+FIXED = (
+    "id",
+    "case",
+    "name",
+    "sha256",
+    "proposed",
+    "held_reasons",
+    "decision",
+    "gate",
+    "provenance",
+)
 
 
 # adding -----------------------------------------------------------------------------------------
@@ -73,7 +86,7 @@ def add(
         told = {"cells": plain_json(ids), "duplicates": plain_json(duplicates), "at": tx.now}
         row = {"case": case_id, "key": key, "content": content, **told}
         tx.conn.execute(uploads.insert().values(row))
-    _note(tx, actor, case_id, [row for row, _ in rows], duplicates)
+    _note(tx, actor, case_id, rows, duplicates)
     return Added(tuple(many(tx.conn, ids)), tuple(duplicates), replayed=False)
 
 
@@ -161,18 +174,30 @@ def _note(
     tx: Transaction,
     actor: Actor,
     case_id: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[tuple[Mapping[str, Any], NewCell]],
     duplicates: Sequence[str],
 ) -> None:
     """Count the case anew and write the upload into the audit log."""
     more: dict[str, Any] = {"duplicates": cases.c.duplicates + len(duplicates)}
     if rows:
-        more["atlas"] = rows[-1]["atlas"]
+        more["atlas"] = rows[-1][0]["atlas"]
     tx.conn.execute(update(cases).where(cases.c.id == case_id).values(more))
     refresh(tx, case_id, decided=False)
-    told = [{k: row[k] for k in ("id", "sha256", "proposed", "atlas")} for row in rows]
+    told = [
+        {
+            **{key: row[key] for key in ("id", "proposed", "atlas")},
+            "record": record_hash(row),
+            "picture": hashlib.sha256(item.image_png).hexdigest(),
+        }
+        for row, item in rows
+    ]
     after = {"cells": told, "duplicates": list(duplicates)}
     tx.log(actor, "cells added", case=case_id, after=after)
+
+
+def record_hash(row: Mapping[str, Any]) -> str:
+    """SHA-256 of what a cell was added with and what never changes, from a row of `cells`."""
+    return digest([row[name] for name in FIXED])
 
 
 # reading ----------------------------------------------------------------------------------------

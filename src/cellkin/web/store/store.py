@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellkin.core.progress import Progress, silent
 from cellkin.core.records import LabelSet
 from cellkin.web.store import (
     audit_log,
@@ -313,7 +314,9 @@ class Store(Accounts):
         with self.database.reading() as conn:
             return audit_log.page(conn, case, cursor, limit)
 
-    def verify_audit(self, witness: tuple[int, str] | None = None) -> AuditCheck:
+    def verify_audit(
+        self, witness: tuple[int, str] | None = None, progress: Progress = silent
+    ) -> AuditCheck:
         """Check the chain of the audit log, and what the tables hold against it.
 
         Args:
@@ -321,25 +324,27 @@ class Store(Accounts):
                 prints them); finds a log that was cut off or made anew.
         """
         with self.database.reading() as conn:
-            return verifying.verify(conn, witness)
+            return verifying.verify(conn, witness, progress)
 
     # backup -----------------------------------------------------------------------------------
 
-    def backup(self, path: str | Path) -> Path:
+    def backup(self, path: str | Path, progress: Progress = silent) -> Path:
         """Write everything into one SQLite file, while the store is in use.
 
         Raises:
             OutputError: there is something at `path`, or it cannot be written.
         """
-        return backup.write(self.database, Path(path))
+        return backup.write(self.database, Path(path), progress)
 
     @classmethod
-    def restore(cls, path: str | Path, url_or_path: str | Path) -> Store:
+    def restore(
+        cls, path: str | Path, url_or_path: str | Path, progress: Progress = silent
+    ) -> Store:
         """Fill an empty place with what a backup holds, and open it.
 
         Raises:
             ArtifactError: the backup is damaged, or its audit log was tampered with.
             OutputError: there is something at the place already.
         """
-        backup.restore(Path(path), address(url_or_path))
+        backup.restore(Path(path).expanduser(), address(url_or_path), progress)
         return cls.open(url_or_path)
