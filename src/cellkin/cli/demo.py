@@ -13,7 +13,7 @@ from cellkin.cli.options import examples
 from cellkin.cli.serving_http import STORE, Port, open_door, serve_example
 from cellkin.core.records import NOTICE
 
-EXAMPLE = 24  # held-out cells in the prepared case
+EXAMPLES = 200  # held-out cells that the prepared case is chosen from
 
 
 @examples("""
@@ -62,7 +62,7 @@ def demo(
     if door is None:
         talk(NOTICE)
     else:
-        serve_example(dss, _in_turn(dss, dataset, EXAMPLE), out / STORE, door)
+        serve_example(dss, _in_turn(dss, dataset, EXAMPLES), out / STORE, door)
 
 
 def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
