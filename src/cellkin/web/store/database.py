@@ -172,7 +172,7 @@ def _known(error: DBAPIError, where: str) -> CellkinError | None:
     said = str(error.orig).lower()
     if "locked" in said or "lock timeout" in said:
         return Busy("the store is busy with another change", where=where, mend="try again")
-    if "full" in said:
+    if "disk is full" in said or "no space left" in said:
         return OutputError("the disk is full", where=where, mend="free some space, then try again")
     if "readonly" in said:
         return OutputError("the store is read-only", where=where, mend="allow writing to it")
