@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from starlette.datastructures import UploadFile
@@ -49,8 +49,8 @@ def zipped(
     return UploadFile(buffer, filename=name)
 
 
-def opened(*files: UploadFile, settings: Settings = SETTINGS) -> list[Upload | Refusal]:
-    return list(unpacked(files, settings))
+def opened(*files: UploadFile) -> list[Upload | Refusal]:
+    return list(unpacked(files, SETTINGS))
 
 
 def names(found: list[Upload | Refusal], kind: type) -> list[str]:
@@ -162,6 +162,7 @@ def test_an_encrypted_member_is_refused() -> None:
     assert "encrypted" in found[0].what  # type: ignore[union-attr]
 
 
+@settings(max_examples=60)
 @given(cut=st.integers(4, 200), flip=st.integers(0, 199))
 def test_a_damaged_zip_is_refused_and_never_breaks(cut: int, flip: int) -> None:
     raw = bytearray(zipped({"a.png": noise(60), "b.png": noise(60)}).file.read())
@@ -178,6 +179,7 @@ def test_a_damaged_zip_is_refused_and_never_breaks(cut: int, flip: int) -> None:
 # names --------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=60)
 @given(st.text(max_size=400))
 def test_a_shown_name_holds_nothing_that_acts(name: str) -> None:
     shown = shown_name(name)
@@ -239,15 +241,14 @@ def bomb(side: int) -> bytes:
     ("data", "words"),
     [
         (bomb(50_000), "too large"),
-        (bomb(900), "damaged"),
-        (b"not an image", ""),
+        (b"not an image", None),
         (b"", "empty"),
         (png(8, 8), "too small"),
         (png(64, 64, (9, 9, 9)), "greyscale"),
-        (png(64, 64)[:-30], ""),
+        (png(64, 64)[:-30], None),
     ],
 )
-def test_what_is_no_picture_is_refused(decoders: Decoders, data: bytes, words: str) -> None:
+def test_what_is_no_picture_is_refused(decoders: Decoders, data: bytes, words: str | None) -> None:
     with pytest.raises(ImageError, match=words):
         decoders.prepare(data, "cell.png")
     decoders.prepare(png(64, 64), "cell.png")  # the next one is decoded all the same
@@ -291,22 +292,12 @@ def test_a_process_that_was_killed_is_replaced(preprocessor: Preprocessor) -> No
     decoders.close()
 
 
-def test_the_process_can_write_no_file() -> None:
+def test_the_process_can_write_no_file(tmp_path: Path) -> None:
     code = (
         "import cellkin.web.decoder as d; d._guard()\n"
-        "try:\n  open('x', 'wb').write(b'1'); print('wrote')\n"
+        "try:\n  open('x', 'wb', buffering=0).write(b'1'); print('wrote')\n"
         "except OSError: print('refused')"
     )
-    import os
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        words = [
-            sys.executable,
-            "-c",
-            f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{code}",
-        ]
-        done = subprocess.run(
-            words, capture_output=True, text=True, cwd=folder, env=dict(os.environ), check=True
-        )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == "refused"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,17 @@ def add_people(store: Store) -> None:
         store.add_user(SYSTEM, name, PASSWORD, role)
 
 
+@cache
+def _peopled() -> bytes:
+    """An SQLite store with the people of `PEOPLE`: their passwords are hashed once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite"
+        store = Store.open(path)
+        add_people(store)
+        store.close()
+        return path.read_bytes()
+
+
 def held_out(support: DecisionSupport, dataset: Dataset) -> list[tuple[str, bytes]]:
     """Cells of the test part, as (name, PNG bytes)."""
     test = next(cells for cells in support.atlas.held_out if cells.part == "test")
@@ -93,10 +106,11 @@ def workstation(
     settings: Settings = SETTINGS,
 ) -> Iterator[Workstation]:
     """A workstation with a store of its own."""
-    store = Store.open(folder / "store.sqlite")
+    path = folder / "store.sqlite"
+    if settings.accounts:
+        path.write_bytes(_peopled())
+    store = Store.open(path)
     try:
-        if settings.accounts:
-            add_people(store)
         app = create_app(support, store, settings)
         try:
             yield Workstation(app, store, cells)

@@ -74,8 +74,10 @@ class Decoders:
         process = self._free.get()
         kept = None
         try:
-            if process is None or not process.alive():
-                process = _Process()
+            if process is not None and not process.alive():
+                process.kill()
+                process = None
+            process = process or _Process()
             head, png = process.ask({**self._head, "name": name}, data, self._seconds)
             kept = process
         except _Silent as silence:

@@ -40,7 +40,7 @@ PIECE = 1 << 16
 UNSHOWN = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 )
-JUNK = re.compile(r"(^|/)(__MACOSX/|\.|Thumbs\.db$)", re.IGNORECASE)
+JUNK = re.compile(r"(^|/)(__MACOSX/|\.[^./]|Thumbs\.db$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
