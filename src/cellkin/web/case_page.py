@@ -14,7 +14,7 @@ from cellkin.core.records import Decision, LabelSet, Neighbor, Provenance
 from cellkin.report.context import foot
 from cellkin.report.facts import fact_rows
 from cellkin.report.pages import picture_uri
-from cellkin.report.words import agreement_words, number, percent, percentile_words
+from cellkin.report.words import NO_VERDICT, agreement_words, number, percent, percentile_words
 from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
@@ -51,7 +51,7 @@ def case_context(report: CaseReport, cell: CellPicture, kin: KinPictures) -> dic
         "signed": report.signed,
         "signature": data,
         "amended_for": _reason(data),
-        "warnings": _warnings(data),
+        "warnings": _warnings(data, sets),
         "summary": _summary(cells, decisive),
         "differential": _differential(data["differential"]),
         "changes": _changes(cells, sets),
@@ -108,8 +108,8 @@ def _reason(data: Plain) -> str:
     return str(own[-1]["reason"]) if own else ""
 
 
-def _warnings(data: Plain) -> list[str]:
-    found = []
+def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
+    found = [NO_VERDICT] if any(labels.positive is None for labels in sets.values()) else []
     specimens = [atlas["facts"].get("specimen") for atlas in data["atlases"].values()]
     own = data["case"]["specimen"]
     if other_specimen(own, specimens):
