@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import asdict
 from typing import Any
 
 from anyio import to_thread
@@ -55,7 +57,7 @@ def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
         if isinstance(one, Decided):
             made.append(one.decision.to_json())
         else:
-            refused.append(one.to_json())
+            refused.append(asdict(one))
     provenance = station.support.atlas.provenance.to_json()
     return {"decisions": made, "refused": refused, "provenance": provenance}
 
@@ -69,8 +71,6 @@ async def explain(request: Request, _: Reader, station: Stationed) -> Response:
 
 
 def _evidence(station: Station, files: list[UploadFile]) -> bytes:
-    import base64
-
     found = list(decided(station, files[:1]))
     if len(files) > 1 or len(found) != 1:
         raise ProblemError(
