@@ -80,14 +80,21 @@ def walk(conn: Connection, case: str | None = None) -> Iterator[AuditEntry]:
     query = select(audit).order_by(audit.c.number)
     if case is not None:
         query = query.where(audit.c.case == case)
-    rows = conn.execution_options(yield_per=500).execute(query)
+    rows = conn.execute(query.execution_options(yield_per=500))
     return (_entry(row) for row in rows.mappings())
 
 
 def _entry(row: Any) -> AuditEntry:
-    return AuditEntry(
-        **{**row, "before": json.loads(row["before"]), "after": json.loads(row["after"])}
-    )
+    told = {key: _loaded(row[key]) for key in ("before", "after")}
+    return AuditEntry(**{**row, **told})
+
+
+def _loaded(text: str) -> Any:
+    """JSON of the log; what is none was changed, and its hash will say so."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"unreadable": text}
 
 
 def page(

@@ -98,7 +98,8 @@ def _copy_tables(old: Connection, new: Connection, progress: Progress) -> None:
         progress("copying tables", done, len(tables))
         if table is audit_head:
             new.execute(table.delete())
-        rows = old.execution_options(yield_per=ROWS).execute(select(table)).mappings()
+        query = select(table).execution_options(yield_per=ROWS)
+        rows = old.execute(query).mappings()
         for part in rows.partitions():
             new.execute(table.insert(), [dict(row) for row in part])
     progress("copying tables", len(tables), len(tables))

@@ -22,6 +22,7 @@ from cellkin.web.store.tables import audit, cases, cells, pictures, revisions, u
 
 __all__ = ["verify"]
 
+MISSING = object()
 LISTED = 50  # faults that are told one by one
 EVERY = 500  # rows between two reports of progress
 
@@ -82,7 +83,7 @@ def _links(entry: AuditEntry, previous: str, expected: int) -> list[str]:
 def _cells(conn: Connection, replay: Replay, progress: Progress) -> Iterator[str]:
     total = int(conn.execute(select(func.count()).select_from(cells)).scalar_one())
     query = select(cells, pictures.c.png).outerjoin(pictures, pictures.c.cell == cells.c.id)
-    rows = conn.execution_options(yield_per=100).execute(query).mappings()
+    rows = conn.execute(query.execution_options(yield_per=100)).mappings()
     left = set(replay.cells)
     for i, row in enumerate(rows):
         left.discard(row["id"])
@@ -104,7 +105,7 @@ def _cells(conn: Connection, replay: Replay, progress: Progress) -> Iterator[str
 
 
 def _differing(row: Any, state: dict[str, Any]) -> str:
-    return ", ".join(name for name, value in state.items() if row[name] != value)
+    return ", ".join(name for name, value in state.items() if row.get(name, MISSING) != value)
 
 
 def _cases(conn: Connection, replay: Replay) -> Iterator[str]:

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import beta
-
 from cellkin.web.worklist.kinds import ERYTHROBLAST, NOTHING, PLATELET
 
 __all__ = [
@@ -116,11 +114,13 @@ def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differenti
 
 def clopper_pearson(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """The exact (Clopper-Pearson) interval of a share: `count` of `n`, both ends in [0, 1]."""
+    from scipy.special import betaincinv  # takes long to import, and only reports need it
+
     if n == 0:
         return 0.0, 1.0
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
     return low, high
 
 
