@@ -22,6 +22,7 @@ from cellkin.cli import (
     injecting,
     locating,
     pretraining,
+    serving,
     serving_http,
     sets,
     training,
@@ -73,11 +74,16 @@ for verb in (
     cells.explain,
     cells.inspect,
     serving_http.serve,
+    serving.audit_log,
+    serving.backup,
+    serving.restore,
     sets.datasets,
     sets.split,
     sets.patches,
 ):
-    app.command(verb.__name__, epilog=getattr(verb, "examples", None))(verb)
+    name = verb.__name__.replace("_", "-")
+    app.command(name, epilog=getattr(verb, "examples", None))(verb)
+app.add_typer(serving.users, name="users")
 
 
 def main() -> None:
