@@ -9,6 +9,7 @@ import base64
 import csv
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -105,6 +106,8 @@ def _weasyprint() -> tuple[Any, Any]:
             mend="apt-get install libpango-1.0-0 libpangoft2-1.0-0 (Debian, Ubuntu), or your "
             "system's Pango; the HTML page can be printed to PDF by a browser",
         ) from error
+    # it tells of each property that only screens have, on every page it makes
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
     return HTML, URLFetcher
 
 

@@ -92,7 +92,7 @@ def _cells(conn: Connection, replay: Replay, progress: Progress) -> Iterator[str
         if told is None:
             yield f"{where} is not in the log"
             continue
-        if record_hash(row) != told.record:
+        if record_hash(dict(row)) != told.record:
             yield f"{where}: what the atlas said was changed"
         if row["png"] is None or hashlib.sha256(row["png"]).hexdigest() != told.picture:
             yield f"{where}: its picture was changed"
