@@ -1,4 +1,5 @@
 # make demo   set up and show the whole way on drawn cells   (DATA=folder: on real ones)
+# make serve  the same, then open the workstation in a browser with a prepared case
 # make test   set up and run the tests
 # make check  what CI runs: format, lint, types, tests
 
@@ -7,12 +8,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 DATA ?=
+PORT ?= 8765
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format bench docs clean
+.PHONY: demo serve test check format bench docs clean
 
 demo: $(VENV)/run
 	$(BIN)/cellkin demo --out $(OUT) $(if $(DATA),--data $(DATA))
+
+serve: $(VENV)/run
+	$(BIN)/cellkin demo --serve --out $(OUT) --port $(PORT) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -38,11 +43,11 @@ $(VENV)/run: pyproject.toml constraints.txt
 	  { echo "cellkin needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 2; }
 	@echo "setting up $(VENV) (some minutes, once)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[web]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/run
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,web]'
 	touch $@
 
 $(VENV)/docs: $(VENV)/run

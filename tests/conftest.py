@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from cellkin import datasets
 from cellkin.core.records import Dataset
 from cellkin.datasets.drawn import draw
 from cellkin.learning.recipes import Recipe
+from cellkin.system import DecisionSupport
+
+if TYPE_CHECKING:
+    from workstation import Workstation
 
 SMALL = Recipe(
     name="small",
@@ -55,6 +61,31 @@ def atlas_folder(smears: Dataset, tmp_path_factory: pytest.TempPathFactory) -> P
     from cellkin.system import train
 
     return train(smears, SMALL, seed=0, out=tmp_path_factory.mktemp("atlas") / "atlas")
+
+
+@pytest.fixture(scope="session")
+def support(atlas_folder: Path) -> DecisionSupport:
+    """The small atlas, opened once."""
+    return DecisionSupport.open(atlas_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def new_cells(support: DecisionSupport, smears: Dataset) -> list[tuple[str, bytes]]:
+    """Held-out drawn cells to upload, (name, PNG bytes)."""
+    from workstation import held_out
+
+    return held_out(support, smears)
+
+
+@pytest.fixture
+def web(
+    support: DecisionSupport, new_cells: list[tuple[str, bytes]], tmp_path: Path
+) -> Iterator[Workstation]:
+    """A workstation with people and an empty store."""
+    from workstation import workstation
+
+    with workstation(support, new_cells, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

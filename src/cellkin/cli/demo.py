@@ -10,11 +10,15 @@ from rich.table import Table
 
 from cellkin.cli.console import err, percent, progress, talk, tell_scores
 from cellkin.cli.options import examples
+from cellkin.cli.serving_http import STORE, Port, open_door, serve_example
 from cellkin.core.records import NOTICE
+
+EXAMPLES = 200  # held-out cells that the prepared case is chosen from
 
 
 @examples("""
 cellkin demo
+cellkin demo --serve
 cellkin demo --data ~/PBC --out pbc-demo
 """)
 def demo(
@@ -28,8 +32,13 @@ def demo(
     cells: Annotated[int, typer.Option(help="Number of cells to draw.")] = 390,
     seed: Annotated[int, typer.Option(help="Of drawing, split and training.")] = 0,
     pages: Annotated[int, typer.Option(min=1, help="Held-out cells that get a page.")] = 12,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then open the workstation with a prepared case.")
+    ] = False,
+    port: Port = 8765,
 ) -> None:
     """Draw cells (or take yours), train, build the atlas, decide on held-out cells, report."""
+    door = open_door(port) if serve else None
     from cellkin import datasets
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.system import DecisionSupport, run_folder, train
@@ -50,7 +59,10 @@ def demo(
         rows = _report(dss, dataset, out / "report", pages, tell)
     _tell(dss, rows)
     talk(f"\nOpen this page in a browser: {(out / 'report' / 'index.html').resolve()}")
-    talk(NOTICE)
+    if door is None:
+        talk(NOTICE)
+    else:
+        serve_example(dss, _in_turn(dss, dataset, EXAMPLES), out / STORE, door)
 
 
 def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
@@ -74,7 +86,7 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
     from cellkin.imaging.decode import decode
     from cellkin.imaging.series import is_shared
 
-    samples = _chosen(dss, dataset, pages)
+    samples = _in_turn(dss, dataset, pages)
     rows = []
     for i, sample in enumerate(samples):
         image = decode(sample.image) if is_shared(sample.image) else sample.image.path
@@ -101,7 +113,7 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
     return rows
 
 
-def _chosen(dss: Any, dataset: Any, pages: int) -> list[Any]:
+def _in_turn(dss: Any, dataset: Any, count: int) -> list[Any]:
     """Test cells, one class after the other, so that every class is shown."""
     test = next(cells for cells in dss.atlas.held_out if cells.part == "test")
     queues: dict[str, list[str]] = {name: [] for name in dss.atlas.labels.names}
@@ -113,7 +125,7 @@ def _chosen(dss: Any, dataset: Any, pages: int) -> list[Any]:
         for queue in queues.values()
         if i < len(queue)
     ]
-    chosen = set(turns[:pages])
+    chosen = set(turns[:count])
     return [s for s in dataset.select(test.ids) if s.id in chosen]
 
 

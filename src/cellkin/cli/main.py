@@ -23,6 +23,8 @@ from cellkin.cli import (
     injecting,
     locating,
     pretraining,
+    serving,
+    serving_http,
     sets,
     tables,
     training,
@@ -76,12 +78,19 @@ for verb in (
     cells.explain,
     cells.inspect,
     verifying.verify,
+    serving_http.serve,
+    serving.audit_log,
+    serving.backup,
+    serving.restore,
     sets.datasets,
     sets.split,
     sets.patches,
     tables.audit_table,
 ):
     app.command(verb.__name__.replace("_", "-"), epilog=getattr(verb, "examples", None))(verb)
+    name = verb.__name__.replace("_", "-")
+    app.command(name, epilog=getattr(verb, "examples", None))(verb)
+app.add_typer(serving.users, name="users")
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from cellkin.report.words import (
     shown_name,
 )
 
-__all__ = ["picture_uri", "save", "save_all", "save_table", "write_page"]
+__all__ = ["picture_uri", "render_page", "save", "save_all", "save_table", "write_page"]
 
 Array = NDArray[Any]
 
@@ -136,9 +136,14 @@ def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
             where=path,
             mend=f"give the name of a page, e.g. {path / 'evidence.html'}",
         )
+    return write_bytes(path, render_page(template, context).encode())
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A template of this room as HTML."""
     html = _environment().get_template(template).render(context)
     # a file name that is no UTF-8 carries lone surrogates, which no page can hold
-    return write_bytes(path, html.encode("utf-8", "replace"))
+    return html.encode("utf-8", "replace").decode()
 
 
 def picture_uri(image: Array, side: int) -> str:

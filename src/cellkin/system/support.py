@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +70,17 @@ class DecisionSupport:
             names: what to call them; by default their paths, or "image 1", ...
         """
         names = names or [_name(image, i) for i, image in enumerate(images)]
-        if not len(images):
+        return self.look_prepared(self._prepared(images, progress), names)
+
+    def look_prepared(self, arrays: NDArray[np.uint8], names: Sequence[str]) -> list[Look]:
+        """Looks at pictures that the atlas's preprocessor has made already.
+
+        Args:
+            arrays: (N, S, S, 3) uint8; they are not prepared again (sharpening is never repeated).
+            names: what to call them, N of them.
+        """
+        if not len(arrays):
             return []
-        arrays = self._prepared(images, progress)
         space = self.atlas.space
         views = self.atlas.encoder.view(arrays)
         return [
@@ -138,15 +146,40 @@ class DecisionSupport:
         if not len(images):
             raise DecisionError("no image was given", where="images", mend="give at least one")
         names = [_name(image, i) for i, image in enumerate(images)]
-        encoder = self.atlas.encoder
         blocks = prepared_blocks(
             [ImageRef(Path(x)) if isinstance(x, str | Path) else x for x in images],
-            encoder.preprocessor,
+            self.atlas.encoder.preprocessor,
             progress=progress,
         )
+        return self._decisions(blocks, names, subjects, coverage, gate)
+
+    def decide_prepared(
+        self,
+        arrays: NDArray[np.uint8],
+        names: Sequence[str],
+        *,
+        subjects: Sequence[str | None] | None = None,
+        coverage: float = COVERAGE,
+        gate: bool = False,
+    ) -> list[Decision]:
+        """`decide_many` on pictures (N, S, S, 3) uint8 that were prepared already, see
+        `look_prepared`; no result depends on the others.
+        """
+        if not len(arrays):
+            raise DecisionError("no image was given", where="images", mend="give at least one")
+        return self._decisions([arrays], names, subjects, coverage, gate)
+
+    def _decisions(
+        self,
+        blocks: Iterable[NDArray[np.uint8]],
+        names: Sequence[str],
+        subjects: Sequence[str | None] | None,
+        coverage: float,
+        gate: bool,
+    ) -> list[Decision]:
         vectors, quality = [], []
         for block in blocks:
-            vectors.append(encoder.vectors(block))
+            vectors.append(self.atlas.encoder.vectors(block))
             quality += [self.quality(image) if gate else None for image in block]
         features = Features(tuple(names), np.concatenate(vectors), self.atlas.space)
         decisions = decide(self.atlas, features, subjects=subjects, coverage=coverage)

@@ -1,0 +1,158 @@
+"""The verb serve: the workstation in a browser."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cellkin.cli.cells import AtlasFolder
+from cellkin.cli.console import progress, talk
+from cellkin.cli.options import Device, examples
+from cellkin.core.errors import OutputError, RecipeError
+from cellkin.core.records import NOTICE
+
+STORE = Path("workstation.sqlite")
+GRACE = 30  # seconds for what is being answered when the workstation is stopped
+WEB = {"alembic", "argon2", "fastapi", "multipart", "pydantic", "sqlalchemy", "uvicorn"}
+
+StoreAt = Annotated[
+    str,
+    typer.Option(
+        "--store", metavar="FILE|URL", help="Where cases are kept: an SQLite file, or postgresql://"
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+
+
+@examples("""
+cellkin serve atlas
+cellkin serve atlas --store ~/cases.sqlite --port 9000
+cellkin serve atlas --accounts --host 0.0.0.0 --allow-host lab.example.org --behind-proxy
+""")
+def serve(
+    atlas: AtlasFolder,
+    store: StoreAt = str(STORE),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need --accounts.")
+    ] = "127.0.0.1",
+    port: Port = 8765,
+    accounts: Annotated[
+        bool, typer.Option("--accounts", help="People sign in (see cellkin users).")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name it is called by; repeatable.")
+    ] = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy", help="A proxy on this machine speaks TLS: cookies travel over TLS."
+        ),
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Open the workstation: look at cells, decide, sign and report, in a browser."""
+    door = open_door(port, host=host, accounts=accounts)
+    from cellkin.system import DecisionSupport
+    from cellkin.web.settings import Settings
+    from cellkin.web.store import Store
+
+    settings = Settings(
+        host=host,
+        port=port,
+        hosts=tuple(allow_host or ()),
+        accounts=accounts,
+        secure_cookies=behind_proxy,
+    )
+    run(DecisionSupport.open(atlas, device=device), Store.open(store), settings, door)
+
+
+def require_web() -> None:
+    """Refuse where the packages of the workstation are not installed.
+
+    Raises:
+        RecipeError: one of them is missing.
+    """
+    import importlib.util
+
+    missing = sorted(name for name in WEB if importlib.util.find_spec(name) is None)
+    if missing:
+        raise RecipeError(
+            "the workstation's packages are not installed",
+            where=", ".join(missing),
+            mend="pip install 'cellkin[web]'",
+        )
+
+
+def open_door(port: int, *, host: str = "127.0.0.1", accounts: bool = False) -> socket.socket:
+    """A socket that listens; nothing is opened or trained before it is sure to be had.
+
+    Raises:
+        RecipeError: packages are missing, or the address is open to others without accounts.
+        OutputError: the address is taken, or not this machine's.
+    """
+    require_web()
+    from cellkin.web.settings import Settings
+
+    Settings(host=host, port=port, accounts=accounts)  # refuses before anything is open
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=256)
+    except OSError as error:
+        raise OutputError(
+            f"this address cannot be listened on: {error.strerror or error}",
+            where=f"{host}:{port}",
+            mend="choose another --port, or 0 for a free one",
+        ) from None
+
+
+def run(support: Any, store: Any, settings: Any, door: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM; what is being answered is finished first."""
+    import uvicorn
+
+    from cellkin.web.app import create_app
+
+    try:
+        _require_people(store, settings)
+        app = create_app(support, store, settings)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=settings.secure_cookies,
+            forwarded_allow_ips="127.0.0.1",
+            timeout_graceful_shutdown=GRACE,
+        )
+        shown, port = door.getsockname()[:2]
+        shown = f"[{shown}]" if ":" in shown else shown
+        talk(f"The workstation is open at http://{shown}:{port}/   (Ctrl-C closes it)")
+        talk(NOTICE)
+        uvicorn.Server(config).run(sockets=[door])
+    finally:
+        door.close()
+        store.close()
+
+
+def serve_example(support: Any, samples: Sequence[Any], store: Path, door: socket.socket) -> None:
+    """Serve an atlas to one person on this machine, with a case prepared from these cells."""
+    from cellkin.web.example import prepare_case
+    from cellkin.web.settings import Settings
+    from cellkin.web.store import Store
+
+    opened = Store.open(store)
+    with progress() as tell:
+        prepare_case(support, opened, samples, progress=tell)
+    run(support, opened, Settings(), door)
+
+
+def _require_people(store: Any, settings: Any) -> None:
+    if settings.accounts and not store.users():
+        raise RecipeError(
+            "nobody could sign in: there are no accounts yet",
+            where="--accounts",
+            mend="cellkin users add NAME --role admin",
+        )

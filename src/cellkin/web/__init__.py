@@ -1,0 +1,1 @@
+"""Floor 8: the workstation: where a morphologist looks, decides and signs."""

@@ -1,0 +1,5 @@
+"""The API under /api/v1: the same operations as the pages, for programs too."""
+
+from cellkin.web.api.routes import router
+
+__all__ = ["router"]

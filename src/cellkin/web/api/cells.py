@@ -1,0 +1,124 @@
+"""Cells of cases: picture, evidence, review."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Response
+from PIL import Image
+from pydantic import BaseModel
+
+from cellkin.web.api.asking import (
+    Body,
+    CellId,
+    Line,
+    Note,
+    Reader,
+    Reviewer,
+    Stationed,
+    Version,
+)
+from cellkin.web.evidence import evidence_json
+from cellkin.web.problems import ProblemError
+from cellkin.web.station import Station
+from cellkin.web.store import Case, Cell
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/cells", tags=["cells"])
+
+FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}  # a stored picture never changes
+
+
+class Review(Body):
+    """A verdict on one cell: a class (the proposed one confirms it), or a disposition.
+
+    Another class, and every disposition, needs a reason. `version` is the case's.
+    """
+
+    version: Version
+    label: Line | None = None
+    disposition: Line | None = None
+    reason: Note = ""
+    comment: Note | None = None
+
+
+class Reviewed(BaseModel):
+    """The cell and its case, after the review."""
+
+    cell: Cell
+    case: Case
+
+
+@router.get("/{cell}")
+def one(cell: CellId, _: Reader, station: Stationed) -> Cell:
+    """A cell: what was proposed beside what was decided."""
+    return station.store.cell(cell)
+
+
+@router.get("/{cell}/image", response_class=Response)
+def picture(cell: CellId, _: Reader, station: Stationed) -> Response:
+    """Its picture, PNG, as the network saw it."""
+    content = station.store.image(cell)
+    return Response(content, media_type="image/png", headers=FOR_A_DAY)
+
+
+@router.post("/{cell}/opened")
+def opened(cell: CellId, actor: Reviewer, station: Stationed) -> Reviewed:
+    """Its evidence was opened."""
+    found = station.store.opened(actor, cell)
+    return Reviewed(cell=found, case=station.store.case(found.case))
+
+
+@router.post("/{cell}/review")
+def review(cell: CellId, verdict: Review, actor: Reviewer, station: Stationed) -> Reviewed:
+    """Confirm, reclassify, or say that it is no cell that counts."""
+    found, case = station.store.review(
+        actor,
+        cell,
+        verdict.version,
+        label=verdict.label,
+        disposition=verdict.disposition,
+        reason=verdict.reason,
+        comment=verdict.comment,
+    )
+    return Reviewed(cell=found, case=case)
+
+
+@router.get("/{cell}/evidence", response_class=Response)
+def evidence(cell: CellId, _: Reader, station: Stationed) -> Response:
+    """Why: neighbours, counter-evidence, maps, confidence (see `Evidence` in the documentation).
+
+    Pair tensors are base64 of little-endian float32, h x w x h x w.
+    """
+    return Response(_evidence(station, station.store.cell(cell)), media_type="application/json")
+
+
+def _evidence(station: Station, cell: Cell) -> bytes:
+    _require_same_atlas(station, cell.provenance.get("atlas"))
+    remembered = station.evidence.get(cell.id)
+    if remembered is not None:
+        return remembered
+    with Image.open(io.BytesIO(station.store.image(cell.id)), formats=("PNG",)) as stored:
+        prepared = np.asarray(stored.convert("RGB"), dtype=np.uint8)
+    found = station.deciding.explain(prepared, cell.name).result()
+    query: dict[str, Any] = {"id": cell.id, "image": f"/api/v1/cells/{cell.id}/image"}
+    content = json.dumps(evidence_json(found, query), allow_nan=False).encode()
+    station.evidence.put(cell.id, content)
+    return content
+
+
+def _require_same_atlas(station: Station, decided_by: Any) -> None:
+    """Evidence of another atlas than the one that decided would explain another decision."""
+    here = station.support.atlas.id
+    if decided_by != here:
+        raise ProblemError(
+            409,
+            "other-atlas",
+            "this cell was decided with another atlas",
+            where=f"decided with {str(decided_by)[:12]}, running with {here[:12]}",
+            mend="start the workstation with that atlas to see the evidence",
+        )

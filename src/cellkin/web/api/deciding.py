@@ -1,0 +1,85 @@
+"""Decide and explain without storing anything."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from cellkin.web.api.asking import Reader, Stationed
+from cellkin.web.evidence import evidence_json
+from cellkin.web.intake import Decided, decided
+from cellkin.web.problems import ProblemError
+from cellkin.web.station import Station
+from cellkin.web.uploads import FIELD, UploadFile, read_form
+
+__all__ = ["UPLOAD", "router"]
+
+router = APIRouter(tags=["decide"])
+
+UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "Images (PNG, JPEG, BMP, TIFF), or zips of images.",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/decide", openapi_extra=UPLOAD)
+async def decide(request: Request, _: Reader, station: Stationed) -> dict[str, Any]:
+    """Decisions on images, in order; nothing is stored."""
+    async with read_form(request, station.settings) as files:
+        return await to_thread.run_sync(_decisions, station, files, limiter=station.intakes)
+
+
+def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
+    made, refused = [], []
+    for one in decided(station, files):
+        if isinstance(one, Decided):
+            made.append(one.decision.to_json())
+        else:
+            refused.append(asdict(one))
+    provenance = station.support.atlas.provenance.to_json()
+    return {"decisions": made, "refused": refused, "provenance": provenance}
+
+
+@router.post("/explain", openapi_extra=UPLOAD)
+async def explain(request: Request, _: Reader, station: Stationed) -> Response:
+    """The evidence of one image; nothing is stored."""
+    async with read_form(request, station.settings) as files:
+        content = await to_thread.run_sync(_evidence, station, files, limiter=station.intakes)
+    return Response(content, media_type="application/json")
+
+
+def _evidence(station: Station, files: list[UploadFile]) -> bytes:
+    found = list(decided(station, files[:1]))
+    if len(files) > 1 or len(found) != 1:
+        raise ProblemError(
+            422, "one-image", "one image at a time", where=FIELD, mend="send a single image"
+        )
+    one = found[0]
+    if not isinstance(one, Decided):
+        raise ProblemError(422, "image-error", one.what, where=one.where, mend=one.mend)
+    evidence = station.deciding.explain(one.prepared.image, one.upload.name).result()
+    picture = base64.b64encode(one.prepared.png).decode("ascii")
+    query = {"id": one.upload.name, "image": f"data:image/png;base64,{picture}"}
+    return json.dumps(evidence_json(evidence, query), allow_nan=False).encode()

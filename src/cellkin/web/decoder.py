@@ -1,0 +1,78 @@
+"""The guarded process that decodes: bytes of strangers on stdin, prepared pictures on stdout.
+
+It is a program of its own (`python -m cellkin.web.decoder`) without the network, the store or the
+atlas: whatever a hostile image does to it, it can be killed and started again. Frames in both
+directions are a line of JSON with a `size`, then so many bytes; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from cellkin.core.errors import CellkinError
+from cellkin.imaging.decode import Limits, decode
+from cellkin.imaging.preprocess import Preprocessor
+
+__all__ = ["main", "read_frame", "write_frame"]
+
+MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
+LONGEST = 64 * 1024  # of a header line
+
+
+def write_frame(stream: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
+    """Send a header and its bytes."""
+    stream.write(json.dumps({**head, "size": len(body)}).encode() + b"\n")
+    stream.write(body)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """The next header and its bytes; None at the end of the stream."""
+    line = stream.readline(LONGEST)
+    if not line.endswith(b"\n"):
+        return None
+    head: dict[str, Any] = json.loads(line)
+    body = stream.read(head["size"])
+    return (head, body) if len(body) == head["size"] else None
+
+
+def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The prepared picture as lossless PNG, or why there is none."""
+    try:
+        preprocessor = Preprocessor.from_json(head["preprocessor"])
+        rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
+        prepared = preprocessor.prepare(rgb)
+    except CellkinError as error:
+        return {"what": error.what, "where": error.where, "mend": error.mend}, b""
+    except MemoryError:
+        mend = "give the crop of one cell"
+        return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
+    buffer = io.BytesIO()
+    Image.fromarray(prepared).save(buffer, format="PNG", compress_level=4)
+    return {"height": rgb.shape[0], "width": rgb.shape[1]}, buffer.getvalue()
+
+
+def _guard() -> None:
+    """Bounds that the kernel keeps: memory, no files, no core dump."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Answer frame after frame until stdin ends."""
+    _guard()
+    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
+    write_frame(outgoing, {"ready": True})
+    while (frame := read_frame(incoming)) is not None:
+        write_frame(outgoing, *_answer(*frame))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A prepared case: held-out cells with the decisions on them, as if somebody had uploaded them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Sample
+from cellkin.imaging.loading import load_prepared
+from cellkin.system import DecisionSupport
+from cellkin.web.app import register
+from cellkin.web.intake import stored
+from cellkin.web.store import Actor, Case, NewCell, Store
+from cellkin.web.uploads import shown_name
+from cellkin.web.worklist.held import held_reasons
+
+__all__ = ["PSEUDONYM", "prepare_case"]
+
+PSEUDONYM = "Demo 1"
+SELECTED = "Held-out cells, selected to show the work: look, decide, sign."
+PLAIN, HELD = 18, 6  # cells that may be confirmed together, and that are looked at singly
+
+
+def prepare_case(
+    support: DecisionSupport,
+    store: Store,
+    samples: Sequence[Sample],
+    *,
+    progress: Progress = silent,
+) -> Case:
+    """Make the case "Demo 1" out of these cells, or give the one that is there already.
+
+    Some of the cells are taken: most that can be confirmed together, a few that must be looked at
+    singly, of every proposed class. The store is not told their labels.
+
+    Args:
+        samples: cells that the atlas has not learned from.
+    """
+    found, _ = store.cases(search=PSEUDONYM)
+    for case in found:
+        if case.pseudonym == PSEUDONYM:
+            return case
+    register(support, store)
+    cells = _few(support, _decided(support, samples, progress))
+    actor = Actor("cellkin", "reviewer", "demo")
+    specimen = "drawn: no real blood" if support.atlas.provenance.drawn else None
+    case = store.create_case(actor, PSEUDONYM, specimen=specimen, note=SELECTED)
+    store.add_cells(actor, case.id, cells, key=None)
+    return store.case(case.id)
+
+
+def _decided(
+    support: DecisionSupport, samples: Sequence[Sample], progress: Progress
+) -> list[NewCell]:
+    preprocessor = support.atlas.encoder.preprocessor
+    arrays = load_prepared([s.image for s in samples], preprocessor, progress=progress)
+    names = [shown_name(s.id.rsplit("/", 1)[-1]) for s in samples]
+    decisions = support.decide_prepared(arrays, names, gate=True)
+    cells = []
+    for name, array, decision in zip(names, arrays, decisions, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, format="PNG", compress_level=4)
+        png = buffer.getvalue()
+        picture = (hashlib.sha256(png).hexdigest(), png, None)
+        cells.append(stored(support, decision, name, picture))
+    return cells
+
+
+def _few(support: DecisionSupport, cells: Sequence[NewCell]) -> list[NewCell]:
+    """Of the held cells a few of every proposed class, in turn; of the others as many as fit."""
+    labels = support.atlas.labels
+    plain: list[NewCell] = []
+    held: dict[str, list[NewCell]] = {}
+    for cell in cells:
+        if held_reasons(cell.decision, cell.gate, labels):
+            held.setdefault(cell.decision["label"], []).append(cell)
+        else:
+            plain.append(cell)
+    longest = max(map(len, held.values()), default=0)
+    turns = [queue[i] for i in range(longest) for queue in held.values() if i < len(queue)]
+    chosen = {cell.sha256 for cell in (*plain[:PLAIN], *turns[:HELD])}
+    return [cell for cell in cells if cell.sha256 in chosen]

@@ -1,0 +1,95 @@
+"""From an upload to decided pictures: unpacked, decoded under guard, decided in common batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from starlette.datastructures import UploadFile
+
+from cellkin.core.errors import CellkinError
+from cellkin.core.records import Decision
+from cellkin.system import DecisionSupport
+from cellkin.web.decoding import Prepared
+from cellkin.web.station import Station
+from cellkin.web.store import NewCell
+from cellkin.web.uploads import Refusal, Upload, unpacked
+
+__all__ = ["Decided", "decided", "new_cell", "stored"]
+
+TOGETHER = 32  # images of one upload that are in memory at once
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """One uploaded picture and what the atlas says about it."""
+
+    upload: Upload
+    prepared: Prepared
+    decision: Decision
+
+
+def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided | Refusal]:
+    """Decide on every image of an upload, in order. Takes its time: not for the event loop.
+
+    Raises:
+        ProblemError: 413, the upload holds more than it may.
+    """
+    images = unpacked(files, station.settings)
+    while some := list(islice(images, TOGETHER)):
+        yield from _decided_together(station, some)
+
+
+def _decided_together(
+    station: Station, some: Iterable[Upload | Refusal]
+) -> Iterator[Decided | Refusal]:
+    made = list(station.threads.map(lambda one: _prepared(station, one), some))
+    good = [one for one in made if not isinstance(one, Refusal)]
+    asked = station.deciding.decide([p for _, p in good], [u.name for u, _ in good])
+    answers = iter(asked)
+    for one in made:
+        yield one if isinstance(one, Refusal) else Decided(*one, next(answers).result())
+
+
+def _prepared(station: Station, one: Upload | Refusal) -> tuple[Upload, Prepared] | Refusal:
+    if isinstance(one, Refusal):
+        return one
+    try:
+        return one, station.decoders.prepare(one.data, one.name)
+    except CellkinError as error:
+        return Refusal.of(one.name, error)
+
+
+def new_cell(station: Station, one: Decided) -> NewCell:
+    """What the store keeps of an uploaded picture."""
+    data = one.upload.data
+    kept = data if station.settings.keep_originals else None
+    picture = (hashlib.sha256(data).hexdigest(), one.prepared.png, kept)
+    return stored(station.support, one.decision, one.upload.name, picture)
+
+
+def stored(
+    support: DecisionSupport,
+    decision: Decision,
+    name: str,
+    picture: tuple[str, bytes, bytes | None],
+) -> NewCell:
+    """A decision as the store keeps it.
+
+    Args:
+        picture: SHA-256 of the file, the prepared picture as PNG, and the file or None.
+    """
+    sha256, png, original = picture
+    found, sets = decision.quality, decision.prediction_set
+    settings = {"coverage": None if sets is None else sets.coverage, "gate": found is not None}
+    return NewCell(
+        name=name,
+        sha256=sha256,
+        image_png=png,
+        original=original,
+        decision=decision.to_json(),
+        gate={} if found is None else {"reasons": list(found)},
+        provenance={**support.atlas.provenance.to_json(), "settings": settings},
+    )

@@ -1,0 +1,118 @@
+// What every page has: who is here, colours, log out, and logging in again without losing work.
+
+import { api, onExpired, setCsrf } from "./api.js";
+import { $, ask, h, memory, toast } from "./dom.js";
+import { showKeys } from "./keys.js";
+
+let reviewer = null;
+export const me = () => reviewer;
+export const mayReview = () => ["reviewer", "admin"].includes(reviewer?.role);
+
+const THEMES = ["system", "light", "dark"];
+
+function theme() {
+  const button = $("#theme");
+  const chosen = () => document.documentElement.dataset.theme ?? "system";
+  const say = () => {
+    button.setAttribute("aria-label", `Colours: ${chosen() === "system" ? "as the system" : chosen()}`);
+    button.title = button.getAttribute("aria-label");
+  };
+  button.addEventListener("click", () => {
+    const next = THEMES[(THEMES.indexOf(chosen()) + 1) % THEMES.length];
+    if (next === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = next;
+    try { localStorage.setItem("theme", next); } catch { /* not remembered */ }
+    say();
+    document.dispatchEvent(new Event("colours"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("colours")));
+  say();
+}
+
+/** Who is logged in; without a session the login page opens. Calls `start` with the person. */
+export async function begin(start) {
+  theme();
+  $("#keys").addEventListener("click", showKeys);
+  try {
+    await introduce();
+  } catch (error) {
+    if (error.status === 401) return location.replace(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    const { errorState } = await import("./dom.js");
+    return $("#content").replaceChildren(errorState(error, () => location.reload()));
+  }
+  onExpired(loginAgain);
+  await start(reviewer);
+}
+
+async function introduce() {
+  reviewer = await api("/me", { quiet: true });
+  setCsrf(reviewer.csrf);
+  $("#who").textContent = reviewer.accounts ? `${reviewer.user} · ${reviewer.role}` : "local, no accounts";
+  if (!reviewer.accounts) $("#who").removeAttribute("href");
+  $("#to-admin").hidden = reviewer.role !== "admin";
+  const out = $("#logout");
+  out.hidden = !reviewer.accounts;
+  out.onclick = logOut;
+}
+
+async function logOut() {
+  await api("/session", { method: "DELETE", quiet: true }).catch(() => {});
+  for (const name of Object.keys(sessionStorage)) sessionStorage.removeItem(name);
+  location.replace("/login");
+}
+
+let asking = null;
+
+/** One dialog, however many requests wait for it. */
+function loginAgain() {
+  asking ??= ask("Your session has ended", loginForm).then(async (done) => {
+    asking = null;
+    if (!done) throw new Error("Not logged in. What you typed is still here.");
+    toast("Logged in again. Nothing was lost.", "good");
+  });
+  return asking;
+}
+
+function loginForm(done) {
+  const fault = h("p", { class: "fault", role: "alert", hidden: true });
+  const name = h("input", { name: "name", value: reviewer?.user ?? "", autocomplete: "username", required: true });
+  const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true, autofocus: true });
+  const submit = async (event) => {
+    event.preventDefault();
+    try {
+      await logIn(name.value, password.value);
+      const before = reviewer?.user;
+      await introduce();
+      if (before && before !== reviewer.user) toast(`You are now ${reviewer.user}.`);
+      done(true);
+    } catch (error) {
+      fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
+      fault.hidden = false;
+    }
+  };
+  return h("form", { onsubmit: submit },
+    h("p", {}, "Log in to go on. What you typed is kept."),
+    h("label", {}, "Name", name), h("label", {}, "Password", password), fault,
+    h("p", { class: "actions" }, h("button", { class: "main", type: "submit" }, "Log in")));
+}
+
+export const logIn = (name, password) => api("/session", { method: "POST", body: { name, password }, quiet: true });
+
+export function loginPage(whenDone) {
+  theme();
+  const form = $("#login");
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const fault = $("#fault");
+    fault.hidden = true;
+    try {
+      await logIn(form.elements.name.value, form.elements.password.value);
+      memory.set("drafts", null);
+      whenDone();
+    } catch (error) {
+      fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
+      fault.hidden = false;
+      form.elements.password.select();
+    }
+  });
+}

@@ -1,0 +1,116 @@
+import { api, caseUrl } from "./api.js";
+import { $, $$, ask, errorState, h, loading, when } from "./dom.js";
+import { key } from "./keys.js";
+import { begin, mayReview } from "./shell.js";
+
+const FLAGS = ["lymphoblast proposed", "held cells", "far", "poor quality", "other specimen", "duplicates", "fewer than 100 cells"];
+const WORRY = { "lymphoblast proposed": "bad", "held cells": "warn", far: "warn", "poor quality": "warn", "other specimen": "warn" };
+
+let shown = []; // records
+let cursor = null;
+let asked = 0;
+
+const form = $("#filters");
+const content = $("#content");
+
+function query() {
+  const given = Object.fromEntries(new FormData(form));
+  const kept = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
+  history.replaceState(null, "", kept.size ? `?${kept}` : location.pathname);
+  kept.set("limit", "50");
+  return kept;
+}
+
+async function load({ more = false } = {}) {
+  const turn = ++asked;
+  const wanted = query();
+  if (more && cursor !== null) wanted.set("cursor", cursor);
+  else content.replaceChildren(loading("Loading the cases …"));
+  try {
+    const found = await api(`/cases?${wanted}`);
+    if (turn !== asked) return;
+    shown = more ? [...shown, ...found.items] : found.items;
+    cursor = found.next ?? null;
+    draw();
+  } catch (error) {
+    if (turn === asked) content.replaceChildren(errorState(error, () => load()));
+  }
+}
+
+function draw() {
+  if (!shown.length) return content.replaceChildren(empty());
+  content.replaceChildren(h("table", { "aria-label": "Cases" },
+    h("thead", {}, h("tr", {}, ["Pseudonym", "Status", "Cells", "Held, to confirm", "Flags", "Specimen", "Made"].map((t) => h("th", { scope: "col", class: ["Cells", "Held, to confirm"].includes(t) ? "num" : "" }, t)))),
+    h("tbody", {}, shown.map(row))));
+  if (cursor !== null) content.append(h("p", { class: "state" }, h("button", { type: "button", onclick: () => load({ more: true }) }, "More cases")));
+}
+
+function row(record) {
+  const status = record.status === "signed" ? "good" : "";
+  return h("tr", {},
+    h("th", { scope: "row" }, h("a", { href: caseUrl(record.id) }, record.pseudonym), record.note ? h("div", { class: "soft small" }, record.note.slice(0, 90)) : null),
+    h("td", {}, h("span", { class: `badge ${status}` }, record.status === "signed" ? `signed by ${record.signed_by ?? "–"}` : record.status), record.revision > 1 ? h("span", { class: "soft small" }, ` version ${record.revision}`) : null),
+    h("td", { class: "num" }, record.cells.toLocaleString("en")),
+    h("td", { class: "num" }, record.held ? `${record.to_confirm} of ${record.held}` : "–"),
+    h("td", { class: "wide" }, h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${WORRY[f] ?? ""}` }, f)))),
+    h("td", { class: "soft" }, record.specimen ?? ""),
+    h("td", { class: "soft" }, when(record.created), record.created_by ? ` · ${record.created_by}` : ""));
+}
+
+function empty() {
+  const filtered = [...new FormData(form).values()].some(Boolean);
+  if (filtered) {
+    return h("div", { class: "state" }, h("h2", {}, "No case fits"), h("p", {}, "No pseudonym, status and flag together match."),
+      h("button", { type: "button", onclick: () => { form.reset(); load(); } }, "Show all cases"));
+  }
+  return h("div", { class: "state" }, h("h2", {}, "No cases yet"),
+    h("p", {}, "A case is the cells of one smear under a pseudonym. Make one, drop its images, look, sign."),
+    mayReview() ? h("button", { type: "button", class: "main", onclick: make }, "New case") : null);
+}
+
+/** The dialog of a new case; what was typed stays while the server refuses it. */
+async function make() {
+  const made = await ask("New case", (done) => {
+    const fault = h("p", { class: "fault", role: "alert", hidden: true });
+    const submit = async (event) => {
+      event.preventDefault();
+      const given = new FormData(event.target);
+      try {
+        done(await api("/cases", { method: "POST", body: {
+          pseudonym: given.get("pseudonym").trim(), specimen: given.get("specimen") || null,
+          consecutive: given.has("consecutive"), note: given.get("note").trim() } }));
+      } catch (error) {
+        fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
+        fault.hidden = false;
+      }
+    };
+    return h("form", { onsubmit: submit },
+      h("label", {}, "Pseudonym (never a person’s name)", h("input", { name: "pseudonym", required: true, maxlength: 80, autocomplete: "off", autofocus: true })),
+      h("label", {}, "Specimen", h("select", { name: "specimen" }, [["", "not stated"], ["peripheral blood", "peripheral blood"], ["bone marrow", "bone marrow"]].map(([v, t]) => h("option", { value: v }, t)))),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive" }), h("span", {}, "Consecutive cells: none was picked or left out. Only then the report gives a differential.")),
+      h("label", {}, "Note", h("textarea", { name: "note", rows: 2, maxlength: 500 })), fault,
+      h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(null) }, "Cancel"), h("button", { class: "main", type: "submit" }, "Make the case")));
+  });
+  if (made) location.href = caseUrl(made.id);
+}
+
+begin(async () => {
+  form.elements.flag.append(...FLAGS.map((f) => h("option", { value: f }, f)));
+  for (const [name, value] of new URLSearchParams(location.search)) if (form.elements[name]) form.elements[name].value = value;
+  let timer;
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(load, 250); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); load(); });
+  $("#new").hidden = !mayReview();
+  $("#new").addEventListener("click", make);
+  key("/", "search", () => form.elements.search.focus());
+  if (mayReview()) key("n", "new case", () => { make(); });
+  key(["ArrowDown", "j"], "next case", () => step(1));
+  key(["ArrowUp", "k"], "previous case", () => step(-1));
+  await load();
+});
+
+function step(by) {
+  const links = $$("tbody th a", content);
+  const at = links.indexOf(document.activeElement);
+  links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
+}

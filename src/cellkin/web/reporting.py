@@ -1,0 +1,189 @@
+"""The report of a case in four forms: a page, the same page as PDF, a table, and the data.
+
+A signed revision is told by its frozen document alone; pictures are those that were kept with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cellkin.core.errors import OutputError
+from cellkin.report.pages import render_page
+from cellkin.web.case_page import case_context, title_of
+from cellkin.web.store import CaseReport, Cell, Store
+
+__all__ = ["file_name", "report_csv", "report_html", "report_json", "report_pdf", "report_policy"]
+
+COLUMNS = (
+    "case",
+    "revision",
+    "signed",
+    "signed_by",
+    "number",
+    "cell",
+    "name",
+    "sha256",
+    "proposed",
+    "decided",
+    "disposition",
+    "state",
+    "how",
+    "held_because",
+    "reviewed_by",
+    "reviewed",
+    "reason",
+    "comment",
+    "agreement",
+    "mean_distance",
+    "distance_percentile",
+    "prediction_set",
+    "neighbors",
+    "atlas",
+    "notice",
+)
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+"""What a spreadsheet takes for the beginning of a formula or command."""
+
+STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+def report_html(store: Store, case_id: str, revision: int | None = None) -> str:
+    """The page of a case's report, whole in itself, without scripts.
+
+    Raises:
+        NotFound: no such case or revision.
+    """
+    report = store.case_report(case_id, revision)
+    return render_page("case.html.j2", case_context(report, store.image, store.reference_pictures))
+
+
+def report_policy(page: str) -> str:
+    """The Content-Security-Policy under which a browser shows a report's page and nothing else."""
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+        for style in STYLE.findall(page)
+    ]
+    styles = " ".join(hashes) or "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src {styles}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+
+
+def report_pdf(store: Store, case_id: str, revision: int | None = None) -> bytes:
+    """The same page as PDF.
+
+    Raises:
+        NotFound: no such case or revision. OutputError: weasyprint or Pango is missing.
+    """
+    page = report_html(store, case_id, revision)
+    html, fetcher = _weasyprint()
+    made = html(string=page, url_fetcher=fetcher(allowed_protocols={"data"})).write_pdf()
+    return bytes(made)
+
+
+def _weasyprint() -> tuple[Any, Any]:
+    try:
+        from weasyprint import HTML
+        from weasyprint.urls import URLFetcher
+    except ImportError as error:
+        raise OutputError(
+            f"PDF needs weasyprint, which is not installed ({error})",
+            where="report.pdf",
+            mend="pip install 'cellkin[web]'; the HTML page can be printed to PDF by a browser",
+        ) from error
+    except OSError as error:  # the library is there, but what it loads is not
+        raise OutputError(
+            f"PDF needs the library Pango, which this machine lacks ({error})",
+            where="report.pdf",
+            mend="apt-get install libpango-1.0-0 libpangoft2-1.0-0 (Debian, Ubuntu), or your "
+            "system's Pango; the HTML page can be printed to PDF by a browser",
+        ) from error
+    # it tells of each property that only screens have, on every page it makes
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
+    return HTML, URLFetcher
+
+
+def report_json(store: Store, case_id: str, revision: int | None = None) -> bytes:
+    """The document of a case; of a signed revision, the very bytes that were signed.
+
+    Raises:
+        NotFound: no such case or revision.
+    """
+    return store.case_report(case_id, revision).raw
+
+
+def report_csv(store: Store, case_id: str, revision: int | None = None) -> str:
+    """One row per cell, proposed beside decided; texts cannot start a formula.
+
+    Raises:
+        NotFound: no such case or revision.
+    """
+    report = store.case_report(case_id, revision)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for cell in report.cells:
+        writer.writerow({key: guarded(value) for key, value in _row(report, cell).items()})
+    return out.getvalue()
+
+
+def guarded(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula: an apostrophe before a text that is."""
+    if isinstance(value, str) and value.startswith(DANGEROUS):
+        return f"'{value}"
+    return value
+
+
+def _row(report: CaseReport, cell: Cell) -> Mapping[str, Any]:
+    data, decision = report.data, cell.decision
+    labels = report.labels(str(cell.provenance["atlas"]))
+    names = decision.get("prediction_set")
+    return {
+        "case": data["case"]["pseudonym"],
+        "revision": data["case"]["revision"],
+        "signed": data["signed"] or "",
+        "signed_by": data["signed_by"] or "",
+        "number": cell.position + 1,
+        "cell": cell.id,
+        "name": cell.name,
+        "sha256": cell.sha256,
+        "proposed": labels.title(cell.proposed),
+        "decided": "" if cell.final is None else labels.title(cell.final),
+        "disposition": cell.disposition,
+        "state": cell.state,
+        "how": cell.confirmed or "",
+        "held_because": "; ".join(cell.held_reasons),
+        "reviewed_by": cell.reviewed_by or "",
+        "reviewed": cell.reviewed or "",
+        "reason": cell.reason,
+        "comment": cell.comment,
+        "agreement": decision["agreement"],
+        "mean_distance": decision["mean_distance"],
+        "distance_percentile": decision["distance_percentile"],
+        "prediction_set": "" if names is None else "; ".join(map(labels.title, names)),
+        "neighbors": "; ".join(
+            f"{kin['id']} ({labels.title(kin['label'])}, {kin['distance']:.6g})"
+            for kin in decision["neighbors"]
+        ),
+        "atlas": cell.provenance["atlas"],
+        "notice": data["notice"],
+    }
+
+
+def file_name(store: Store, case_id: str, ending: str, revision: int | None = None) -> str:
+    """A safe name for a report's file, e.g. "P-001-revision-1.pdf".
+
+    Raises:
+        NotFound: no such case.
+    """
+    case = store.case(case_id)
+    number = case.revision if revision is None else revision
+    return f"{title_of(case)}-revision-{number}.{ending}"

@@ -1,0 +1,105 @@
+"""What a workstation is set to: address, people, and the limits of uploads."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from cellkin.core.errors import RecipeError
+from cellkin.imaging.decode import Limits
+
+__all__ = ["Settings", "is_loopback"]
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one workstation; the defaults are safe for one person on one machine.
+
+    Attributes:
+        host, port: where it listens; without accounts only on the loopback interface.
+        hosts: names and addresses it answers to beside its own, without port ("lab.example.org").
+        accounts: people sign in; without, one local reviewer acts and nobody else can reach it.
+        secure_cookies: cookies travel over TLS alone; set behind a proxy that speaks TLS.
+        session_minutes: a session ends this long after it was last used.
+        max_files: images in one upload, those inside a zip counted.
+        max_upload_bytes: of one upload. max_file_bytes: of one image, unpacked.
+        max_unpacked_bytes: of all that one upload unpacks to.
+        max_pixels: width times height of one image, read before anything is decoded.
+        zip_ratio: unpacked over packed size of one member of a zip.
+        decode_seconds: time in which one image is decoded, or refused.
+        workers: processes that decode, each with one image at a time.
+        evidence_bytes: memory for evidence that was computed already.
+        keep_originals: also store the uploaded files themselves, beside the prepared pictures.
+
+    Raises:
+        RecipeError: a value is impossible, or the address is open to others without accounts.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    hosts: tuple[str, ...] = ()
+    accounts: bool = False
+    secure_cookies: bool = False
+    session_minutes: int = 30
+    max_files: int = 1000
+    max_upload_bytes: int = 256 * MEBIBYTE
+    max_file_bytes: int = 32 * MEBIBYTE
+    max_unpacked_bytes: int = 512 * MEBIBYTE
+    max_pixels: int = 40_000_000
+    zip_ratio: int = 50
+    decode_seconds: float = 20.0
+    workers: int = 2
+    evidence_bytes: int = 64 * MEBIBYTE
+    keep_originals: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes"):
+            self._require_positive(name)
+        for name in ("max_unpacked_bytes", "max_pixels", "zip_ratio", "decode_seconds", "workers"):
+            self._require_positive(name)
+        if not 0 <= self.port <= 65535:
+            raise RecipeError("no such port", where=f"port = {self.port}", mend="give 1 to 65535")
+        if not self.accounts and not is_loopback(self.host):
+            raise RecipeError(
+                "without accounts this workstation is for one person on this machine",
+                where=f"host = {self.host}",
+                mend="keep 127.0.0.1, or make people (cellkin users add) and start it with "
+                "--accounts",
+            )
+
+    def _require_positive(self, name: str) -> None:
+        if getattr(self, name) <= 0:
+            raise RecipeError(
+                f"{name} is impossible",
+                where=f"{name} = {getattr(self, name)}",
+                mend="give a number above 0",
+            )
+
+    @property
+    def image_limits(self) -> Limits:
+        """How large one image may be."""
+        return Limits(max_bytes=self.max_file_bytes, max_pixels=self.max_pixels)
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Names that a request may call this workstation by, in small letters, without port."""
+        own = () if self.host in ("0.0.0.0", "::") else (_bracketed(self.host),)
+        local = LOCAL_NAMES if is_loopback(self.host) else ()
+        return frozenset(name.lower() for name in (*own, *local, *self.hosts))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

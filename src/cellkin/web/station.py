@@ -1,0 +1,61 @@
+"""What the routes share: the model, the store, the processes that decode, and the settings."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from anyio import CapacityLimiter
+
+from cellkin.system import DecisionSupport
+from cellkin.web.deciding import Deciding
+from cellkin.web.decoding import Decoders
+from cellkin.web.evidence import EvidenceCache
+from cellkin.web.identity import Identities
+from cellkin.web.settings import Settings
+from cellkin.web.store import Store
+
+__all__ = ["Station"]
+
+INTAKES = 4  # uploads that are unpacked and decided at once; the others wait
+
+
+@dataclass(frozen=True, eq=False)
+class Station:
+    """One running workstation.
+
+    Attributes:
+        support: the atlas; its network is asked by `deciding` alone.
+        threads: hand images to the decoding processes. intakes: bounds uploads in work.
+    """
+
+    support: DecisionSupport
+    store: Store
+    settings: Settings
+    deciding: Deciding
+    decoders: Decoders
+    identities: Identities
+    evidence: EvidenceCache
+    threads: ThreadPoolExecutor
+    intakes: CapacityLimiter
+
+    @classmethod
+    def start(cls, support: DecisionSupport, store: Store, settings: Settings) -> Station:
+        """Start the threads; processes start with the first image."""
+        return cls(
+            support=support,
+            store=store,
+            settings=settings,
+            deciding=Deciding(support),
+            decoders=Decoders(support.atlas.encoder.preprocessor, settings),
+            identities=Identities(store, settings),
+            evidence=EvidenceCache(settings.evidence_bytes),
+            threads=ThreadPoolExecutor(settings.workers, "decoding"),
+            intakes=CapacityLimiter(INTAKES),
+        )
+
+    def close(self) -> None:
+        """Finish what was begun, then stop; the store is the caller's to close."""
+        self.threads.shutdown()
+        self.deciding.close()
+        self.decoders.close()

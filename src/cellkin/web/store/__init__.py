@@ -1,0 +1,57 @@
+"""Cases, cells, decisions, people and the audit log: `Store` is the one door to them."""
+
+from __future__ import annotations
+
+from cellkin.web.store.documents import CaseReport
+from cellkin.web.store.errors import (
+    Busy,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Refused,
+    StoreError,
+    Throttled,
+)
+from cellkin.web.store.records import (
+    DISPOSITIONS,
+    ROLES,
+    SCOPES,
+    Actor,
+    Added,
+    ApiToken,
+    AuditCheck,
+    AuditEntry,
+    Case,
+    Cell,
+    NewCell,
+    Revision,
+    Session,
+    User,
+)
+from cellkin.web.store.store import Store
+
+__all__ = [
+    "DISPOSITIONS",
+    "ROLES",
+    "SCOPES",
+    "Actor",
+    "Added",
+    "ApiToken",
+    "AuditCheck",
+    "AuditEntry",
+    "Busy",
+    "Case",
+    "CaseReport",
+    "Cell",
+    "Conflict",
+    "Forbidden",
+    "NewCell",
+    "NotFound",
+    "Refused",
+    "Revision",
+    "Session",
+    "Store",
+    "StoreError",
+    "Throttled",
+    "User",
+]

@@ -1,0 +1,217 @@
+"""Connections and transactions: SQLite (WAL) by default, PostgreSQL by URL.
+
+Each change is one transaction that begins by taking the lock on the head of the audit log, so that
+changes happen one after another and each is in the log or did not happen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from cellkin.core.artifacts import guarded_writes
+from cellkin.core.errors import ArtifactError, CellkinError, OutputError
+from cellkin.web.store.errors import Busy
+from cellkin.web.store.records import Actor
+from cellkin.web.store.tables import audit_head
+
+__all__ = ["Clock", "Database", "Transaction", "address", "utc_now"]
+
+Clock = Callable[[], datetime]
+
+BUSY = 30_000  # milliseconds to wait for another process's change
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+def address(url_or_path: str | Path) -> URL:
+    """The URL of a store: a path means an SQLite file, `postgresql://...` a PostgreSQL server.
+
+    Raises:
+        ArtifactError: it is a URL of something else.
+    """
+    text = str(url_or_path)
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise _no_store(text) from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+        return url
+    raise _no_store(url.render_as_string(hide_password=True))
+
+
+def _no_store(text: str) -> ArtifactError:
+    return ArtifactError(
+        "this is no address of a store",
+        where=text,
+        mend="give a path (an SQLite file) or postgresql://USER@HOST/DATABASE",
+    )
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """One change in the making: its connection and the time it is said to happen at."""
+
+    conn: Connection
+    now: str
+
+    def log(
+        self,
+        actor: Actor,
+        action: str,
+        *,
+        case: str | None = None,
+        cell: str | None = None,
+        before: Any = None,
+        after: Any = None,
+    ) -> int:
+        """Append an entry to the audit log; returns its number."""
+        from cellkin.web.store.audit_log import append
+
+        return append(self, actor, (action, case, cell), before, after)
+
+
+class Database:
+    """An engine with the two ways to use it: `reading` and `writing`."""
+
+    def __init__(self, url: URL, clock: Clock = utc_now) -> None:
+        self.url = url
+        self.clock = clock
+        self.engine = _engine(url)
+        self._one_writer = threading.RLock()
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is an SQLite file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def where(self) -> str:
+        """The store's place, without a password."""
+        if self.sqlite:
+            return str(self.url.database)
+        return self.url.render_as_string(hide_password=True)
+
+    def now(self) -> str:
+        """The time now as records hold it."""
+        return self.clock().astimezone(UTC).isoformat(timespec="milliseconds")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one moment of the store."""
+        with self._connected() as conn:
+            if not self.sqlite:
+                conn = conn.execution_options(isolation_level="REPEATABLE READ")
+            with conn.begin():
+                yield conn
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A change: committed when the block ends well, otherwise as if it never began."""
+        with self._one_writer, self._connected() as conn:
+            conn = conn.execution_options(writing=True)
+            with conn.begin():
+                conn.execute(select(audit_head.c.number).with_for_update())
+                yield Transaction(conn, self.now())
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A connection for changes of the schema, alone on the store."""
+        with self._one_writer, self._connected() as conn:
+            conn = conn.execution_options(writing=True)
+            with conn.begin():
+                if not self.sqlite:
+                    conn.exec_driver_sql("SELECT pg_advisory_xact_lock(20260101)")
+                yield conn
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            conn = self.engine.connect()
+        except DBAPIError as error:
+            raise _unreachable(error, self.where) from error
+        with conn:
+            try:
+                yield conn
+            except OperationalError as error:
+                if (known := _known(error, self.where)) is None:
+                    raise
+                raise known from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _unreachable(error: DBAPIError, where: str) -> ArtifactError:
+    return ArtifactError(
+        f"the store cannot be opened: {str(error.orig).strip()}",
+        where=where,
+        mend="check the path or URL, that the server runs, and that you may read and write there",
+    )
+
+
+def _known(error: DBAPIError, where: str) -> CellkinError | None:
+    """A refusal of the database that a person can mend, in words; None for any other."""
+    said = str(error.orig).lower()
+    if "locked" in said or "lock timeout" in said:
+        return Busy("the store is busy with another change", where=where, mend="try again")
+    if "disk is full" in said or "no space left" in said:
+        return OutputError("the disk is full", where=where, mend="free some space, then try again")
+    if "readonly" in said:
+        return OutputError("the store is read-only", where=where, mend="allow writing to it")
+    return None
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except (ImportError, NoSuchModuleError):
+            raise ArtifactError(
+                "PostgreSQL needs the package psycopg, which is not installed",
+                where=url.render_as_string(hide_password=True),
+                mend="pip install 'cellkin[postgres]'",
+            ) from None
+    folder = Path(str(url.database)).parent
+    with guarded_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see _begin_sqlite
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    writing = conn.get_execution_options().get("writing")
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

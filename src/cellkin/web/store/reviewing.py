@@ -1,0 +1,198 @@
+"""What reviewers decide on cells: confirm, reclassify, set aside, undo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from cellkin.core.errors import did_you_mean
+from cellkin.core.records import LabelSet
+from cellkin.web.store import gallery
+from cellkin.web.store.audit_log import plain_json
+from cellkin.web.store.cases import locked, refresh, require_open
+from cellkin.web.store.database import Transaction
+from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.records import CELL, DISPOSITIONS, Actor, Case, Cell
+from cellkin.web.store.rows import require_role, written
+from cellkin.web.store.tables import atlases, cells, reviews
+
+__all__ = ["DECIDED", "confirm_many", "decided", "review", "undo"]
+
+DECIDED = (
+    "final",
+    "disposition",
+    "state",
+    "confirmed",
+    "comment",
+    "reason",
+    "reviewed_by",
+    "reviewed",
+)
+"""The fields of a cell that a review changes."""
+
+Verdict = Mapping[str, Any]
+
+
+def decided(cell: Cell) -> dict[str, Any]:
+    """What was decided on a cell so far, as plain data."""
+    return {name: getattr(cell, name) for name in DECIDED}
+
+
+def review(
+    tx: Transaction, actor: Actor, cell_id: str, version: int, verdict: Verdict
+) -> tuple[Cell, Case]:
+    """Decide on one cell: `verdict` holds label or disposition, reason and comment.
+
+    Raises:
+        NotFound, Conflict; Refused: the case is signed, the class is none of the atlas's, or a
+            change has no reason.
+    """
+    require_role(actor, "reviewer")
+    found = gallery.cell(tx.conn, cell_id)
+    case = locked(tx, found.case, version)
+    require_open(case)
+    new = {**_verdict(tx.conn, found, verdict), "reviewed_by": actor.user, "reviewed": tx.now}
+    before, after = {cell_id: decided(found)}, {cell_id: new}
+    gallery.set_fields(tx.conn, after)
+    _remember(tx, actor, case, (before, after))
+    action = "cell confirmed" if new["state"] == "confirmed" else "cell reclassified"
+    tx.log(
+        actor, action, case=found.case, cell=cell_id, before=before[cell_id], after=after[cell_id]
+    )
+    return gallery.cell(tx.conn, cell_id), refresh(tx, case.id, decided=True)
+
+
+def _verdict(conn: Connection, cell: Cell, verdict: Verdict) -> dict[str, Any]:
+    label, disposition = verdict.get("label"), verdict.get("disposition")
+    if disposition == CELL and label is None:
+        label, disposition = cell.proposed, None
+    if (label is None) == (disposition is None or disposition == CELL):
+        raise Refused(
+            "a review names a class or a disposition, not both and not none",
+            where=cell.name,
+            mend=f"give a class, or one of: {', '.join(DISPOSITIONS[1:])}",
+        )
+    comment = verdict.get("comment")
+    kept = cell.comment if comment is None else written("comment", comment)
+    changed = disposition is not None or label != cell.proposed
+    reason = written("reason", verdict.get("reason"))
+    if changed and not reason:
+        raise Refused("a change needs a reason", where=cell.name, mend="say why, in a few words")
+    if label is not None:
+        _check_label(conn, cell, label)
+    elif disposition not in DISPOSITIONS:
+        near = did_you_mean(str(disposition), DISPOSITIONS) or ", ".join(DISPOSITIONS)
+        raise Refused("unknown disposition", where=str(disposition)[:80], mend=near)
+    return {
+        "final": label,
+        "disposition": disposition or CELL,
+        "state": "reclassified" if changed else "confirmed",
+        "confirmed": "singly",
+        "comment": kept,
+        "reason": reason,
+    }
+
+
+def _check_label(conn: Connection, cell: Cell, label: str) -> None:
+    query = select(atlases.c.labels).join(cells, cells.c.atlas == atlases.c.id)
+    stored = conn.execute(query.where(cells.c.id == cell.id)).scalar_one()
+    names = LabelSet.from_json(json.loads(stored)).names
+    if label not in names:
+        raise Refused(
+            "this is no class of the atlas",
+            where=str(label)[:80],
+            mend=did_you_mean(str(label), names) or f"use one of: {', '.join(names)}",
+        )
+
+
+def confirm_many(
+    tx: Transaction, actor: Actor, case_id: str, version: int, ids: Sequence[str]
+) -> Case:
+    """Confirm the proposed classes of many cells; those decided already stay as they are.
+
+    Raises:
+        NotFound: a cell is none of this case. Conflict. Refused: signed, or a held cell among them.
+    """
+    require_role(actor, "reviewer")
+    case = locked(tx, case_id, version)
+    require_open(case)
+    chosen = [c for c in gallery.many(tx.conn, list(dict.fromkeys(ids))) if c.case == case_id]
+    if len(chosen) != len(set(ids)):
+        raise NotFound("some of these cells are none of this case", where=case_id, mend="reload")
+    if held := [cell for cell in chosen if cell.held]:
+        raise Refused(
+            f"{len(held)} of these cells must be opened and confirmed singly; none was confirmed",
+            where=", ".join(cell.name for cell in held[:5]),
+            mend="open each of them, and leave them out here",
+            missing=[cell.id for cell in held],
+        )
+    fresh = [cell for cell in chosen if cell.state == "proposed"]
+    if not fresh:
+        return case
+    after = {cell.id: together(cell, actor, tx.now) for cell in fresh}
+    before = {cell.id: {name: getattr(cell, name) for name in after[cell.id]} for cell in fresh}
+    gallery.set_fields(tx.conn, after)
+    _remember(tx, actor, case, (before, after))
+    told = {cell.id: cell.proposed for cell in fresh}
+    tx.log(actor, "cells confirmed", case=case_id, after={"cells": told})
+    return refresh(tx, case_id, decided=True)
+
+
+def together(cell: Cell, actor: Actor, now: str, how: str = "together") -> dict[str, Any]:
+    """What changes when the proposed class of a cell is confirmed along with others."""
+    return {
+        "final": cell.proposed,
+        "state": "confirmed",
+        "confirmed": how,
+        "reviewed_by": actor.user,
+        "reviewed": now,
+    }
+
+
+def undo(tx: Transaction, actor: Actor, case_id: str, version: int) -> tuple[list[Cell], Case]:
+    """Take back the actor's last review of this case in its present revision.
+
+    Raises:
+        NotFound, Conflict; Refused: the case is signed, there is nothing to undo, or somebody
+            decided on these cells since.
+    """
+    require_role(actor, "reviewer")
+    case = locked(tx, case_id, version)
+    require_open(case)
+    query = (
+        select(reviews)
+        .where(reviews.c.case == case_id, reviews.c.revision == case.revision)
+        .where(reviews.c.user == actor.user, ~reviews.c.undone)
+        .order_by(reviews.c.id.desc())
+        .limit(1)
+    )
+    last = tx.conn.execute(query).mappings().one_or_none()
+    if last is None:
+        raise Refused("there is nothing of yours to undo", where=case.pseudonym, mend="review anew")
+    before, after = json.loads(last["before"]), json.loads(last["after"])
+    touched = gallery.many(tx.conn, list(after))
+    if any(
+        getattr(cell, key) != value for cell in touched for key, value in after[cell.id].items()
+    ):
+        raise Refused(
+            "somebody decided on these cells after you; nothing was undone",
+            where=case.pseudonym,
+            mend="look at the cell as it is now, and review it anew",
+        )
+    gallery.set_fields(tx.conn, before)
+    tx.conn.execute(update(reviews).where(reviews.c.id == last["id"]).values(undone=True))
+    tx.log(actor, "review undone", case=case_id, after={"cells": before})
+    case = refresh(tx, case_id, decided=True)
+    return gallery.many(tx.conn, list(before)), case
+
+
+def _remember(
+    tx: Transaction, actor: Actor, case: Case, change: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> None:
+    """Keep what a review changed, so that it can be undone."""
+    before, after = (plain_json(state) for state in change)
+    row = {"case": case.id, "revision": case.revision, "user": actor.user, "at": tx.now}
+    tx.conn.execute(reviews.insert().values(**row, before=before, after=after, undone=False))

@@ -1,0 +1,194 @@
+"""Signing, amending, and the documents that a signature freezes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+import cellkin
+from cellkin.web.store import gallery
+from cellkin.web.store.audit_log import head, plain_json, walk
+from cellkin.web.store.cases import get, locked, refresh, require_open
+from cellkin.web.store.database import Transaction
+from cellkin.web.store.documents import CaseReport, compose
+from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.records import Actor, Case, Cell, Revision
+from cellkin.web.store.reviewing import together
+from cellkin.web.store.rows import cell_of, require_role, written
+from cellkin.web.store.tables import atlases, cases, cells, revisions
+
+__all__ = ["amend", "document", "missing", "report", "sign"]
+
+NAMED = 5
+
+
+def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
+    """Sign a case: what was seen and not changed is confirmed with it, and all is frozen.
+
+    Raises:
+        NotFound, Conflict; Refused: it is signed, or something is missing (`Refused.missing`).
+    """
+    require_role(actor, "reviewer")
+    case = locked(tx, case_id, version)
+    require_open(case)
+    if todo := missing(tx.conn, case):
+        raise Refused(
+            "this case cannot be signed yet",
+            where=case.pseudonym,
+            mend="; ".join(todo),
+            missing=todo,
+        )
+    confirmed = _confirm_rest(tx, actor, case_id)
+    chosen = update(cases).where(cases.c.id == case_id)
+    tx.conn.execute(chosen.values(status="signed", signed=tx.now, signed_by=actor.user))
+    signed = refresh(tx, case_id, decided=True)
+    after = {"revision": case.revision, "confirmed by signing": confirmed}
+    number = tx.log(actor, "case signed", case=case_id, after=after)
+    _freeze(tx, actor, signed, number)
+    return signed
+
+
+def missing(conn: Connection, case: Case) -> list[str]:
+    """What has to be done before a case can be signed, one sentence each."""
+    found = []
+    if not case.cells:
+        found.append("add cells: the case is empty")
+    open_held = [
+        cell
+        for cell in _all(conn, case.id, held=True)
+        if not (cell.opened and cell.confirmed == "singly")
+    ]
+    if open_held:
+        found.append(f"open and decide {_count(open_held)} that must be looked at singly")
+    if unseen := [cell for cell in _all(conn, case.id, held=False) if not cell.seen]:
+        found.append(f"look at {_count(unseen)} in the gallery that nobody has seen yet")
+    return found
+
+
+def _count(found: list[Cell]) -> str:
+    names = ", ".join(cell.name for cell in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{len(found)} {'cell' if len(found) == 1 else 'cells'} ({names}{more})"
+
+
+def _all(conn: Connection, case_id: str, *, held: bool | None = None) -> list[Cell]:
+    query = select(cells).where(cells.c.case == case_id).order_by(cells.c.position)
+    if held is not None:
+        query = query.where(cells.c.held == held)
+    return [cell_of(row) for row in conn.execute(query).mappings()]
+
+
+def _confirm_rest(tx: Transaction, actor: Actor, case_id: str) -> list[str]:
+    rest = [cell for cell in _all(tx.conn, case_id) if cell.state == "proposed"]
+    how = "by signing"
+    gallery.set_fields(tx.conn, {cell.id: together(cell, actor, tx.now, how) for cell in rest})
+    return [cell.id for cell in rest]
+
+
+def _freeze(tx: Transaction, actor: Actor, case: Case, number: int) -> None:
+    """Write the signed document; a trigger refuses to change it from then on."""
+    where = (revisions.c.case == case.id, revisions.c.revision == case.revision)
+    signing = {"signed": tx.now, "signed_by": actor.user}
+    told = _composed(tx.conn, case, {**signing, "audit": number})
+    data = plain_json(told).encode()
+    found = hashlib.sha256(data).hexdigest()
+    chosen = update(revisions).where(*where)
+    tx.conn.execute(chosen.values(**signing, document=data, sha256=found))
+    after = {"revision": case.revision, "sha256": found}
+    tx.log(actor, "document frozen", case=case.id, after=after)
+
+
+def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str, Any]:
+    found = _all(conn, case.id)
+    used = {str(cell.provenance["atlas"]) for cell in found}
+    query = select(atlases).where(atlases.c.id.in_(used)).order_by(atlases.c.id)
+    known = {
+        row["id"]: {"labels": json.loads(row["labels"]), "facts": json.loads(row["facts"])}
+        for row in conn.execute(query).mappings()
+    }
+    number, hash_ = head(conn)
+    return compose(
+        case,
+        found,
+        atlases=known,
+        history=list(walk(conn, case.id)),
+        revisions=_revisions(conn, case.id),
+        signing={**signing, "witness": {"number": number, "hash": hash_}},
+        version=cellkin.__version__,
+    )
+
+
+def amend(tx: Transaction, actor: Actor, case_id: str, version: int, reason: str) -> Case:
+    """Open a signed case again, as a new revision; what was signed stays as it is.
+
+    Raises:
+        NotFound, Conflict; Refused: it is not signed, or there is no reason.
+    """
+    require_role(actor, "reviewer")
+    case = locked(tx, case_id, version)
+    why = written("reason", reason, needed=True)
+    if case.status != "signed":
+        raise Refused(
+            "only a signed case can be amended",
+            where=case.pseudonym,
+            mend="this one is open: change it directly",
+        )
+    new = case.revision + 1
+    opened = {"case": case_id, "revision": new, "reason": why, "opened": tx.now}
+    tx.conn.execute(revisions.insert().values(**opened, opened_by=actor.user))
+    chosen = update(cases).where(cases.c.id == case_id)
+    tx.conn.execute(chosen.values(status="amended", revision=new))
+    after = {"revision": new, "reason": why}
+    tx.log(actor, "case amended", case=case_id, before={"revision": case.revision}, after=after)
+    return refresh(tx, case_id, decided=True)
+
+
+# reading ----------------------------------------------------------------------------------------
+
+
+def document(conn: Connection, case_id: str, revision: int) -> bytes:
+    """The signed document of a revision, byte for byte as it was signed.
+
+    Raises:
+        NotFound: no such case or revision, or it is not signed.
+    """
+    get(conn, case_id)
+    query = select(revisions.c.document).where(
+        revisions.c.case == case_id, revisions.c.revision == revision
+    )
+    found = conn.execute(query).scalar()
+    if found is None:
+        raise NotFound(
+            "there is no signed revision of this number",
+            where=f"{case_id}, revision {revision}",
+            mend="choose one of the signed revisions of the case",
+        )
+    return bytes(found)
+
+
+def report(conn: Connection, case_id: str, revision: int | None) -> CaseReport:
+    """The report of a revision: as it was signed, or a draft of the open one."""
+    case = get(conn, case_id)
+    wanted = case.revision if revision is None else revision
+    if wanted == case.revision and case.status != "signed":
+        return CaseReport.draft(_composed(conn, case, {"signed": None, "signed_by": None}))
+    return CaseReport.from_bytes(document(conn, case_id, wanted))
+
+
+def _revisions(conn: Connection, case_id: str) -> list[Revision]:
+    columns = [c for c in revisions.c if c.name != "document"]
+    query = select(*columns).where(revisions.c.case == case_id).order_by(revisions.c.revision)
+    return [Revision(**row) for row in conn.execute(query).mappings()]
+
+
+def listed(conn: Connection, case_id: str) -> list[Revision]:
+    """The revisions of a case, the first one first.
+
+    Raises:
+        NotFound: no such case.
+    """
+    get(conn, case_id)
+    return _revisions(conn, case_id)

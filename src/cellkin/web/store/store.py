@@ -1,0 +1,350 @@
+"""`Store`: the one door to everything the workstation keeps. Synchronous and thread-safe.
+
+Each change is one transaction together with its entry in the audit log. What it refuses is a
+`StoreError` (see `errors`). People, sessions and tokens are in the half that it inherits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import LabelSet
+from cellkin.web.store import (
+    audit_log,
+    backup,
+    cases,
+    gallery,
+    registry,
+    reviewing,
+    signing,
+    verifying,
+)
+from cellkin.web.store.accounts import Accounts
+from cellkin.web.store.database import Clock, Database, address, utc_now
+from cellkin.web.store.documents import CaseReport
+from cellkin.web.store.migrating import migrate
+from cellkin.web.store.records import (
+    Actor,
+    Added,
+    AuditCheck,
+    AuditEntry,
+    Case,
+    Cell,
+    NewCell,
+    Revision,
+)
+
+__all__ = ["Store"]
+
+
+class Store(Accounts):
+    """Cases, cells, decisions, people and the audit log.
+
+    >>> store = Store.open("workstation.sqlite")                        # doctest: +SKIP
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._pictures: dict[str, Callable[[str], bytes]] = {}
+
+    @classmethod
+    def open(cls, url_or_path: str | Path, *, clock: Clock = utc_now) -> Store:
+        """Open a store, made or brought to the newest schema where need be.
+
+        Args:
+            url_or_path: an SQLite file, or `postgresql://...`. clock: tells the time in UTC.
+
+        Raises:
+            ArtifactError: it cannot be opened, or belongs to something else.
+        """
+        database = Database(address(url_or_path), clock)
+        migrate(database)
+        return cls(database)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    # atlases ----------------------------------------------------------------------------------
+
+    def register_atlas(
+        self,
+        atlas: str,
+        labels: LabelSet,
+        facts: Mapping[str, Any],
+        picture: Callable[[str], bytes] | None = None,
+    ) -> None:
+        """Tell the store of an atlas before cells that it decided are added.
+
+        Args:
+            atlas: its id, as in `NewCell.provenance["atlas"]`.
+            facts: `DecisionSupport.facts()`; the report prints its numbers.
+            picture: reference id -> PNG; small copies of the kin of held cells are kept with them,
+                so that a report needs no atlas. Without it reports show no pictures of kin.
+        """
+        with self.database.writing() as tx:
+            registry.register(tx, atlas, labels, facts)
+        if picture is not None:
+            self._pictures[atlas] = picture
+
+    def atlas(self, atlas: str) -> tuple[LabelSet, dict[str, Any]]:
+        """Classes and facts of a registered atlas.
+
+        Raises:
+            NotFound: it was not registered.
+        """
+        with self.database.reading() as conn:
+            return registry.get(conn, atlas)
+
+    def reference_pictures(self, atlas: str, ids: Sequence[str]) -> dict[str, bytes]:
+        """Small pictures (PNG) of reference cells, as far as they are kept."""
+        with self.database.reading() as conn:
+            return registry.pictures(conn, atlas, ids)
+
+    # cases ------------------------------------------------------------------------------------
+
+    def create_case(
+        self,
+        actor: Actor,
+        pseudonym: str,
+        specimen: str | None = None,
+        consecutive: bool = False,
+        note: str = "",
+    ) -> Case:
+        """Make an empty case.
+
+        Raises:
+            Forbidden: viewers make none. Refused: the pseudonym is empty, or a field too long.
+        """
+        fields = {"pseudonym": pseudonym, "specimen": specimen, "consecutive": consecutive}
+        with self.database.writing() as tx:
+            return cases.create(tx, actor, {**fields, "note": note})
+
+    def cases(
+        self,
+        search: str = "",
+        status: str | None = None,
+        flag: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> tuple[list[Case], str | None]:
+        """A page of the worklist, the newest case first, and the cursor of the next page.
+
+        Args:
+            search: words in pseudonym, note or the name of who made it; or a case's id.
+            status: "open", "signed" or "amended". flag: one of `cellkin.web.worklist.FLAGS`.
+        """
+        wanted = {"search": search, "status": status, "flag": flag}
+        with self.database.reading() as conn:
+            return cases.listed(conn, wanted, limit, cursor)
+
+    def case(self, case_id: str) -> Case:
+        """A case. Raises NotFound."""
+        with self.database.reading() as conn:
+            return cases.get(conn, case_id)
+
+    def update_case(self, actor: Actor, case_id: str, version: int, **changes: Any) -> Case:
+        """Change pseudonym, specimen, consecutive or note.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: it is signed, or no such field.
+        """
+        with self.database.writing() as tx:
+            return cases.change(tx, actor, case_id, version, changes)
+
+    # cells ------------------------------------------------------------------------------------
+
+    def add_cells(
+        self, actor: Actor, case_id: str, cells: Sequence[NewCell], key: str | None
+    ) -> Added:
+        """Add cells, all or none; images that the case holds already are not added twice.
+
+        Args:
+            key: the uploader's idempotency key for exactly these images; the same again gives the
+                first answer and adds nothing.
+
+        Raises:
+            NotFound, Forbidden; Refused: signed, the key was used for other images, or the atlas
+                was not registered.
+        """
+        with self.database.writing() as tx:
+            added = gallery.add(tx, actor, case_id, cells, key)
+            if not added.replayed:
+                registry.keep_kin(tx, added.cells, self._pictures)
+        return added
+
+    def cells(
+        self,
+        case_id: str,
+        label: str | None = None,
+        held: bool | None = None,
+        limit: int = 200,
+        cursor: str | None = None,
+        order: str = "worry",
+    ) -> tuple[list[Cell], str | None]:
+        """A page of the cells of a case, and the cursor of the next page.
+
+        Args:
+            label: the proposed class. order: "worry" (most worrying first) or "position".
+        """
+        wanted = {"label": label, "held": held, "order": order}
+        with self.database.reading() as conn:
+            return gallery.listed(conn, case_id, wanted, limit, cursor)
+
+    def cell(self, cell_id: str) -> Cell:
+        """A cell. Raises NotFound."""
+        with self.database.reading() as conn:
+            return gallery.cell(conn, cell_id)
+
+    def image(self, cell_id: str) -> bytes:
+        """The prepared picture of a cell, PNG. Raises NotFound."""
+        with self.database.reading() as conn:
+            return gallery.image(conn, cell_id)
+
+    def original(self, cell_id: str) -> bytes | None:
+        """The uploaded bytes of a cell, None where they were not kept. Raises NotFound."""
+        with self.database.reading() as conn:
+            return gallery.original(conn, cell_id)
+
+    def seen(self, actor: Actor, case_id: str, cell_ids: Sequence[str]) -> Case:
+        """These cells were on screen in the gallery. Raises NotFound, Forbidden."""
+        with self.database.writing() as tx:
+            gallery.mark_seen(tx, actor, case_id, cell_ids)
+            return cases.get(tx.conn, case_id)
+
+    def opened(self, actor: Actor, cell_id: str) -> Cell:
+        """The evidence of a cell was opened. Raises NotFound, Forbidden."""
+        with self.database.writing() as tx:
+            return gallery.mark_opened(tx, actor, cell_id)
+
+    # deciding ---------------------------------------------------------------------------------
+
+    def review(
+        self,
+        actor: Actor,
+        cell_id: str,
+        version: int,
+        label: str | None = None,
+        disposition: str | None = None,
+        reason: str = "",
+        comment: str | None = None,
+    ) -> tuple[Cell, Case]:
+        """Decide on one cell: its class, or that it is a smudge cell, artefact, unidentifiable.
+
+        Args:
+            version: of the case, as it was when the decision was taken.
+            label: the proposed class confirms; another one reclassifies, with a reason.
+            comment: None leaves the comment as it is.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, no reason, no such class.
+        """
+        verdict = {"label": label, "disposition": disposition, "reason": reason}
+        with self.database.writing() as tx:
+            return reviewing.review(tx, actor, cell_id, version, {**verdict, "comment": comment})
+
+    def confirm_many(
+        self, actor: Actor, case_id: str, version: int, cell_ids: Sequence[str]
+    ) -> Case:
+        """Confirm the proposed classes of cells that are not held.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, or a held cell is among them.
+        """
+        with self.database.writing() as tx:
+            return reviewing.confirm_many(tx, actor, case_id, version, cell_ids)
+
+    def undo(self, actor: Actor, case_id: str, version: int) -> tuple[list[Cell], Case]:
+        """Take back the actor's last review (or confirmation of many) of this case.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, nothing to undo, or decided on since.
+        """
+        with self.database.writing() as tx:
+            return reviewing.undo(tx, actor, case_id, version)
+
+    def sign(self, actor: Actor, case_id: str, version: int) -> Case:
+        """Sign a case: it is read-only from then on, and its document frozen.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, or `missing` says what to do first.
+        """
+        with self.database.writing() as tx:
+            return signing.sign(tx, actor, case_id, version)
+
+    def missing(self, case_id: str) -> list[str]:
+        """What has to be done before a case can be signed, one sentence each. Raises NotFound."""
+        with self.database.reading() as conn:
+            return signing.missing(conn, cases.get(conn, case_id))
+
+    def amend(self, actor: Actor, case_id: str, version: int, reason: str) -> Case:
+        """Open a signed case again, as a new revision.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: not signed, or no reason.
+        """
+        with self.database.writing() as tx:
+            return signing.amend(tx, actor, case_id, version, reason)
+
+    # reports ----------------------------------------------------------------------------------
+
+    def case_report(self, case_id: str, revision: int | None = None) -> CaseReport:
+        """The report of a revision, the last one by default: as signed, or a draft of an open one.
+
+        Raises:
+            NotFound: no such case or revision.
+        """
+        with self.database.reading() as conn:
+            return signing.report(conn, case_id, revision)
+
+    def revisions(self, case_id: str) -> list[Revision]:
+        """All revisions of a case, the first one first. Raises NotFound."""
+        with self.database.reading() as conn:
+            return signing.listed(conn, case_id)
+
+    # audit log --------------------------------------------------------------------------------
+
+    def audit(
+        self, case: str | None = None, cursor: str | None = None, limit: int = 100
+    ) -> tuple[list[AuditEntry], str | None]:
+        """A page of the audit log, the newest entry first, and the cursor of the next page."""
+        with self.database.reading() as conn:
+            return audit_log.page(conn, case, cursor, limit)
+
+    def verify_audit(
+        self, witness: tuple[int, str] | None = None, progress: Progress = silent
+    ) -> AuditCheck:
+        """Check the chain of the audit log, and what the tables hold against it.
+
+        Args:
+            witness: number and hash of an entry that were written down elsewhere (a signed report
+                prints them); finds a log that was cut off or made anew.
+        """
+        with self.database.reading() as conn:
+            return verifying.verify(conn, witness, progress)
+
+    # backup -----------------------------------------------------------------------------------
+
+    def backup(self, path: str | Path, progress: Progress = silent) -> Path:
+        """Write everything into one SQLite file, while the store is in use.
+
+        Raises:
+            OutputError: there is something at `path`, or it cannot be written.
+        """
+        return backup.write(self.database, Path(path), progress)
+
+    @classmethod
+    def restore(
+        cls, path: str | Path, url_or_path: str | Path, progress: Progress = silent
+    ) -> Store:
+        """Fill an empty place with what a backup holds, and open it.
+
+        Raises:
+            ArtifactError: the backup is damaged, or its audit log was tampered with.
+            OutputError: there is something at the place already.
+        """
+        backup.restore(Path(path).expanduser(), address(url_or_path), progress)
+        return cls.open(url_or_path)

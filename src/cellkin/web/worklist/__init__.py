@@ -1,0 +1,8 @@
+"""The pure rules of the worklist: held cells, flags, the order of looking, the differential."""
+
+from __future__ import annotations
+
+from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
+from cellkin.web.worklist.held import FAR, REASONS, held_reasons, worry
+
+__all__ = ["FAR", "FLAGS", "REASONS", "CaseFacts", "case_flags", "held_reasons", "worry"]

@@ -1,0 +1,136 @@
+"""The white cell differential of a case: what was counted, with an interval for each class.
+
+Counted are leukocytes (lymphoblasts and immature granulocytes among them). Left out are pictures of
+nothing, smudge cells, artefacts, what nobody could identify, and platelets; erythroblasts are given
+per 100 white cells. No class's share is compared with a limit: the table says nothing about a
+diagnosis.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cellkin.web.worklist.kinds import ERYTHROBLAST, NOTHING, PLATELET
+
+__all__ = [
+    "ENOUGH",
+    "PREFERRED",
+    "Counted",
+    "Differential",
+    "Row",
+    "clopper_pearson",
+    "differential",
+]
+
+ENOUGH = 100
+PREFERRED = 200
+LEVEL = 0.95
+SELECTED = (
+    "Selected cells: not a differential. The cells were not declared to be consecutive, so "
+    "their shares say nothing about the blood."
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """An object as decided: the words of its class, its kind, and its disposition."""
+
+    title: str
+    kind: str
+    disposition: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One class: `n` cells, their share of the white cells and its interval, all in [0, 1]."""
+
+    title: str
+    n: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Differential:
+    """Counts over leukocytes.
+
+    Attributes:
+        n: white cells counted. rows: by class, the largest first.
+        level: of the Clopper-Pearson intervals, each class by itself.
+        erythroblasts: how many. per_100: of them per 100 white cells, None without white cells.
+        excluded: why -> objects that were not counted.
+        consecutive: whether this is a differential at all.
+        warnings: what must be said with it.
+    """
+
+    n: int
+    rows: tuple[Row, ...]
+    level: float
+    erythroblasts: int
+    per_100: float | None
+    excluded: dict[str, int]
+    consecutive: bool
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return asdict(self)
+
+
+def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differential:
+    """Count objects as decided; see the top of this file for what counts."""
+    white: Counter[str] = Counter()
+    excluded: Counter[str] = Counter()
+    red = 0
+    for item in objects:
+        if item.disposition != "cell":
+            excluded[item.disposition] += 1
+        elif item.kind in (NOTHING, PLATELET):
+            excluded[item.kind] += 1
+        elif item.kind == ERYTHROBLAST:
+            red += 1
+        else:
+            white[item.title] += 1
+    n = white.total()
+    rows = [
+        Row(title, count, count / n, *clopper_pearson(count, n))
+        for title, count in sorted(white.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+    return Differential(
+        n=n,
+        rows=tuple(rows),
+        level=LEVEL,
+        erythroblasts=red,
+        per_100=100 * red / n if n else None,
+        excluded=dict(sorted(excluded.items())),
+        consecutive=consecutive,
+        warnings=_warnings(n, consecutive),
+    )
+
+
+def clopper_pearson(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The exact (Clopper-Pearson) interval of a share: `count` of `n`, both ends in [0, 1]."""
+    from scipy.special import betaincinv  # takes long to import, and only reports need it
+
+    if n == 0:
+        return 0.0, 1.0
+    tail = (1 - level) / 2
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+    return low, high
+
+
+def _warnings(n: int, consecutive: bool) -> tuple[str, ...]:
+    found = [] if consecutive else [SELECTED]
+    if n < ENOUGH:
+        found.append(
+            f"Only {n} white {'cell was' if n == 1 else 'cells were'} counted: fewer than "
+            f"{ENOUGH} are too few for a differential, {PREFERRED} are preferred."
+        )
+    elif n < PREFERRED:
+        found.append(f"{n} white cells were counted; {PREFERRED} are preferred.")
+    return tuple(found)

@@ -1,0 +1,94 @@
+"""Which cells a reviewer must open singly, why, and in which order to look at them.
+
+Pure functions over what a decision says. A held cell cannot be confirmed together with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from cellkin.core.records import LYMPHOBLAST, LabelSet
+from cellkin.web.worklist.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
+
+__all__ = ["FAR", "REASONS", "held_reasons", "worry"]
+
+FAR = 95.0
+"""Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out
+cells of its class. It holds a cell back for a look; it decides nothing."""
+
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "lymphoblast proposed": "a lymphoblast is proposed",
+        "lymphoblast among neighbours": "a lymphoblast is among its closest kin",
+        "lymphoblast in set": "a lymphoblast is in its prediction set",
+        "failed quality": "the picture failed the quality gate",
+        "nothing proposed": "no cell is seen in it",
+        "immature granulocyte proposed": "an immature granulocyte is proposed",
+        "erythroblast proposed": "an erythroblast is proposed",
+        "no class fits": "no class of the atlas is like it",
+        "set disagrees": "the prediction set does not hold the class of the vote alone",
+        "head disagrees": "the class head says another class than the vote",
+        "tied": "the vote was tied",
+        "far": "it lies far from its kin",
+        "distance not judged": "how far it lies cannot be judged: too few held-out cells",
+    }
+)
+"""Why a cell is held, most worrying first, with the words people read."""
+
+Plain = Mapping[str, Any]
+
+
+def held_reasons(decision: Plain, gate: Plain, labels: LabelSet) -> tuple[str, ...]:
+    """Why a cell must be opened singly, keys of `REASONS` in their order; empty: it need not be.
+
+    Args:
+        decision: `Decision.to_json()`.
+        gate: `{"reasons": [what the quality gate found]}`, or `{}` where nothing was asked.
+        labels: the classes of the atlas that decided.
+
+    Raises:
+        LabelError: the decision names a class that the atlas does not have.
+    """
+    proposed = kind(decision["label"], labels)
+    in_set = decision.get("prediction_set") or ()
+    percentile = decision.get("distance_percentile")
+    why = set(decision.get("reasons") or ())
+    head = decision.get("head")
+    holds = {
+        "lymphoblast proposed": proposed == LYMPHOBLAST or decision.get("clinical") == LYMPHOBLAST,
+        "lymphoblast among neighbours": any(
+            labels.is_positive(kin["label"]) for kin in decision["neighbors"]
+        ),
+        "lymphoblast in set": any(labels.is_positive(name) for name in in_set),
+        "failed quality": bool(gate.get("reasons") or decision.get("quality") or "quality" in why),
+        "nothing proposed": proposed == NOTHING,
+        "immature granulocyte proposed": proposed == IMMATURE,
+        "erythroblast proposed": proposed == ERYTHROBLAST,
+        "no class fits": "unlike" in why,
+        "set disagrees": bool(why & {"ambiguous", "set"}),
+        "head disagrees": head is not None and head["label"] != decision["label"],
+        "tied": decision.get("tie") is not None or decision.get("state") == "tied",
+        "far": percentile is not None and percentile >= FAR,
+        "distance not judged": percentile is None,
+    }
+    return tuple(name for name in REASONS if holds[name])
+
+
+def worry(decision: Plain, reasons: tuple[str, ...]) -> float:
+    """How early a cell should be looked at, larger first.
+
+    The whole part is that of the gravest reason (0 where there is none), so that no number of small
+    doubts overtakes a graver one; the fraction, in [0, 1), grows with the number of other reasons,
+    the share of the kin that disagree, and the distance.
+    """
+    order = list(REASONS)
+    grave = max((len(order) - order.index(reason) for reason in reasons), default=0)
+    percentile = decision.get("distance_percentile")
+    doubt = (
+        0.4 * min(len(reasons), 8) / 8
+        + 0.4 * (1.0 - float(decision["agreement"]))
+        + 0.19 * (1.0 if percentile is None else float(percentile) / 100)
+    )
+    return grave + min(max(doubt, 0.0), 0.99)

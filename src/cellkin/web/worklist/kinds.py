@@ -1,0 +1,54 @@
+"""What the rules of the worklist know of a class: is it a lymphoblast, a platelet, ...
+
+A class's clinical meaning (`LabelSet.clinical`) comes first; beyond it, kinds are recognised by the
+words people read, so that "ig" of one data set and "immature granulocyte" of another are one kind.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cellkin.core.records import LYMPHOBLAST, NO_CELL, LabelSet
+
+__all__ = ["ERYTHROBLAST", "IMMATURE", "LEUKOCYTE", "NOTHING", "PLATELET", "counted_title", "kind"]
+
+IMMATURE = "immature granulocyte"
+ERYTHROBLAST = "erythroblast"
+PLATELET = "platelet"
+NOTHING = "nothing"
+LEUKOCYTE = "leukocyte"
+
+WORDS = (
+    (ERYTHROBLAST, re.compile(r"erythroblast|normoblast|nucleated red", re.IGNORECASE)),
+    (PLATELET, re.compile(r"platelet|thrombocyte|megakaryocyte", re.IGNORECASE)),
+    (
+        IMMATURE,
+        re.compile(
+            r"immature granulocyte|(myelo|promyelo|metamyelo)(cyte|blast)s?\b", re.IGNORECASE
+        ),
+    ),
+)
+GROUP = re.compile(r"\s*\(\d+\)$")
+
+
+def kind(name: str, labels: LabelSet) -> str:
+    """One of `LYMPHOBLAST`, `NOTHING`, `ERYTHROBLAST`, `PLATELET`, `IMMATURE`, `LEUKOCYTE`.
+
+    Raises:
+        LabelError: no class of this name.
+    """
+    labels.index(name)
+    if labels.is_positive(name):
+        return LYMPHOBLAST
+    if labels.clinical[name] == NO_CELL:
+        return NOTHING
+    words = f"{name} {labels.title(name)}"
+    return next((found for found, pattern in WORDS if pattern.search(words)), LEUKOCYTE)
+
+
+def counted_title(name: str, labels: LabelSet) -> str:
+    """The words a count is shown under: imaging groups of lymphoblasts are one class to a reader
+    (section 3.2 of the paper).
+    """
+    title = labels.title(name)
+    return GROUP.sub("", title) if labels.is_positive(name) else title

@@ -1,0 +1,163 @@
+"""Made-up cells for tests of the store: no network, no atlas."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cellkin.core.records import LabelSet
+from cellkin.web.store import Actor, Case, Cell, NewCell, Store
+from cellkin.web.store.database import utc_now
+
+ANNA = Actor("anna", "reviewer", "page")
+BEN = Actor("ben", "reviewer", "api")
+ROOT = Actor("root", "admin", "command line")
+VIEWER = Actor("vera", "viewer", "page")
+ATLAS = "a" * 64
+LABELS = LabelSet(
+    ("nothing", "neutrophil", "ig", "erythroblast", "platelet", "lymphoblast (1)"),
+    {
+        "nothing": "no cell",
+        "neutrophil": "other cell",
+        "ig": "other cell",
+        "erythroblast": "other cell",
+        "platelet": "other cell",
+        "lymphoblast (1)": "lymphoblast",
+    },
+    {"ig": "immature granulocyte"},
+)
+BLAST = "lymphoblast (1)"
+FACTS = {"dataset": "made up", "specimen": "bone marrow", "stain": "Wright", "k": 3}
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def move(self, **by: float) -> None:
+        self.at += timedelta(**by)
+
+
+def png(seed: int = 0) -> bytes:
+    """A small picture of one colour."""
+    data = io.BytesIO()
+    color = (seed * 37 % 256, seed * 91 % 256, 150)
+    Image.new("RGB", (24, 24), color).save(data, "PNG")
+    return data.getvalue()
+
+
+def decision(label: str = "neutrophil", **changes: Any) -> dict[str, Any]:
+    """A decision without any reason to hold the cell, unless its class or `changes` give one."""
+    return {
+        "image": "cell.png",
+        "label": label,
+        "clinical": LABELS.clinical[label],
+        "votes": {label: 3},
+        "clinical_votes": {LABELS.clinical[label]: 3},
+        "agreement": 1.0,
+        "mean_distance": 0.5,
+        "distance_percentile": 30.0,
+        "calibration_cells": 12,
+        "state": "decided",
+        "reasons": [],
+        "quality": [],
+        "tie": None,
+        "neighbors": [
+            {"id": f"r{k}", "label": label, "subject": None, "distance": 0.1 * k, "rank": k}
+            for k in (1, 2, 3)
+        ],
+        "left_out": 0,
+        "head": {"label": label, "probability": 0.9},
+        "prediction_set": [label],
+        "coverage": 0.95,
+        "set_unit": "cell",
+        "set_p_values": {label: 0.5},
+        "set_unjudged": {},
+        "set_typical": 0.5,
+        "set_note": None,
+        **changes,
+    }
+
+
+def new_cell(i: int, label: str = "neutrophil", name: str | None = None, **changes: Any) -> NewCell:
+    """The i-th cell; equal numbers are equal images."""
+    return NewCell(
+        name=f"cell {i}.png" if name is None else name,
+        sha256=hashlib.sha256(str(i).encode()).hexdigest(),
+        image_png=png(i),
+        original=None,
+        decision=decision(label, **changes),
+        gate={"reasons": []},
+        provenance={"atlas": ATLAS, "version": "0", "settings": {}},
+    )
+
+
+@cache
+def _blank() -> bytes:
+    """An empty store, migrated once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        Store.open(Path(folder) / "s").close()
+        return (Path(folder) / "s").read_bytes()
+
+
+def fresh(path: Path, clock: Callable[[], datetime] = utc_now) -> Store:
+    """A new store at `path` that knows the atlas of the made-up cells."""
+    path.write_bytes(_blank())
+    return prepared(Store.open(path, clock=clock))
+
+
+def prepared(store: Store) -> Store:
+    """The store with the atlas of the made-up cells."""
+    store.register_atlas(ATLAS, LABELS, FACTS, picture=lambda _: png(7))
+    return store
+
+
+def filled(store: Store, plain: int = 4, blasts: int = 2, **told: Any) -> tuple[Case, list[Cell]]:
+    """A case with some neutrophils and lymphoblasts, the held ones first."""
+    case = store.create_case(ANNA, "P-1", **told)
+    labels = [BLAST] * blasts + ["neutrophil"] * plain
+    new = [new_cell(i, label) for i, label in enumerate(labels)]
+    store.add_cells(ANNA, case.id, new, "first")
+    return store.case(case.id), store.cells(case.id)[0]
+
+
+def decide_all(store: Store, case_id: str, actor: Actor = ANNA) -> Case:
+    """Look at everything and confirm what is held, so that the case can be signed."""
+    cells = every_cell(store, case_id)
+    for cell in cells:
+        if cell.held:
+            store.opened(actor, cell.id)
+        if cell.held and cell.confirmed != "singly":
+            store.review(actor, cell.id, store.case(case_id).version, label=cell.proposed)
+    return store.seen(actor, case_id, [cell.id for cell in cells])
+
+
+def every_cell(store: Store, case_id: str) -> list[Cell]:
+    """All cells of a case, page by page."""
+    return list(pages(store, case_id))
+
+
+def pages(store: Store, case_id: str, limit: int = 3) -> Iterator[Cell]:
+    cursor: str | None = None
+    while True:
+        found, cursor = store.cells(case_id, limit=limit, cursor=cursor)
+        yield from found
+        if cursor is None:
+            return
+
+
+def ids(cells: Sequence[Cell]) -> list[str]:
+    return [cell.id for cell in cells]
