@@ -87,7 +87,6 @@ for verb in (
     sets.patches,
     tables.audit_table,
 ):
-    app.command(verb.__name__.replace("_", "-"), epilog=getattr(verb, "examples", None))(verb)
     name = verb.__name__.replace("_", "-")
     app.command(name, epilog=getattr(verb, "examples", None))(verb)
 app.add_typer(serving.users, name="users")

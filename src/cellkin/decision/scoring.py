@@ -314,7 +314,9 @@ def _checked_subjects(
     """
     if unit not in ("image", "subject", "slide", "field", "slide/field", "cell"):
         raise DecisionError(
-            f"unknown unit {unit!r}", where="unit", mend="use image, subject, slide, field, slide/field or cell"
+            f"unknown unit {unit!r}",
+            where="unit",
+            mend="use image, subject, slide, field, slide/field or cell",
         )
     lengths = {n_true, n_predicted, n_true if subjects is None else len(subjects)}
     if len(lengths) > 1 or not n_true:

@@ -209,9 +209,7 @@ class _Run:
         warm_up = step < self.recipe.warmup_epochs
         epoch = step + 1 if warm_up else step + 1 - self.recipe.warmup_epochs
         generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
-        order = self._batches(
-            epoch_order(self.data, generator, together=self.recipe.together)
-        )
+        order = self._batches(epoch_order(self.data, generator, together=self.recipe.together))
         loss_of = self._loss(warm_up)
         self._set_mode(warm_up)
         kept = f"the state after epoch {step} is kept" if step else "nothing was kept yet"
