@@ -25,6 +25,7 @@ from cellkin.core.records import NOTICE, Dataset, ImageRef
 from cellkin.report.plots import course_view, reliability_view
 from cellkin.study import Verifying, verify
 from cellkin.study.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
+from cellkin.study.outside import is_far, says_unlike
 from cellkin.study.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 from cellkin.system.runs import fingerprints
@@ -239,6 +240,16 @@ def test_a_verification_that_was_stopped_goes_on(
 def test_settings_that_prove_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(RecipeError, match="proves nothing"):
         Verifying(**wrong)
+
+
+def test_what_counts_as_unlike_and_as_far(atlas_folder: Path, smears: Dataset) -> None:
+    decision = DecisionSupport.open(atlas_folder).decide(smears.samples[0].image.path)
+    assert says_unlike(replace(decision, reasons=("unlike",)))
+    assert says_unlike(replace(decision, quality=("not like its smears",)))
+    for other in ({"reasons": ("ambiguous",)}, {"quality": ("underexposed",)}, {"quality": None}):
+        assert not says_unlike(replace(decision, **{"reasons": (), **other}))  # refused, not unlike
+    at = {p: is_far(replace(decision, distance_percentile=p), 0.95) for p in (None, 95.0, 95.5)}
+    assert at == {None: False, 95.0: False, 95.5: True}
 
 
 # --- what is kept in the atlas -------------------------------------------------------------------

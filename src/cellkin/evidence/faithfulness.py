@@ -127,23 +127,41 @@ class _Course:
     ) -> None:
         self.images, self.shape, self.measure, self.progress = images, shape, measure, progress
         self.fill = blurred(images)
+        cells = np.arange(len(images))
+        self.whole, self.nothing = (self._ask(shown, cells) for shown in (images, self.fill))
 
     def run(self, order: Ints, at: tuple[int, int]) -> dict[str, Floats]:
-        """(M, T + 1) of every method's target, by one order (M, h w) of the positions."""
+        """(M, T + 1) of every method's target, by one order (M, h w) of the positions.
+
+        Every course starts with the whole picture and ends with nothing of it.
+        """
         M, n = order.shape
-        counts = np.rint(np.linspace(0, n, STEPS + 1)).astype(int)
+        counts = np.rint(np.linspace(0, n, STEPS + 1)).astype(int)[1:-1]
         place = np.argsort(order, axis=1)  # of each position in the order
         removed = (place[:, None] < counts[:, None]).reshape(-1, *self.shape)
-        cells = np.repeat(np.arange(M), STEPS + 1)
-        parts: dict[str, list[Floats]] = {}
+        cells = np.repeat(np.arange(M), STEPS - 1)
+        parts: list[dict[str, Floats]] = []
         for start in range(0, len(cells), BATCH):
             own = cells[start : start + BATCH]
             hidden = covered(self.images[own], self.fill[own], removed[start : start + BATCH])
-            for name, values in self.measure(hidden, own).items():
-                parts.setdefault(name, []).append(values)
+            parts.append(dict(self.measure(hidden, own)))
             done = at[0] * len(cells) + start + len(own)
             self.progress("covering what the heatmaps point at", done, at[1] * len(cells))
-        return {name: np.concatenate(v).reshape(M, STEPS + 1) for name, v in parts.items()}
+        return {
+            name: np.column_stack(
+                [
+                    self.whole[name],
+                    np.concatenate([part[name] for part in parts]).reshape(M, STEPS - 1),
+                    self.nothing[name],
+                ]
+            )
+            for name in self.whole
+        }
+
+    def _ask(self, pictures: Bytes, cells: Ints) -> dict[str, Floats]:
+        steps = [slice(i, i + BATCH) for i in range(0, len(cells), BATCH)]
+        parts = [self.measure(pictures[step], cells[step]) for step in steps]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def relevance_order(values: Floats, rng: np.random.Generator) -> Ints:

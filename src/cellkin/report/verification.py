@@ -99,13 +99,19 @@ def _share_cell(found: Data | None) -> str:
         return "not available: every map is empty"
     if found["low"] is None:
         return f"{percent(found['mean'])} ({found['note']})"
-    return f"{percent(found['mean'])} ({percent(found['low'])} to {percent(found['high'])})"
+    low, high = _unbroken(found["low"]), _unbroken(found["high"])
+    return f"{_unbroken(found['mean'])} ({low} to {high})"
 
 
 def _rate_cell(found: Data) -> str:
     if found["share"] is None:
         return "none"
-    return f"{found['count']} of {found['n']} ({percent(found['share'])})"
+    return f"{found['count']} of {found['n']} ({_unbroken(found['share'])})"
+
+
+def _unbroken(share: float) -> str:
+    """A percentage whose sign stays on the line of its number."""
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _completeness(found: Data) -> list[dict[str, str]]:
@@ -140,8 +146,8 @@ def _randomisation(found: Data) -> dict[str, Any]:
             }
         )
     cells = found["cells"]
-    told = [f"{cells['mask']} by their masks"] if cells["mask"] else []
-    told += [f"{cells['stain']} by the stain of their nuclei"] if cells["stain"] else []
+    told = [f"of {cells['mask']} by their masks"] if cells["mask"] else []
+    told += [f"of {cells['stain']} by the stain of their nuclei"] if cells["stain"] else []
     return {"rows": rows, "told_by": " and ".join(told), "without": cells["without a cell"]}
 
 
@@ -263,8 +269,8 @@ def _outside(found: Data) -> dict[str, Any]:
         "n": str(found["unlike"]["n"]),
         "unlike": _with_interval(found["unlike"]),
         "refused": _rate_cell(found["refused"]),
-        "sets": "",
-        "gate": "",
+        "sets": percent(found["sets_alone"]["share"]),
+        "gate": percent(found["gate_alone"]["share"]),
         "far": percent(found["far"]["share"]),
         "auroc": ["", "", ""],
         "own": True,
@@ -297,4 +303,4 @@ def _kind(name: str, own: Data) -> dict[str, Any]:
 
 
 def _with_interval(found: Data) -> str:
-    return f"{_rate_cell(found)}, {percent(found['low'])} to {percent(found['high'])}"
+    return f"{_rate_cell(found)}, {_unbroken(found['low'])} to {_unbroken(found['high'])}"

@@ -143,7 +143,7 @@ def _sets(found: Data) -> list[dict[str, str]]:
     kept = covered["high"] >= promised
     text = (
         f"{covered['count']} of {covered['n']} prediction sets ({percent(covered['share'])}) hold "
-        f"the true class; {percent(promised)} by {found['unit']} were promised; "
+        f"the true class; {100 * promised:g} % by {found['unit']} were promised; "
         f"{number(found['together']['size'], 3)} classes in a set."
     )
     return [_verdict("sets", "good" if kept else "bad", text)]
@@ -171,7 +171,7 @@ def _outside(found: Data) -> list[dict[str, str]]:
     text = (
         f"False alarms: {alarms['count']} of {alarms['n']} held-out cells "
         f"({percent(alarms['share'])}; 95 % interval {percent(alarms['low'])} to "
-        f"{percent(alarms['high'])}) are called unlike this atlas; {percent(allowed)} are allowed."
+        f"{percent(alarms['high'])}) are called unlike this atlas; {100 * allowed:g} % are allowed."
     )
     rows = [_verdict("outside", "good" if alarms["share"] <= allowed else "warn", text)]
     for name, own in found["kinds"].items():

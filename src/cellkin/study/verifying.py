@@ -257,6 +257,8 @@ def _outside(
     return {
         "unlike": rate([says_unlike(d) for d in decisions]).to_json(),
         "refused": rate([bool(d.reasons) for d in decisions]).to_json(),
+        "sets_alone": rate(["unlike" in d.reasons for d in decisions]).to_json(),
+        "gate_alone": rate([bool(d.quality) for d in decisions]).to_json(),
         "far": rate([is_far(d, settings.coverage) for d in decisions]).to_json(),
         "allowed": float(np.round(1 - settings.coverage, 9)),
         "sets": any(d.prediction_set is not None for d in decisions),
