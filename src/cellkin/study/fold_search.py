@@ -183,7 +183,8 @@ def search_fixed(
     total = np.asarray(sum(sizes) + rest) if len(sizes) else rest
     if whole is not None and not _totals_meet(parts, whole, [*sizes, total], rest):
         return Found(None, True)
-    alike, complete, lists = _alike([*sizes, rest]), True, []
+    alike, complete = _alike([*sizes, rest]), True
+    lists: list[Ints] = []
     for column, size in zip(parts, sizes, strict=True):
         rows, all_of_them = allocations(column, size, alike=() if lists else alike)
         if not len(rows):
