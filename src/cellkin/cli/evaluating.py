@@ -158,12 +158,13 @@ def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
 def _page(out: Path) -> dict[str, Any]:
     """Tables and page from the kept predictions."""
     from cellkin import report
+    from cellkin.study.pictures import Pictures
     from cellkin.study.predictions import Results
     from cellkin.study.tables import summarize
 
     with Results.open(out, readonly=True) as results:
         study = summarize(results)
-    page = report.save_study(study, out)
+    page = report.save_study(study, out, images=Pictures(out))
     talk(f"\nThe page: {page}")
     return {"page": str(page), "missing": list(study.missing)}
 
