@@ -62,7 +62,7 @@ class _View:
     def context(self) -> dict[str, Any]:
         study = self.study
         tables = {table.name: table for table in study.tables}
-        names = ("results", "leakage", "paired_tests", "real_cells", "measures")
+        names = ("results", "leakage", "paired_tests", "external", "real_cells", "measures")
         return {
             "title": study.title,
             "heads": study.findings,
