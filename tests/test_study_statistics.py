@@ -208,3 +208,24 @@ def test_losing_is_said_first_and_plainly(tmp_path) -> None:
 def test_a_table_is_the_same_whenever_it_is_recomputed(tmp_path) -> None:
     with made_up(tmp_path) as results:
         assert summarize(results).tables == summarize(results).tables
+
+
+def test_the_drop_of_an_external_test_is_shown(tmp_path) -> None:
+    def decided(right):
+        return [
+            prediction(f"{name}{i}", name, name if i < right else "normal", score=0.5)
+            for name in ("normal", "blast (1)")
+            for i in range(20)
+        ]
+
+    with Results.open(tmp_path) as results:
+        for name in ("smears", "elsewhere"):
+            results.declare(name, "nothing+split", BLASTS)
+        results.add(job(), decided(18), 1.0)
+        results.add(job(tested_on="elsewhere"), decided(10), 1.0)
+        study = summarize(results)
+    (table,) = [table for table in study.tables if table.name == "external"]
+    ((*_, drop),) = table.rows
+    assert table.rows[0][1:3] == ("smears", "elsewhere")
+    assert (table.rows[0][4], table.rows[0][6], drop) == ("95.00", "75.00", "20.00")
+    assert {row.external for row in study.rows} == {False, True}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
 from cellkin.cli.options import Device, Json, examples
@@ -92,6 +93,7 @@ def evaluate(
             "command": _command(),
         }
         if plan.kind == "timing":
+            _refuse_crew(engine, address, workers)
             result = _timed(plan, out, options)
         else:
             options["crew"] = (engine, address, workers)
@@ -158,20 +160,37 @@ def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
 def _page(out: Path) -> dict[str, Any]:
     """Tables and page from the kept predictions."""
     from cellkin import report
+    from cellkin.study.pictures import Pictures
     from cellkin.study.predictions import Results
     from cellkin.study.tables import summarize
 
     with Results.open(out, readonly=True) as results:
         study = summarize(results)
-    page = report.save_study(study, out)
+    page = report.save_study(study, out, images=Pictures(out))
     talk(f"\nThe page: {page}")
     return {"page": str(page), "missing": list(study.missing)}
 
 
 def _timed(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
-    from cellkin.study.timing import measure
+    from cellkin.study.timing import measure, timing_table
 
-    return measure(plan, out, options=options)
+    result = measure(plan, out, options=options)
+    heading, *rows = timing_table(result["rows"])
+    table = Table(*heading, box=None, padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    err.print(table)
+    talk(f"\nThe table: {out / 'timing.md'}")
+    return result
+
+
+def _refuse_crew(engine: str, address: str | None, workers: int) -> None:
+    if engine != "local" or address is not None or workers > 1:
+        raise RecipeError(
+            "running times are measured by one process, with nothing beside it",
+            where="--engine, --address, --workers",
+            mend="leave these away; --threads is taken",
+        )
 
 
 def _resuming() -> str:

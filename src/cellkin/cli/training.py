@@ -183,7 +183,7 @@ def _cross_validated(
     parts: Sequence[Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    from cellkin.study import cross_validate
+    from cellkin.study.experiments import cross_validate
 
     folds = len(parts)
     talk(f"{folds} folds by {parts[0].unit}, seed {parts[0].seed}")

@@ -33,6 +33,7 @@ __all__ = [
 
 LEVEL = 0.95
 RESAMPLES = 2000
+UNITS = ("image", "subject", "slide", "field", "slide/field", "cell")
 FEWEST_SUBJECTS = 10  # per class; below it a bootstrap over subjects promises too much
 
 Ints = NDArray[np.int64]
@@ -312,11 +313,9 @@ def _checked_subjects(
     Raises:
         DecisionError: no cell, lengths that do not fit, or a unit that these subjects cannot give.
     """
-    if unit not in ("image", "subject", "slide", "field", "slide/field", "cell"):
+    if unit not in UNITS:
         raise DecisionError(
-            f"unknown unit {unit!r}",
-            where="unit",
-            mend="use image, subject, slide, field, slide/field or cell",
+            f"unknown unit {unit!r}", where="unit", mend=f"use one of: {', '.join(UNITS)}"
         )
     lengths = {n_true, n_predicted, n_true if subjects is None else len(subjects)}
     if len(lengths) > 1 or not n_true:

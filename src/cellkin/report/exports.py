@@ -26,7 +26,9 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
+    "[": "{[}",  # behind a line's end it would open an option, and * a variant
+    "*": "{*}",
     "-": "-",
     "±": r"$\pm$",
     "×": r"$\times$",

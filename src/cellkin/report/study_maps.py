@@ -23,7 +23,7 @@ MOST = 8
 
 def study_maps(study: Study) -> list[dict[str, Any]]:
     """One map per row that has places: the first fold of the first seed."""
-    found = []
+    found: list[dict[str, Any]] = []
     for row in study.rows:
         calls = [call for call in row.calls if call.map_xy is not None]
         if calls and len(found) < MOST:

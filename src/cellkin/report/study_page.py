@@ -25,6 +25,7 @@ Links = Callable[[StudyRow, Call], str | None]
 
 RIGHT_SHOWN, WRONG_SHOWN, PICTURED = 12, 60, 24  # cells listed of one place of a matrix
 THUMBNAIL, LARGE = 96, 176  # pixels, shown at half of it
+STEPS = (0.01, 0.02, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25)  # between the ticks of the forest plot
 EXAMPLES = 4  # rows with an example of a right and of a wrong decision
 
 
@@ -34,8 +35,8 @@ def save_study(
     *,
     images: Images | None = None,
     links: Links | None = None,
-) -> list[Path]:
-    """Write `index.html`, `study.json` and `tables/` into a folder.
+) -> Path:
+    """Write `index.html`, `study.json` and `tables/` into a folder; the page is returned.
 
     Args:
         images: gives the (H, W, 3) uint8 RGB image of a cell by data set and id, or None; asked
@@ -47,9 +48,9 @@ def save_study(
     """
     folder = Path(folder)
     view = _View(study, images, links)
-    written = [write_page("study.html.j2", view.context(), folder / "index.html")]
     write_json(folder / "study.json", study.to_json())
-    return [*written, folder / "study.json", *write_tables(study, folder / "tables")]
+    write_tables(study, folder / "tables")
+    return write_page("study.html.j2", view.context(), folder / "index.html")
 
 
 class _View:
@@ -61,7 +62,7 @@ class _View:
     def context(self) -> dict[str, Any]:
         study = self.study
         tables = {table.name: table for table in study.tables}
-        names = ("results", "leakage", "paired_tests", "real_cells", "measures")
+        names = ("results", "leakage", "paired_tests", "external", "real_cells", "measures")
         return {
             "title": study.title,
             "heads": study.findings,
@@ -225,8 +226,9 @@ def _forest(study: Study) -> list[dict[str, Any]]:
         return []
     every = [row.measures[row.main] for rows in groups.values() for row in rows]
     lowest = min(m.low if m.low is not None else (m.value or 0.0) for m in every)
-    floor = min(0.95, max(0.0, int(lowest * 20 - 0.2) / 20))
-    ticks = [floor + (1 - floor) * i / 4 for i in range(5)]
+    step = next((s for s in STEPS if 1 - 4 * s <= lowest - s / 4), STEPS[-1])
+    floor = 1 - 4 * step
+    ticks = [floor + step * i for i in range(5)]
     return [
         {
             "title": title,

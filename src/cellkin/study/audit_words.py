@@ -14,7 +14,7 @@ __all__ = ["audit_json", "audit_lines"]
 
 VERDICTS = {
     FITS: "can co-exist",
-    IMPOSSIBLE: "cannot co-exist as stated",
+    IMPOSSIBLE: "cannot co-exist",
     "open": "not decided: the search was cut",
 }
 
@@ -36,11 +36,18 @@ def _row_lines(found: RowAudit, audit: SourceAudit) -> Iterator[str]:
     yield f"  as stated: {VERDICTS[outcome.state]}" + (f" ({outcome.why})" if outcome.why else "")
     if outcome.state == FITS:
         yield f"    {_witness(row, found.stated, outcome)}"
-        yield f"    {found.stated.definition(row) or 'no standard deviation tells'}"
+        yield f"    {_definitions(found)}"
     else:
         yield from _other_lines(found, audit)
     for note in found.notes:
         yield f"  confusion matrix: {note}"
+
+
+def _definitions(found: RowAudit) -> str:
+    """Which definitions of the deviation fit the row as stated, the same in all columns."""
+    fitting = [r for r, _ in found.fitting if not r.departures(found.row)]
+    said = list(dict.fromkeys(reading.definition(found.row) for reading in fitting))
+    return " or ".join(text for text in said if text) or "no standard deviation tells"
 
 
 def _other_lines(found: RowAudit, audit: SourceAudit) -> Iterator[str]:

@@ -47,15 +47,24 @@ def _but_unit(row: StudyRow) -> tuple[str, ...]:
 
 
 def _pairs(rows: Sequence[StudyRow]) -> Iterator[tuple[StudyRow, StudyRow]]:
+    """Every other row with the proposed row (or rows) that it is most alike to."""
     families: dict[tuple[str, str, str], list[StudyRow]] = {}
     for row in rows:
         families.setdefault((row.dataset, row.tested_on, row.unit), []).append(row)
     for family in families.values():
         proposed = [row for row in family if row.proposed]
         for other in (row for row in family if not row.proposed):
-            alike = [row for row in proposed if row.backbone == other.backbone]
-            yield from ((row, other) for row in alike or proposed)
+            likeness = [_likeness(row, other) for row in proposed]
+            for row, alike in zip(proposed, likeness, strict=True):
+                if alike == max(likeness):
+                    yield row, other
         yield from combinations(proposed, 2)
+
+
+def _likeness(a: StudyRow, b: StudyRow) -> int:
+    return sum(
+        getattr(a, name) == getattr(b, name) for name in ("injection", "backbone", "init", "recipe")
+    )
 
 
 def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:

@@ -15,7 +15,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
 
@@ -185,6 +185,13 @@ def _serve(line: Any, place: Place) -> None:
         line.send(_attempt(work, place))
 
 
+def _seat(place: Place, number: int) -> Place:
+    """The place of one worker: several GPUs are dealt in turn."""
+    if place.device != "cuda":
+        return place
+    return replace(place, device=f"cuda:{number % torch.cuda.device_count()}")
+
+
 def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -194,7 +201,7 @@ def _follow_parent() -> None:
 
 def _by_workers(works: Sequence[Work], place: Place, count: int) -> Iterator[tuple[Work, Answer]]:
     waiting, lost = deque(works), Counter[str]()
-    crew = [_Worker(place) for _ in range(count)]
+    crew = [_Worker(_seat(place, i)) for i in range(count)]
     try:
         while waiting or any(worker.work for worker in crew):
             for worker in crew:
@@ -207,7 +214,7 @@ def _by_workers(works: Sequence[Work], place: Place, count: int) -> Iterator[tup
                 answer = worker.answer()
                 if answer is None:
                     worker.stop()
-                    crew[i] = _Worker(place)
+                    crew[i] = _Worker(_seat(place, i))
                     lost[work.key] += 1
                     if lost[work.key] < TRIES:
                         waiting.appendleft(work)

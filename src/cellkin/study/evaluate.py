@@ -94,16 +94,15 @@ def evaluate(
         done = results.done()
         left = [rest for work in works if (rest := work.without(done)).rows]
         prepare(left, chosen.place, chosen.progress)
+        results.forget_failures()
         _run(left, results, chosen, already=len(jobs) - sum(len(work.rows) for work in left))
         _declare(results)
         missing = results.missing()
         if not missing:
             for name in ("prepared", "work"):
                 shutil.rmtree(out / name, ignore_errors=True)
-        failures = tuple(f for f in results.failures() if f.job in missing)
-        return Summary(
-            out, len(jobs), len(jobs) - len(missing), failures, time.perf_counter() - started
-        )
+        seconds = time.perf_counter() - started
+        return Summary(out, len(jobs), len(jobs) - len(missing), tuple(results.failures()), seconds)
 
 
 def _chosen(out: Path, options: Mapping[str, Any]) -> _Chosen:
@@ -236,15 +235,15 @@ def _run(works: Sequence[Work], results: Results, chosen: _Chosen, *, already: i
     """Do the works; the progress counts in thousandths of what they are thought to cost."""
     total = sum(work.cost for work in works) or 1.0
     rows = already + sum(len(work.rows) for work in works)
-    spent, done = 0.0, already
+    spent, done, failed = 0.0, already, 0
     chosen.progress(f"{JOBS}, {done} of {rows} done", 0, 1000)
     inner = chosen.progress if chosen.crew.count(chosen.place) == 1 else silent
     for work, answer in run_all(works, chosen.place, chosen.crew, inner):
         _keep(results, work, answer)
         spent += work.cost
-        done += len(work.rows)
-        failed = f", {n} failed" if (n := len(results.failures())) else ""
-        told = f"{JOBS}, {done - len(results.failures())} of {rows} done{failed}"
+        done += 0 if isinstance(answer, Trouble) else len(work.rows)
+        failed += len(work.rows) if isinstance(answer, Trouble) else 0
+        told = f"{JOBS}, {done} of {rows} done" + (f", {failed} failed" if failed else "")
         chosen.progress(told, min(1000, round(1000 * spent / total)), 1000)
         shutil.rmtree(run_folder(chosen.place.out, work), ignore_errors=True)
 

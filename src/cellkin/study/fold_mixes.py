@@ -127,7 +127,9 @@ def _sized(task: _Mixed, row: Ints, wrong: Sequence[Ints]) -> Found:
         if looked >= COMBINATIONS:
             return Found(None, False)
         filled = _filled(task, choice)
-        if filled is not None:
+        if filled is not None and (np.sum(filled, axis=0) > task.whole).any():
+            complete = False  # another way to deal out the other cells might do
+        elif filled is not None:
             return Found(witness_of([*filled, task.whole], [*wrong, row]), True)
     return Found(None, complete)
 
@@ -181,7 +183,7 @@ def _filled(task: _Mixed, choice: Sequence[Ints]) -> list[Ints] | None:
         if filled is None:
             return None
         found.append(filled)
-    return found if (np.sum(found, axis=0) <= task.whole).all() else None
+    return found
 
 
 def _fill(known: Ints, window: tuple[int, int], total: int | None) -> Ints | None:

@@ -30,6 +30,7 @@ Window = tuple[float, float]
 
 TOLERANCE = 1e-9
 ROWS = 1_000_000  # partial allocations kept at once; beyond, the search is cut
+SPARSE = 60_000  # of them with more than six folds, where no search is complete anyhow
 PAIRS = 100_000_000  # joint allocations looked at; beyond, the search is cut
 CHUNK = 2_000_000
 SLACK = 1e-7  # of a first look; every witness is checked exactly
@@ -142,8 +143,10 @@ def allocations(column: Column, sizes: Ints, *, alike: Sequence[int] = ()) -> tu
         if alike and alike[fold] >= 0:
             good &= options >= rows[:, alike[fold], None]
         old, new = np.nonzero(good)
-        if len(old) > ROWS:
-            old, new, complete = old[:ROWS], new[:ROWS], False
+        most = ROWS if folds <= 6 else SPARSE
+        if len(old) > most:  # a thinned-out choice, so that all kinds are among it
+            kept = np.linspace(0, len(old) - 1, most).astype(np.int64)
+            old, new, complete = old[kept], new[kept], False
         rows = np.column_stack([rows[old], options[new]])
         sums, squares = sums[old] + shares[new], squares[old] + (shares[new] - center) ** 2
     rows = _last_fold(rows, sums, int(sizes[-1]), column, folds)
@@ -183,7 +186,8 @@ def search_fixed(
     total = np.asarray(sum(sizes) + rest) if len(sizes) else rest
     if whole is not None and not _totals_meet(parts, whole, [*sizes, total], rest):
         return Found(None, True)
-    alike, complete, lists = _alike([*sizes, rest]), True, []
+    alike, complete = _alike([*sizes, rest]), True
+    lists: list[Ints] = []
     for column, size in zip(parts, sizes, strict=True):
         rows, all_of_them = allocations(column, size, alike=() if lists else alike)
         if not len(rows):

@@ -296,6 +296,11 @@ class Results:
         with self._whole():
             self._base.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)", row)
 
+    def forget_failures(self) -> None:
+        """Forget what failed before: it is tried again."""
+        with self._whole():
+            self._base.execute("DELETE FROM failures")
+
     def failures(self) -> list[Failure]:
         """The jobs that failed when they were last tried, in the order of the plan."""
         rows = self._base.execute("SELECT job, kind, what, place, mend FROM failures ORDER BY key")

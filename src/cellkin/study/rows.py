@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ Read = Callable[[Ints], float | None]
 def binary(name: str, labels: LabelSet) -> str:
     """The side of a fine class: lymphoblast or not."""
     return metrics.BINARY.names[0 if labels.is_positive(name) else 1]
+
+
+def _sides(names: Sequence[str], labels: LabelSet) -> list[str]:
+    return [binary(name, labels) for name in names]
 
 
 def right(call: Call, labels: LabelSet, measure: str) -> bool:
@@ -179,8 +183,8 @@ class _Measuring:
         """Confusion matrices of the fine classes and of lymphoblast or not."""
         truth, called = [c.truth for c in calls], [c.label for c in calls]
         fine = metrics.confusion(truth, called, self.labels.names)
-        sides = [[binary(name, self.labels) for name in names] for names in (truth, called)]
-        return fine, metrics.confusion(*sides, metrics.BINARY.names)
+        sides = (_sides(truth, self.labels), _sides(called, self.labels))
+        return fine, metrics.confusion(sides[0], sides[1], metrics.BINARY.names)
 
     def _values(self, calls: Sequence[Call]) -> dict[str, float | None]:
         found: dict[str, float | None] = dict.fromkeys(MEASURES)
@@ -189,7 +193,7 @@ class _Measuring:
             if self.clinical or not _is_clinical(name):
                 found[name] = read(sides if _is_clinical(name) else fine)
         if self.clinical and calls and all(call.score is not None for call in calls):
-            found["auroc"] = metrics.auroc(self._positive(calls), [c.score for c in calls])
+            found["auroc"] = metrics.auroc(self._positive(calls), [c.score or 0.0 for c in calls])
         return found
 
     def _positive(self, calls: Sequence[Call]) -> list[bool]:
@@ -206,9 +210,9 @@ class _Measuring:
         found |= self._resampled(_FINE, (truth, called, self.labels.names), owner, refusal)
         if not self.clinical:
             return found
-        sides = [[binary(name, self.labels) for name in names] for names in (truth, called)]
+        sides = (_sides(truth, self.labels), _sides(called, self.labels), metrics.BINARY.names)
         refusal = too_few(owner, sides[0], unit)
-        found |= self._resampled(_SIDES, (*sides, metrics.BINARY.names), owner, refusal)
+        found |= self._resampled(_SIDES, sides, owner, refusal)
         if all(call.score is not None for call in calls):
             found["auroc"] = self._auroc_interval(calls, owner, unit, refusal)
         return found
@@ -223,9 +227,13 @@ class _Measuring:
         )
         found = {"accuracy": scores.interval}
         if self.clinical:
-            sides = [[binary(name, self.labels) for name in names] for names in (truth, called)]
             scores = score(
-                *sides, metrics.BINARY, subjects=subjects, unit=self.unit, seed=self.seed
+                _sides(truth, self.labels),
+                _sides(called, self.labels),
+                metrics.BINARY,
+                subjects=subjects,
+                unit=self.unit,
+                seed=self.seed,
             )
             found["clinical_accuracy"] = scores.interval
             for measure, side in zip(
@@ -290,7 +298,12 @@ def _is_clinical(name: str) -> bool:
 def _measure(value: float | None, folds: Sequence[float | None], interval: Interval) -> Measure:
     low, high = (None, None) if value is None else (interval.low, interval.high)
     return Measure(
-        value, *astuple(metrics.spread(folds)), low, high, interval.method, interval.note
+        value=value,
+        **asdict(metrics.spread(folds)),
+        low=low,
+        high=high,
+        method=interval.method,
+        note=interval.note,
     )
 
 

@@ -88,7 +88,7 @@ def _tables(
 ) -> tuple[Table, ...]:
     found = [_results_table(rows)]
     found += _sensible([_measures_table(rows, real=False), _measures_table(rows, real=True)])
-    found += _sensible([_tests_table(tests), _leakage_table(worth)])
+    found += _sensible([_tests_table(tests), _leakage_table(worth), _external_table(rows)])
     found += [_confusion_table(row, number) for number, row in enumerate(rows, start=1)]
     return tuple(found)
 
@@ -205,6 +205,33 @@ def _leakage_table(tests: Sequence[PairedTest]) -> Table:
         "(slide, field) were in training."
     )
     return Table("leakage", "What leakage was worth", header, lines, tuple(range(3, 9)), note)
+
+
+def _external_table(rows: Sequence[StudyRow]) -> Table:
+    """Each external test beside the same training on test cells of its own data set."""
+    header = (
+        "Method", "Trained on", "Decided on", "Split by", "Own test", "95 % interval",
+        "External", "95 % interval", "Drop",
+    )  # fmt: skip
+    lines = []
+    for row in rows:
+        own = next((r for r in rows if _same_training(r, row)), None)
+        if not row.external or own is None or own.main != row.main:
+            continue
+        here, there = own.measures[own.main], row.measures[row.main]
+        drop = None if None in (here.value, there.value) else here.value - there.value  # type: ignore[operator]
+        values = (points(here.value), _interval(here)[0], points(there.value), _interval(there)[0])
+        lines.append((row.title, row.dataset, row.tested_on, row.unit, *values, points(drop)))
+    note = (
+        "Accuracy in percent, all cells pooled; the external cells are decided by the training of "
+        "every fold. Drop: percentage points."
+    )
+    return Table("external", "External tests", header, tuple(lines), (4, 5, 6, 7, 8), note)
+
+
+def _same_training(own: StudyRow, external: StudyRow) -> bool:
+    names = ("method", "dataset", "injection", "backbone", "init", "recipe", "unit")
+    return not own.external and all(getattr(own, n) == getattr(external, n) for n in names)
 
 
 def _confusion_table(row: StudyRow, number: int) -> Table:
