@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport
 
 if TYPE_CHECKING:
+    from browsing import Desk
     from workstation import Workstation
 
 SMALL = Recipe(
@@ -91,3 +92,25 @@ def web(
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser of the page tests; they are skipped where there is none."""
+    from browsing import chromium as opened
+
+    with opened() as browser:
+        yield browser
+
+
+@pytest.fixture
+def desk(chromium: Any, web: Workstation) -> Iterator[Desk]:
+    """A running workstation with a browser in front of it; its pages must not complain."""
+    from browsing import Desk
+    from workstation import running
+
+    with running(web.app) as address:
+        here = Desk(chromium, address, web)
+        yield here
+        here.leave()
+        assert here.faults == []

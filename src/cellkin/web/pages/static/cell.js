@@ -20,10 +20,13 @@ let strip = null;
 let plot = null;
 let mode = "image";
 let turn = 0;
+let ready = false; // the evidence of `cell` is on screen: before that nobody decides on it
+let noted = Promise.resolve(); // that it was opened
 
 const review = new Review({
   cell: () => cell, record: () => record, next: () => step(1),
   writable: () => mayReview() && record.status !== "signed",
+  ready: () => ready, noted: () => noted,
   saved: (found, now) => { cell = found; record = now; },
   refresh: async (now) => { record = now; cell = await api(`/cells/${encodeURIComponent(cell.id)}`); drawTop(); },
   undone: (cells, now) => {
@@ -56,6 +59,7 @@ const evidenceOf = (id) => {
 
 async function show(id) {
   const mine = ++turn;
+  ready = false;
   const asked = evidenceOf(id);
   asked.catch(() => {});
   try {
@@ -77,7 +81,9 @@ async function show(id) {
     if (mine !== turn) return;
     $("#evidence").replaceChildren(h("div", { class: "strip" }, h("figure", { class: "kin query" }, h("img", { src: imageOf(cell.id), alt: "The cell in question" }))), errorState(error, () => show(id)));
   }
-  await opened(id, mine);
+  ready = true;
+  noted = opened(id, mine);
+  await noted;
   const next = neighbor(1);
   if (next && mine === turn) evidenceOf(next).catch(() => {});
 }

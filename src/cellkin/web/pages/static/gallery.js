@@ -41,9 +41,9 @@ export class Gallery {
 
   /** The same cells in new states: redraw what is in the page. */
   refresh() {
+    const focus = this.root.contains(document.activeElement) ? this.focused : null;
     for (const node of this.nodes.values()) node.remove();
     this.nodes.clear();
-    const focus = this.focused;
     this.draw();
     if (focus) this.root.querySelector(`[data-id="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
   }
@@ -69,9 +69,7 @@ export class Gallery {
       top += 14;
     }
     this.root.style.height = `${top}px`;
-    for (const node of this.nodes.values()) node.remove();
-    this.nodes.clear();
-    this.draw();
+    this.refresh();
   }
 
   draw() {
