@@ -500,6 +500,8 @@ def test_something_else_is_not_taken_for_a_store(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(ArtifactError, match="something else"):
         Store.open(tmp_path / "other")
+    with pytest.raises(ArtifactError, match="folder"):
+        Store.open(tmp_path)
     for url in ("mysql://localhost/x", "sqlite://", "nonsense://"):
         with pytest.raises(ArtifactError, match="no address"):
             Store.open(url)
