@@ -103,14 +103,28 @@ def chromium() -> Iterator[Any]:
         yield browser
 
 
+@pytest.fixture(scope="session")
+def served(
+    support: DecisionSupport,
+    new_cells: list[tuple[str, bytes]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Workstation, str]]:
+    """A workstation that runs, and its address; every page test makes cases of its own."""
+    from workstation import running, workstation
+
+    with (
+        workstation(support, new_cells, tmp_path_factory.mktemp("served")) as opened,
+        running(opened.app) as address,
+    ):
+        yield opened, address
+
+
 @pytest.fixture
-def desk(chromium: Any, web: Workstation) -> Iterator[Desk]:
+def desk(chromium: Any, served: tuple[Workstation, str]) -> Iterator[Desk]:
     """A running workstation with a browser in front of it; its pages must not complain."""
     from browsing import Desk
-    from workstation import running
 
-    with running(web.app) as address:
-        here = Desk(chromium, address, web)
-        yield here
-        here.leave()
-        assert here.faults == []
+    here = Desk(chromium, served[1], served[0])
+    yield here
+    here.leave()
+    assert here.faults == []

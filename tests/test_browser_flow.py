@@ -52,7 +52,7 @@ def test_from_upload_to_signed_pdf(desk: Desk, tmp_path: Path) -> None:
     page.get_by_label("Name").fill("rolf")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    page.get_by_text("No cases yet").wait_for()
+    page.get_by_role("heading", name="Worklist").wait_for()
     case = make_case(page, "P-77")
 
     page.get_by_text("Drop the images of this case here").wait_for()
@@ -97,7 +97,7 @@ def test_by_keyboard_alone(desk: Desk, tmp_path: Path) -> None:
     keys.press("Tab")
     keys.type(PASSWORD)
     keys.press("Enter")
-    page.get_by_text("No cases yet").wait_for()
+    page.locator("#new:visible").wait_for()
     keys.press("n")
     page.locator("[name=pseudonym]:focus").wait_for()
     keys.type("P-keys")

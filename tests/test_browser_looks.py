@@ -79,13 +79,15 @@ def test_an_error_is_said_and_the_way_out_is_shown(desk: Desk) -> None:
     page = desk.sit(path="/cells/no-such-cell")
     page.get_by_text("Nothing is here").wait_for()
     page.get_by_role("link", name="To the worklist").click()
-    page.get_by_text("No cases yet").wait_for()
+    page.get_by_role("heading", name="Worklist").wait_for()
+    page.goto("/?search=nobody+is+called+that")
+    page.get_by_text("No case fits").wait_for()
     page.route("**/api/v1/cases?*", lambda route: route.abort())
     page.reload()
     page.get_by_text("The server cannot be reached.").wait_for()
     page.unroute("**/api/v1/cases?*")
     page.get_by_role("button", name="Try again").click()
-    page.get_by_text("No cases yet").wait_for()
+    page.get_by_text("No case fits").wait_for()
 
 
 def test_colours_are_chosen_and_kept(desk: Desk) -> None:
@@ -103,7 +105,7 @@ def test_colours_are_chosen_and_kept(desk: Desk) -> None:
 
 def test_every_key_is_told_and_single_keys_can_be_switched_off(desk: Desk) -> None:
     page = desk.sit()
-    page.get_by_text("No cases yet").wait_for()
+    page.locator("#new:visible").wait_for()
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keys on this page")
     dialog.wait_for()

@@ -146,8 +146,8 @@ function drawTop() {
       signed ? h("span", { class: "badge good" }, signed) : cell.held ? h("span", { class: "badge warn" }, "held") : null,
       h("span", { class: "soft num" }, `${at + 1} of ${order.ids.length.toLocaleString("en")}${order.what === "all" ? "" : ` (${order.what})`}`)),
     h("span", { class: "group" },
-      h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0, "aria-label": "Previous cell" }, h("kbd", {}, "P"), "Previous"),
-      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length, "aria-label": "Next cell" }, "Next", h("kbd", {}, "N")))));
+      h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0 }, h("kbd", {}, "P"), "Previous"),
+      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length }, "Next", h("kbd", {}, "N")))));
 }
 
 function drawEvidence(evidence) {
