@@ -78,17 +78,21 @@ def _signed(store: Store, case: str, actor: Actor) -> str:
 
 
 def take(page: Any, name: str) -> None:
-    """Save what is on screen, with as many colours as fit."""
+    """Save what is on screen, as large as fits into `LARGEST`."""
     page.mouse.move(2, 2)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    for colors in (256, 128, 64, 32):
+    for width in (1280, 1120, 1000, 900, 800, 640):
+        shown = picture
+        if width < picture.width:
+            height = round(picture.height * width / picture.width)
+            shown = picture.resize((width, height), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        small = picture.quantize(colors, dither=Image.Dither.NONE)
+        small = shown.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         small.save(buffer, "PNG", optimize=True)
         if buffer.tell() <= LARGEST:
             break
     (OUT / f"workstation-{name}.png").write_bytes(buffer.getvalue())
-    print(f"workstation-{name}.png: {buffer.tell() // 1000} kB, {colors} colours")
+    print(f"workstation-{name}.png: {buffer.tell() // 1000} kB, {shown.width} pixels wide")
 
 
 def at(page: Any, address: str, path: str, wanted: str) -> None:
