@@ -114,7 +114,7 @@ function step(by) {
   if (next) return go(next);
   drawTop();
   review.draw();
-  toast(by > 0 ? "That was the last cell of this list." : "This is the first cell of this list.");
+  toast(by > 0 ? "That was the last cell of this list. B goes back to the case." : "This is the first cell of this list.");
 }
 
 function go(id) {
@@ -127,6 +127,7 @@ function go(id) {
 // drawing ---------------------------------------------------------------------------------------
 
 function build() {
+  plot?.leave();
   plot = null;
   strip = null;
   content.replaceChildren(
@@ -196,6 +197,7 @@ function drawMap(evidence = latest) {
     ...(evidence.counter?.neighbors ?? []).map((n) => ({ id: n.id, rank: 0, words: "against it" })),
   ];
   const chosen = h("div", { class: "chosen", id: "chosen" });
+  plot?.leave();
   plot = new Plot({ points, query: evidence.map.query_xy, kin, words: mapWords }, {
     link: (id) => { strip.link(id); linkChosen(id); },
     pick: (id) => { const view = strip.views.find((v) => v.cell.id === id && v.kind !== "query"); view?.canvas.focus(); view?.figure.scrollIntoView({ block: "nearest" }); },

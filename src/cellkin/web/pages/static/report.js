@@ -32,7 +32,7 @@ function draw(report) {
       h("div", { class: "actions" }, files())),
     differential(report),
     table("Reclassified: proposed beside signed", changed, "No cell was reclassified."),
-    table("Held cells, opened and confirmed singly", decisive, "No other cell was held."),
+    table(report.signed ? "Held cells, opened and confirmed singly" : "Held cells", decisive, "No other cell was held."),
     versions(report)));
 }
 
