@@ -19,9 +19,13 @@ import httpx2 as httpx
 import pytest
 from workstation import SETTINGS, SYSTEM, Workstation, replace, running, upload, workstation
 
+from cellkin.cli import serving_http
 from cellkin.cli.serving_http import open_door, require_web
 from cellkin.core.errors import OutputError, RecipeError
+from cellkin.core.records import Dataset
 from cellkin.system import DecisionSupport
+from cellkin.web.example import PSEUDONYM
+from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 
 GUIDE = Path(__file__).parents[1] / "docs" / "api.md"
@@ -92,6 +96,22 @@ def test_the_command_refuses_what_is_not_safe(
     )
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_the_demo_s_workstation_opens_with_a_prepared_case(
+    support: DecisionSupport, smears: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, bool]] = []
+
+    def shut(_: object, store: Store, settings: Settings, door: socket.socket) -> None:
+        shown.append((store.cases()[0][0].pseudonym, settings.accounts))
+
+    monkeypatch.setattr(serving_http, "run", shut)
+    test = next(cells for cells in support.atlas.held_out if cells.part == "test")
+    door = open_door(0)
+    serving_http.serve_example(support, smears.select(test.ids), tmp_path / "s.sqlite", door)
+    assert shown == [(PSEUDONYM, False)]
+    assert door.fileno() == -1, "the port stays taken"
 
 
 # kill -9 ------------------------------------------------------------------------------------------
