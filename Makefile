@@ -19,7 +19,7 @@ demo: $(VENV)/run
 serve: $(VENV)/run
 	$(BIN)/cellkin demo --serve --out $(OUT) --port $(PORT) $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(VENV)/npm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/dev
@@ -49,6 +49,12 @@ $(VENV)/run: pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/run
 	$(PIP) -e '.[dev,web]'
 	touch $@
+
+# axe-core looks for faults of accessibility in the page tests, which are skipped without it
+$(VENV)/npm: $(VENV)/dev
+	@npm install --silent --no-audit --no-fund --prefix $@ axe-core@4.14.1 || \
+	  { echo "axe-core could not be installed: its test is skipped"; mkdir -p $@; }
+	@touch $@
 
 $(VENV)/docs: $(VENV)/run
 	$(PIP) -e '.[docs]'

@@ -46,6 +46,7 @@ from cellkin.web.store import Actor, Store
 
 SYSTEM = Actor("cellkin", "admin", "command line")
 SCOPES = ("read", "upload", "review")
+REVIEWED = ("cell confirmed", "cell reclassified")
 UPLOAD = (1, 4)  # images in one upload, least and most
 
 
@@ -193,7 +194,7 @@ def compared(store: Path, clients: list[Client]) -> dict[str, int]:
     cursor = None
     while True:
         entries, cursor = opened.audit(limit=500, cursor=cursor)
-        reviewed.update(e.cell for e in entries if e.action == "cell reviewed" and e.cell)
+        reviewed.update(e.cell for e in entries if e.action in REVIEWED and e.cell)
         if cursor is None:
             break
     check = opened.verify_audit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport
 
 if TYPE_CHECKING:
+    from browsing import Desk
     from workstation import Workstation
 
 SMALL = Recipe(
@@ -91,3 +92,39 @@ def web(
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser of the page tests; they are skipped where there is none."""
+    from browsing import chromium as opened
+
+    with opened() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def served(
+    support: DecisionSupport,
+    new_cells: list[tuple[str, bytes]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Workstation, str]]:
+    """A workstation that runs, and its address; every page test makes cases of its own."""
+    from workstation import running, workstation
+
+    with (
+        workstation(support, new_cells, tmp_path_factory.mktemp("served")) as opened,
+        running(opened.app) as address,
+    ):
+        yield opened, address
+
+
+@pytest.fixture
+def desk(chromium: Any, served: tuple[Workstation, str]) -> Iterator[Desk]:
+    """A running workstation with a browser in front of it; its pages must not complain."""
+    from browsing import Desk
+
+    here = Desk(chromium, served[1], served[0])
+    yield here
+    here.leave()
+    assert here.faults == []

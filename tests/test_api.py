@@ -17,10 +17,12 @@ from workstation import Workstation, png, upload
 
 from cellkin.core.records import LYMPHOBLAST
 from cellkin.system import DecisionSupport
+from cellkin.web.app import create_app
 from cellkin.web.deciding import Deciding
 from cellkin.web.decoding import Prepared
 from cellkin.web.evidence import EvidenceCache, cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
+from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 
 Plain = dict[str, Any]
@@ -266,6 +268,27 @@ def test_a_decision_does_not_depend_on_who_else_asks(
     deciding.close()
     with pytest.raises(RuntimeError, match="shutting down"):
         deciding.decide(pictures[:1], ["q"])
+
+
+def test_a_workstation_warms_up_and_closes(
+    support: DecisionSupport, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path / "store.sqlite")
+    app = create_app(support, store, Settings(workers=1))
+    seen: list[str] = []
+    decide = Deciding.decide
+
+    def noted(self: Deciding, pictures: Any, names: Any) -> Any:
+        seen.extend(names)
+        return decide(self, pictures, names)
+
+    monkeypatch.setattr(Deciding, "decide", noted)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+    assert seen == ["reference cell"]
+    with pytest.raises(RuntimeError, match="shutting down"):
+        app.state.station.deciding.explain(support.atlas.image(0), "late")
+    store.close()
 
 
 def test_an_error_of_the_model_reaches_the_asker_and_the_thread_goes_on(

@@ -33,6 +33,7 @@ BANNED = {
     "learning": {"matplotlib", "pickle"},
     "atlas": {"pickle", "matplotlib"},
     "evidence": {"matplotlib", "torch.nn"},
+    "web": {"torch", "timm", "faiss", "matplotlib", "pickle"},
     "cli": {"torch", "timm", "faiss"},
 }
 ROOT = Path(cellkin.__file__).parent

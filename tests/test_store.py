@@ -29,11 +29,13 @@ from storing import (
 from cellkin.core.errors import ArtifactError
 from cellkin.web.store import (
     Actor,
+    Busy,
     Conflict,
     Forbidden,
     NotFound,
     Refused,
     Store,
+    database,
 )
 
 
@@ -500,6 +502,8 @@ def test_something_else_is_not_taken_for_a_store(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(ArtifactError, match="something else"):
         Store.open(tmp_path / "other")
+    with pytest.raises(ArtifactError, match="folder"):
+        Store.open(tmp_path)
     for url in ("mysql://localhost/x", "sqlite://", "nonsense://"):
         with pytest.raises(ArtifactError, match="no address"):
             Store.open(url)
@@ -513,3 +517,29 @@ def test_a_store_of_a_newer_cellkin_is_refused(tmp_path: Path) -> None:
     base.close()
     with pytest.raises(ArtifactError, match="9999"):
         Store.open(tmp_path / "s")
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "a b%20c?x=1#y.sqlite"
+    store = Store.open(place)
+    store.create_case(ANNA, "P")
+    store.backup(tmp_path / "b%?.sqlite")
+    store.close()
+    assert place.is_file()
+    again = Store.restore(tmp_path / "b%?.sqlite", tmp_path / "c?")
+    assert len(again.cases()[0]) == 1
+    again.close()
+
+
+def test_a_store_that_stays_locked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY", 20)
+    store = fresh(tmp_path / "s")
+    other = sqlite3.connect(tmp_path / "s")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy, match="busy"):
+        store.create_case(ANNA, "P")
+    assert store.cases()[0] == []  # reading goes on
+    other.rollback()
+    other.close()
+    assert store.create_case(ANNA, "P").version == 1
+    store.close()

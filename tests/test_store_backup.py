@@ -51,6 +51,14 @@ def test_a_backup_holds_everything_and_can_be_put_back(store: Store, tmp_path: P
     assert [p.name for p in path.parent.iterdir()] == ["b.sqlite"]
 
 
+def test_only_the_owner_reads_store_and_backup(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "s")
+    store.create_case(ANNA, "P")
+    store.backup(tmp_path / "b")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    store.close()
+
+
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
     path = store.backup(tmp_path / "b")
     with pytest.raises(OutputError, match="already"):

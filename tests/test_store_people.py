@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -155,6 +156,25 @@ def test_guessing_one_name_from_many_places_is_stopped(store: Store) -> None:
         fail(store, 1, source=f"10.0.1.{i}")
     with pytest.raises(Throttled):
         store.check_password("Anna", SECRET, "10.9.9.9")
+
+
+def test_guessing_at_once_is_no_way_around(store: Store) -> None:
+    """Each login counts before its password is looked at."""
+    told: list[type[Exception]] = []
+
+    def guess() -> None:
+        try:
+            store.check_password("Anna", "wrong", "10.0.0.1")
+        except Forbidden as error:
+            told.append(type(error))
+
+    threads = [threading.Thread(target=guess) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told.count(Forbidden) == 5
+    assert told.count(Throttled) == 11
 
 
 def test_throttled_attempts_do_not_fill_the_log(store: Store) -> None:

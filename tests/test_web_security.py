@@ -10,6 +10,7 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 from workstation import (
     HOST,
     PASSWORD,
@@ -144,7 +145,9 @@ def test_a_session_ends(web: Workstation) -> None:
     client = web.client("rolf")
     cookie = client.cookies["cellkin"]
     assert client.get("/api/v1/cases").status_code == 200
-    assert client.delete("/api/v1/session").status_code == 204
+    left = client.delete("/api/v1/session")
+    assert left.status_code == 204
+    assert left.headers["clear-site-data"] == '"cache"', "the browser would keep pictures"
     client.cookies.set("cellkin", cookie)
     assert client.get("/api/v1/cases").status_code == 401
 
@@ -234,6 +237,14 @@ def test_a_page_of_another_site_changes_nothing(
     assert answer.status_code == 403
     login = {"name": "rolf", "password": PASSWORD}
     assert shared.client().post("/api/v1/session", json=login, headers=headers).status_code == 403
+
+
+def test_there_is_no_socket(shared: Workstation) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect),
+        shared.client("rolf").websocket_connect("/api/v1/cases"),
+    ):
+        pass
 
 
 def test_no_other_site_may_read(shared: Workstation) -> None:

@@ -56,7 +56,6 @@ def serve(
 ) -> None:
     """Open the workstation: look at cells, decide, sign and report, in a browser."""
     door = open_door(port, host=host, accounts=accounts)
-    from cellkin.system import DecisionSupport
     from cellkin.web.settings import Settings
     from cellkin.web.store import Store
 
@@ -67,7 +66,15 @@ def serve(
         accounts=accounts,
         secure_cookies=behind_proxy,
     )
-    run(DecisionSupport.open(atlas, device=device), Store.open(store), settings, door)
+    opened = Store.open(store)
+    try:
+        _require_people(opened, settings)  # said before torch is loaded, which takes seconds
+        from cellkin.system import DecisionSupport
+
+        run(DecisionSupport.open(atlas, device=device), opened, settings, door)
+    finally:
+        door.close()
+        opened.close()
 
 
 def require_web() -> None:
@@ -115,26 +122,21 @@ def run(support: Any, store: Any, settings: Any, door: socket.socket) -> None:
 
     from cellkin.web.app import create_app
 
-    try:
-        _require_people(store, settings)
-        app = create_app(support, store, settings)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=settings.secure_cookies,
-            forwarded_allow_ips="127.0.0.1",
-            timeout_graceful_shutdown=GRACE,
-        )
-        shown, port = door.getsockname()[:2]
-        shown = f"[{shown}]" if ":" in shown else shown
-        talk(f"The workstation is open at http://{shown}:{port}/   (Ctrl-C closes it)")
-        talk(NOTICE)
-        uvicorn.Server(config).run(sockets=[door])
-    finally:
-        door.close()
-        store.close()
+    app = create_app(support, store, settings)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=settings.secure_cookies,
+        forwarded_allow_ips="127.0.0.1",
+        timeout_graceful_shutdown=GRACE,
+    )
+    shown, port = door.getsockname()[:2]
+    shown = f"[{shown}]" if ":" in shown else shown
+    talk(f"The workstation is open at http://{shown}:{port}/   (Ctrl-C closes it)")
+    talk(NOTICE)
+    uvicorn.Server(config).run(sockets=[door])
 
 
 def serve_example(support: Any, samples: Sequence[Any], store: Path, door: socket.socket) -> None:
@@ -144,9 +146,13 @@ def serve_example(support: Any, samples: Sequence[Any], store: Path, door: socke
     from cellkin.web.store import Store
 
     opened = Store.open(store)
-    with progress() as tell:
-        prepare_case(support, opened, samples, progress=tell)
-    run(support, opened, Settings(), door)
+    try:
+        with progress() as tell:
+            prepare_case(support, opened, samples, progress=tell)
+        run(support, opened, Settings(), door)
+    finally:
+        door.close()
+        opened.close()
 
 
 def _require_people(store: Any, settings: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from fastapi import FastAPI
@@ -76,7 +77,10 @@ def register(support: DecisionSupport, store: Store) -> None:
 def _lifespan(station: Station) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        warming = Thread(target=station.warm, name="warming")
+        warming.start()
         yield
+        warming.join()
         station.close()
 
     return lifespan

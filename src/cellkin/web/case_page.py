@@ -132,7 +132,7 @@ def _summary(cells: Sequence[Cell], decisive: Sequence[Cell]) -> list[tuple[str,
     out = sum(cell.disposition != "cell" for cell in cells)
     held = sum(cell.held for cell in cells)
     return [
-        ("Objects", str(len(cells)), f"{held} held: each looked at by itself"),
+        ("Objects", str(len(cells)), f"{held} held: to be looked at one by one"),
         ("Decided by itself", str(singly), others or "no others"),
         ("Decided otherwise", str(changed), "than the atlas proposed"),
         ("Set aside", str(out), "smudge cells, artefacts, unidentifiable"),

@@ -62,6 +62,9 @@ class Sealed:
             self.headers["Strict-Transport-Security"] = "max-age=31536000"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none, and none gets past the guard
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -81,9 +84,9 @@ class Sealed:
         try:
             await self.app(scope, receive, sealed)
         except ClientDisconnect:
-            log.info("%s went away", scope["path"])
+            log.info("%r went away", scope["path"])
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %r failed", scope["method"], scope["path"])
             if started:
                 raise
             await _ours()(scope, receive, sealed)

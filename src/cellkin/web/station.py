@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter
+from PIL import Image
 
+from cellkin.core.errors import CellkinError
 from cellkin.system import DecisionSupport
 from cellkin.web.deciding import Deciding
 from cellkin.web.decoding import Decoders
@@ -53,6 +56,22 @@ class Station:
             threads=ThreadPoolExecutor(settings.workers, "decoding"),
             intakes=CapacityLimiter(INTAKES),
         )
+
+    def warm(self) -> None:
+        """Start the processes and let the network see a cell, so that the first upload need not
+        wait for that.
+        """
+        image = self.support.atlas.image(0)
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, format="PNG")
+        try:
+            made = self.threads.map(
+                lambda _: self.decoders.prepare(buffer.getvalue(), "reference cell"),
+                range(self.settings.workers),
+            )
+            self.deciding.decide(list(made)[:1], ["reference cell"])[0].result()
+        except CellkinError:  # a reference cell that would not be taken as an upload, a grey one
+            return
 
     def close(self) -> None:
         """Finish what was begun, then stop; the store is the caller's to close."""

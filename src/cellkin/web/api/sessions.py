@@ -73,7 +73,10 @@ def sign_out(who: Whoever, response: Response, station: Stationed) -> None:
     """Sign out; the session is good for nothing from now on."""
     if who.session is not None:
         station.store.end_session(who.session)
-    response.delete_cookie(station.identities.cookie, path="/")
+    response.delete_cookie(
+        station.identities.cookie, path="/", secure=station.settings.secure_cookies
+    )
+    response.headers["Clear-Site-Data"] = '"cache"'  # pictures that the browser kept
 
 
 @router.get("/me")

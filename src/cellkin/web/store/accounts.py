@@ -66,11 +66,12 @@ class Accounts:
             Forbidden: they are nobody's, or the person is shut out; the words do not say which.
             Throttled: there were too many failures; carries the seconds to wait.
         """
-        with self.database.reading() as conn:
-            people.throttle(conn, name, source, self.database.clock())
-            found = people.matches(conn, name, password)
         with self.database.writing() as tx:
-            people.note_attempt(tx, (name, source), found)
+            stored, known = people.begin_login(tx, name, source)
+        good = people.matches(stored, password) and known is not None and not known.disabled
+        found = known if good else None
+        with self.database.writing() as tx:
+            people.end_login(tx, (name, source), found)
         if found is None:
             raise people.wrong()
         return found

@@ -77,6 +77,7 @@ def _make_one_file(path: Path) -> None:
     """Bring all of an SQLite store into its one file, and that onto the disk."""
     with closing(sqlite3.connect(path)) as base:
         base.execute("PRAGMA journal_mode = DELETE")
+    path.chmod(0o600)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

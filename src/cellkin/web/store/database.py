@@ -6,6 +6,7 @@ changes happen one after another and each is in the log or did not happen.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,9 +190,15 @@ def _engine(url: URL) -> Engine:
                 where=url.render_as_string(hide_password=True),
                 mend="pip install 'cellkin[postgres]'",
             ) from None
+    if Path(str(url.database)).is_dir():
+        raise ArtifactError(
+            "this is a folder, not a store", where=url.database, mend="give the name of a file"
+        )
     folder = Path(str(url.database)).parent
     with guarded_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        # for its owner alone; SQLite gives the files beside it the same permissions
+        os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
     engine = create_engine(url, connect_args={"timeout": BUSY / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -172,7 +172,8 @@ def throttle(conn: Connection, name: str, source: str, now: datetime) -> None:
     """
     since = _iso(now - timedelta(minutes=WINDOW))
     recent = select(func.count(), func.min(attempts.c.at)).where(attempts.c.at > since)
-    own, place = attempts.c.name == name.lower()[:80], attempts.c.source == source[:80]
+    own = attempts.c.name == storable(name.lower()[:80])
+    place = attempts.c.source == storable(source[:80])
     for query, most in (
         (recent.where(own, place), PER_PERSON),
         (recent.where(place), PER_PLACE),
@@ -193,27 +194,37 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def matches(conn: Connection, name: str, password: str) -> User | None:
-    """The person whose name and password these are; takes as long where there is nobody."""
-    row = conn.execute(select(users).where(users.c.name == name)).mappings().one_or_none()
-    stored = _nobody() if row is None else str(row["password"])
-    try:
-        _hasher().verify(stored, password[: LONGEST + 1])
-    except (VerifyMismatchError, InvalidHashError):
-        return None
-    return _user(row) if row is not None and not row["disabled"] else None
+def begin_login(tx: Transaction, name: str, source: str) -> tuple[str, User | None]:
+    """Count a login as failed until it is known to be good, so that no number of logins at once
+    goes unseen; the stored hash and the person, or those of nobody.
 
-
-def note_attempt(tx: Transaction, who: tuple[str, str], found: User | None) -> None:
-    """Write a login, or the failure of one, down; forget old failures."""
-    name, source = who[0][:80], who[1][:80]
-    old = _iso(datetime.fromisoformat(tx.now) - timedelta(minutes=WINDOW))
+    Raises:
+        Throttled: there were too many failures before.
+    """
+    now = datetime.fromisoformat(tx.now)
+    throttle(tx.conn, name, source, now)
+    old = _iso(now - timedelta(minutes=WINDOW))
     tx.conn.execute(delete(attempts).where(attempts.c.at <= old))
+    row = {"name": storable(name.lower()[:80]), "source": storable(source[:80]), "at": tx.now}
+    tx.conn.execute(attempts.insert().values(row))
+    chosen = select(users).where(users.c.name == storable(name))
+    found = tx.conn.execute(chosen).mappings().one_or_none()
+    return (_nobody(), None) if found is None else (str(found["password"]), _user(found))
+
+
+def matches(stored: str, password: str) -> bool:
+    """Whether a password is the one whose hash is stored."""
+    try:
+        return _hasher().verify(stored, password[: LONGEST + 1])
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+def end_login(tx: Transaction, who: tuple[str, str], found: User | None) -> None:
+    """Write down how a login went; a good one forgets the failures before it."""
+    name, source = storable(who[0][:80]), storable(who[1][:80])
     if found is None:
-        row = {"name": storable(name.lower()), "source": storable(source), "at": tx.now}
-        tx.conn.execute(attempts.insert().values(row))
-        unknown = Actor(storable(name), "none", "login")
-        tx.log(unknown, "login failed", after={"source": storable(source)})
+        tx.log(Actor(name, "none", "login"), "login failed", after={"source": source})
         return
     mine = (attempts.c.name == name.lower(), attempts.c.source == source)
     tx.conn.execute(delete(attempts).where(*mine))

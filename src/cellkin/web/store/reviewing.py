@@ -132,7 +132,7 @@ def confirm_many(
     fresh = [cell for cell in chosen if cell.state == "proposed"]
     if not fresh:
         return case
-    after = {cell.id: together(cell, actor, tx.now) for cell in fresh}
+    after = {cell.id: together(cell.proposed, actor, tx.now) for cell in fresh}
     before = {cell.id: {name: getattr(cell, name) for name in after[cell.id]} for cell in fresh}
     gallery.set_fields(tx.conn, after)
     _remember(tx, actor, case, (before, after))
@@ -141,10 +141,10 @@ def confirm_many(
     return refresh(tx, case_id, decided=True)
 
 
-def together(cell: Cell, actor: Actor, now: str, how: str = "together") -> dict[str, Any]:
-    """What changes when the proposed class of a cell is confirmed along with others."""
+def together(proposed: str, actor: Actor, now: str, how: str = "together") -> dict[str, Any]:
+    """What changes on a cell when its proposed class is confirmed along with others."""
     return {
-        "final": cell.proposed,
+        "final": proposed,
         "state": "confirmed",
         "confirmed": how,
         "reviewed_by": actor.user,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 import cellkin
 from cellkin.web.store import gallery
@@ -15,7 +15,7 @@ from cellkin.web.store.cases import get, locked, refresh, require_open
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.documents import CaseReport, compose
 from cellkin.web.store.errors import NotFound, Refused
-from cellkin.web.store.records import Actor, Case, Cell, Revision
+from cellkin.web.store.records import Actor, Case, Revision
 from cellkin.web.store.reviewing import together
 from cellkin.web.store.rows import cell_of, require_role, written
 from cellkin.web.store.tables import atlases, cases, cells, revisions
@@ -53,39 +53,36 @@ def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
 
 def missing(conn: Connection, case: Case) -> list[str]:
     """What has to be done before a case can be signed, one sentence each."""
-    found = []
-    if not case.cells:
-        found.append("add cells: the case is empty")
-    open_held = [
-        cell
-        for cell in _all(conn, case.id, held=True)
-        if not (cell.opened and cell.confirmed == "singly")
-    ]
-    if open_held:
-        found.append(f"open and decide {_count(open_held)} that must be looked at singly")
-    if unseen := [cell for cell in _all(conn, case.id, held=False) if not cell.seen]:
-        found.append(f"look at {_count(unseen)} in the gallery that nobody has seen yet")
+    found = [] if case.cells else ["add cells: the case is empty"]
+    single = or_(~cells.c.opened, cells.c.confirmed.is_(None), cells.c.confirmed != "singly")
+    if names := _names(conn, case.id, and_(cells.c.held, single)):
+        found.append(f"open and decide {_count(names)} that must be looked at singly")
+    if names := _names(conn, case.id, and_(~cells.c.held, ~cells.c.seen)):
+        found.append(f"look at {_count(names)} in the gallery that nobody has seen yet")
     return found
 
 
-def _count(found: list[Cell]) -> str:
-    names = ", ".join(cell.name for cell in found[:NAMED])
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"{len(found)} {'cell' if len(found) == 1 else 'cells'} ({names}{more})"
+def _names(conn: Connection, case_id: str, which: ColumnElement[bool]) -> list[str]:
+    query = select(cells.c.name).where(cells.c.case == case_id, which).order_by(cells.c.position)
+    return [str(row[0]) for row in conn.execute(query)]
 
 
-def _all(conn: Connection, case_id: str, *, held: bool | None = None) -> list[Cell]:
-    query = select(cells).where(cells.c.case == case_id).order_by(cells.c.position)
-    if held is not None:
-        query = query.where(cells.c.held == held)
-    return [cell_of(row) for row in conn.execute(query).mappings()]
+def _count(names: list[str]) -> str:
+    named = ", ".join(names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} {'cell' if len(names) == 1 else 'cells'} ({named}{more})"
 
 
 def _confirm_rest(tx: Transaction, actor: Actor, case_id: str) -> list[str]:
-    rest = [cell for cell in _all(tx.conn, case_id) if cell.state == "proposed"]
-    how = "by signing"
-    gallery.set_fields(tx.conn, {cell.id: together(cell, actor, tx.now, how) for cell in rest})
-    return [cell.id for cell in rest]
+    undecided = and_(cells.c.case == case_id, cells.c.state == "proposed")
+    query = select(cells.c.id, cells.c.proposed).where(undecided).order_by(cells.c.position)
+    rest = {str(row[0]): str(row[1]) for row in tx.conn.execute(query)}
+    states = {
+        cell_id: together(proposed, actor, tx.now, "by signing")
+        for cell_id, proposed in rest.items()
+    }
+    gallery.set_fields(tx.conn, states)
+    return list(rest)
 
 
 def _freeze(tx: Transaction, actor: Actor, case: Case, number: int) -> None:
@@ -102,7 +99,8 @@ def _freeze(tx: Transaction, actor: Actor, case: Case, number: int) -> None:
 
 
 def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str, Any]:
-    found = _all(conn, case.id)
+    rows = select(cells).where(cells.c.case == case.id).order_by(cells.c.position)
+    found = [cell_of(row) for row in conn.execute(rows).mappings()]
     used = {str(cell.provenance["atlas"]) for cell in found}
     query = select(atlases).where(atlases.c.id.in_(used)).order_by(atlases.c.id)
     known = {

@@ -178,9 +178,9 @@ function dropping() {
 let queue = Promise.resolve();
 function take(files) {
   if (!files.length) return toast("There is no image in that.", "bad");
-  queue = queue.then(() => send(encodeURIComponent(id), files, $("#uploads"), async (found) => {
+  queue = queue.then(() => send(encodeURIComponent(id), files, $("#uploads"), (found) => {
     for (const cell of found.added) cells.set(cell.id, cell);
-    record = await api(`/cases/${encodeURIComponent(id)}`);
+    record = found.case;
     drawAll();
     drawGallery();
   }));
@@ -191,7 +191,7 @@ function take(files) {
 const KINDS = {
   all: ["all", () => true],
   held: ["held", (c) => c.held && c.state === "proposed"],
-  unseen: ["not yet on screen", (c) => !c.seen && !c.opened && c.state === "proposed"],
+  unseen: ["not yet on screen", (c) => !c.held && !c.seen && !c.opened && c.state === "proposed"],
   changed: ["reclassified", (c) => c.state === "reclassified"],
 };
 
@@ -286,6 +286,7 @@ async function undo() {
     await again();
     toast("Your last review was taken back.", "good");
   } catch (error) {
+    if (error.data?.current) await again();
     toast([error.message, error.mend].filter(Boolean).join(" "), "bad");
   }
 }
@@ -301,8 +302,7 @@ function report(ids) {
     const sent = waiting;
     waiting = [];
     try {
-      await api(`/cases/${encodeURIComponent(id)}/seen`, { method: "POST", body: { cells: sent } });
-      const fresh = await api(`/cases/${encodeURIComponent(id)}`);
+      const fresh = await api(`/cases/${encodeURIComponent(id)}/seen`, { method: "POST", body: { cells: sent } });
       record = fresh.version === record.version ? fresh : { ...record, unseen: fresh.unseen };
       drawSign();
       drawTools();

@@ -20,10 +20,13 @@ let strip = null;
 let plot = null;
 let mode = "image";
 let turn = 0;
+let ready = false; // the evidence of `cell` is on screen: before that nobody decides on it
+let noted = Promise.resolve(); // that it was opened
 
 const review = new Review({
   cell: () => cell, record: () => record, next: () => step(1),
   writable: () => mayReview() && record.status !== "signed",
+  ready: () => ready, noted: () => noted,
   saved: (found, now) => { cell = found; record = now; },
   refresh: async (now) => { record = now; cell = await api(`/cells/${encodeURIComponent(cell.id)}`); drawTop(); },
   undone: (cells, now) => {
@@ -56,6 +59,7 @@ const evidenceOf = (id) => {
 
 async function show(id) {
   const mine = ++turn;
+  ready = false;
   const asked = evidenceOf(id);
   asked.catch(() => {});
   try {
@@ -77,7 +81,9 @@ async function show(id) {
     if (mine !== turn) return;
     $("#evidence").replaceChildren(h("div", { class: "strip" }, h("figure", { class: "kin query" }, h("img", { src: imageOf(cell.id), alt: "The cell in question" }))), errorState(error, () => show(id)));
   }
-  await opened(id, mine);
+  ready = true;
+  noted = opened(id, mine);
+  await noted;
   const next = neighbor(1);
   if (next && mine === turn) evidenceOf(next).catch(() => {});
 }
@@ -108,7 +114,7 @@ function step(by) {
   if (next) return go(next);
   drawTop();
   review.draw();
-  toast(by > 0 ? "That was the last cell of this list." : "This is the first cell of this list.");
+  toast(by > 0 ? "That was the last cell of this list. B goes back to the case." : "This is the first cell of this list.");
 }
 
 function go(id) {
@@ -121,6 +127,7 @@ function go(id) {
 // drawing ---------------------------------------------------------------------------------------
 
 function build() {
+  plot?.leave();
   plot = null;
   strip = null;
   content.replaceChildren(
@@ -140,8 +147,8 @@ function drawTop() {
       signed ? h("span", { class: "badge good" }, signed) : cell.held ? h("span", { class: "badge warn" }, "held") : null,
       h("span", { class: "soft num" }, `${at + 1} of ${order.ids.length.toLocaleString("en")}${order.what === "all" ? "" : ` (${order.what})`}`)),
     h("span", { class: "group" },
-      h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0, "aria-label": "Previous cell" }, h("kbd", {}, "P"), "Previous"),
-      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length, "aria-label": "Next cell" }, "Next", h("kbd", {}, "N")))));
+      h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0 }, h("kbd", {}, "P"), "Previous"),
+      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length }, "Next", h("kbd", {}, "N")))));
 }
 
 function drawEvidence(evidence) {
@@ -190,6 +197,7 @@ function drawMap(evidence = latest) {
     ...(evidence.counter?.neighbors ?? []).map((n) => ({ id: n.id, rank: 0, words: "against it" })),
   ];
   const chosen = h("div", { class: "chosen", id: "chosen" });
+  plot?.leave();
   plot = new Plot({ points, query: evidence.map.query_xy, kin, words: mapWords }, {
     link: (id) => { strip.link(id); linkChosen(id); },
     pick: (id) => { const view = strip.views.find((v) => v.cell.id === id && v.kind !== "query"); view?.canvas.focus(); view?.figure.scrollIntoView({ block: "nearest" }); },

@@ -61,7 +61,7 @@ export async function send(caseId, files, box, changed) {
       const form = new FormData();
       for (const file of portion) form.append("files", file, file.name);
       const progress = (sent, all) => { bar.value = total.done + (portion.length * sent / (all || 1)) * 0.4; };
-      const found = await uploadAgain(`/cases/${caseId}/cells`, form, { key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, progress, signal: stop.signal });
+      const found = await persistently(`/cases/${caseId}/cells`, form, { key: newKey(), progress, signal: stop.signal });
       total.done += portion.length;
       total.added += found.added.length;
       total.duplicates.push(...found.duplicates);
@@ -79,6 +79,19 @@ export async function send(caseId, files, box, changed) {
   list.replaceChildren(...result(total));
   if (!total.fault && !total.refused.length && !total.duplicates.length) setTimeout(() => card.remove(), 6000);
   return total.added;
+}
+
+const newKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`; // no UUIDs without TLS
+
+/** Where the connection breaks, the same upload under the same key: nothing is added twice. */
+async function persistently(path, form, options, left = 2) {
+  try {
+    return await uploadAgain(path, form, options);
+  } catch (error) {
+    if (error.status !== 0 || !left) throw error;
+    await new Promise((done) => setTimeout(done, 2000));
+    return persistently(path, form, options, left - 1);
+  }
 }
 
 function result(total) {

@@ -41,9 +41,9 @@ export class Gallery {
 
   /** The same cells in new states: redraw what is in the page. */
   refresh() {
+    const focus = this.root.contains(document.activeElement) ? this.focused : null;
     for (const node of this.nodes.values()) node.remove();
     this.nodes.clear();
-    const focus = this.focused;
     this.draw();
     if (focus) this.root.querySelector(`[data-id="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
   }
@@ -69,9 +69,7 @@ export class Gallery {
       top += 14;
     }
     this.root.style.height = `${top}px`;
-    for (const node of this.nodes.values()) node.remove();
-    this.nodes.clear();
-    this.draw();
+    this.refresh();
   }
 
   draw() {
@@ -127,11 +125,11 @@ export class Gallery {
     const label = `${cell.name}: proposed ${title(cell.proposed)}${signed ? `, signed as ${signed}` : ""}${cell.held && !signed ? `, held: ${cell.held_reasons.map(heldLong).join(", ")}` : ""}`;
     const tile = h("a", {
       class: `tile${cell.held ? " held" : ""}${signed ? " done" : ""}${this.picked.has(cell.id) ? " picked" : ""}`,
-      href: cellUrl(cell.id), "data-id": cell.id, "aria-label": label, draggable: "false", title: label,
+      href: cellUrl(cell.id), "data-id": cell.id, draggable: "false", title: label,
       onclick: (event) => this.click(event, cell.id),
     },
     h("img", { class: "pic", src: imageOf(cell.id), alt: "", decoding: "async", draggable: "false" }),
-    h("span", { class: "cap" }, h("b", {}, signed || cell.name), h("span", { class: cell.held && !signed ? "heldwords" : "" }, changed ? `proposed ${title(cell.proposed)}` : words)),
+    h("span", { class: "cap" }, h("b", {}, signed || cell.name), h("span", { class: "hush" }, label), h("span", { class: cell.held && !signed ? "heldwords" : "" }, changed ? `proposed ${title(cell.proposed)}` : words)),
     signed ? h("span", { class: `tick${changed ? " changed" : ""}` }, changed ? "≠" : "✓") : cell.seen || cell.opened ? null : h("span", { class: "fresh", title: "not yet on screen" }));
     return tile;
   }

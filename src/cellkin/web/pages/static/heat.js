@@ -104,7 +104,8 @@ function paint(pixels, large, N, limit) {
       if (level && Math.abs(level) < 4) {
         const dx = large[x + 1 < N ? i + 1 : i] - large[x ? i - 1 : i];
         const dy = large[y + 1 < N ? i + N : i] - large[y ? i - N : i];
-        const slope = Math.max(Math.hypot(dx, dy) / 2, 1e-9 * limit);
+        const slope = Math.hypot(dx, dy) / 2;
+        if (slope < 1e-5 * limit) { put(pixels, i, r, g, b, alpha); continue; } // a plateau has no line
         const away = Math.abs(v - (level / 4) * limit) / slope;
         const drawn = level > 0 || ((Math.floor(x / 6) + Math.floor(y / 6)) & 1) === 0;
         if (drawn && away < 2.6) {
@@ -114,9 +115,16 @@ function paint(pixels, large, N, limit) {
           if (ink) [r, g, b, alpha] = over([r, g, b, alpha], level > 0 ? [70, 0, 12] : [5, 30, 70], ink);
         }
       }
-      pixels[4 * i] = r; pixels[4 * i + 1] = g; pixels[4 * i + 2] = b; pixels[4 * i + 3] = alpha * 255;
+      put(pixels, i, r, g, b, alpha);
     }
   }
+}
+
+function put(pixels, i, r, g, b, alpha) {
+  pixels[4 * i] = r;
+  pixels[4 * i + 1] = g;
+  pixels[4 * i + 2] = b;
+  pixels[4 * i + 3] = alpha * 255;
 }
 
 function over([r, g, b, a], top, opacity) {

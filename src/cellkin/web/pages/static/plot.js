@@ -18,7 +18,8 @@ export class Plot {
     this.linked = null;
     this.lasso = null;
     this.build();
-    document.addEventListener("colours", () => { this.legend.replaceWith(this.legend = this.makeLegend()); this.draw(); });
+    this.life = new AbortController();
+    document.addEventListener("colours", () => { this.legend.replaceWith(this.legend = this.makeLegend()); this.draw(); }, { signal: this.life.signal });
     new ResizeObserver(() => { if (!this.moved) this.fit(); this.draw(); }).observe(this.frame);
   }
 
@@ -35,6 +36,9 @@ export class Plot {
     this.node = h("div", { class: "plot" }, this.frame, this.legend, this.words ? h("p", { class: "small soft" }, this.words) : null);
     this.listen();
   }
+
+  /** The map is taken off the page. */
+  leave() { this.life.abort(); }
 
   makeLegend() {
     const counts = new Map();

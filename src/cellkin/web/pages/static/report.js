@@ -32,7 +32,7 @@ function draw(report) {
       h("div", { class: "actions" }, files())),
     differential(report),
     table("Reclassified: proposed beside signed", changed, "No cell was reclassified."),
-    table("Held cells, opened and confirmed singly", decisive, "No other cell was held."),
+    table(report.signed ? "Held cells, opened and confirmed singly" : "Held cells", decisive, "No other cell was held."),
     versions(report)));
 }
 
@@ -92,6 +92,12 @@ function line(cell) {
 function versions(report) {
   return h("section", {}, h("h2", {}, "Versions"),
     h("table", {}, h("tbody", {}, report.revisions.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: `?revision=${r.revision}` }, `version ${r.revision}`)),
-      h("td", {}, r.signed ? `signed by ${r.signed_by}, ${when(r.signed)}` : "open"), h("td", { class: "soft" }, r.reason || ""))))),
+      h("td", {}, versionState(r, report)), h("td", { class: "soft" }, r.reason || ""))))),
     h("p", { class: "soft small" }, `cellkin ${report.version}; atlases: ${Object.keys(report.atlases).map((a) => a.slice(0, 12)).join(", ") || "none"}; ${plural(report.history.length, "entry", "entries")} of the audit log concern this case.`));
+}
+
+/** A signed document was frozen before its own signature could be listed in it. */
+function versionState(revision, report) {
+  const own = revision.revision === report.case.revision && report.signed ? report : revision;
+  return own.signed ? `signed by ${own.signed_by}, ${when(own.signed)}` : "open";
 }

@@ -9,7 +9,7 @@ const LETTERS = { "smudge cell": "x", artefact: "a", unidentifiable: "u" };
 const REASONS = ["chromatin", "nucleoli", "nuclear shape", "nucleus to cytoplasm", "cytoplasm colour", "granules", "size", "broken cell", "stain precipitate", "picture quality"];
 
 export class Review {
-  /** host: { cell(), record(), writable(), saved(cell, record), next(), refresh() }. */
+  /** host: { cell(), record(), ready(), noted(), writable(), saved(cell, record), next(), refresh() }. */
   constructor(host) {
     this.host = host;
     this.node = h("section", { class: "card review-panel", "aria-label": "Review" });
@@ -79,6 +79,7 @@ export class Review {
 
   /** A class name, or "=disposition". The proposed class is saved at once, others ask why. */
   choose(value) {
+    if (!this.host.ready()) return; // what is on screen may be another cell still
     if (!this.host.writable()) return toast(this.readOnly().textContent, "bad");
     this.keep({ choice: value });
     if (value === this.host.cell().proposed) return this.save();
@@ -110,8 +111,9 @@ export class Review {
     const choice = draft.choice ?? cell.proposed;
     const other = choice !== cell.proposed;
     if (other && !draft.reason.trim()) { this.fault("A change needs a reason: a few words."); $("#reason")?.focus(); return; }
-    if (this.busy) return;
+    if (this.busy || !this.host.ready()) return;
     this.busy = true;
+    await this.host.noted();
     const body = { version: this.host.record().version, reason: draft.reason.trim(), ...(choice.startsWith("=") ? { disposition: choice.slice(1) } : { label: choice }), ...(draft.comment === null ? {} : { comment: draft.comment.trim() }) };
     try {
       const found = await api(`/cells/${encodeURIComponent(cell.id)}/review`, { method: "POST", body });

@@ -50,8 +50,8 @@ function row(record) {
   return h("tr", {},
     h("th", { scope: "row" }, h("a", { href: caseUrl(record.id) }, record.pseudonym), record.note ? h("div", { class: "soft small" }, record.note.slice(0, 90)) : null),
     h("td", {}, h("span", { class: `badge ${status}` }, record.status === "signed" ? `signed by ${record.signed_by ?? "–"}` : record.status), record.revision > 1 ? h("span", { class: "soft small" }, ` version ${record.revision}`) : null),
-    h("td", { class: "num" }, record.cells.toLocaleString("en")),
-    h("td", { class: "num" }, record.held ? `${record.to_confirm} of ${record.held}` : "–"),
+    h("td", { class: "num", "data-unit": "cells" }, record.cells.toLocaleString("en")),
+    h("td", { class: "num", "data-unit": "held to confirm" }, record.held ? `${record.to_confirm} of ${record.held}` : "–"),
     h("td", { class: "wide" }, h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${WORRY[f] ?? ""}` }, f)))),
     h("td", { class: "soft" }, record.specimen ?? ""),
     h("td", { class: "soft" }, when(record.created), record.created_by ? ` · ${record.created_by}` : ""));
