@@ -27,6 +27,7 @@ TARGETS = {
     "likeness": "likeness to the nearest kin",
     "difference": "distance to the nearest kin",
 }
+UNBROKEN = "\N{NO-BREAK SPACE}%"  # a sign stays on the line of its number
 STATES = {"bad": "Fails", "warn": "To know", "good": "Holds"}
 
 
@@ -43,14 +44,15 @@ def save_verification(
         OutputError: the file cannot be written.
     """
     by_name: dict[str, list[Data]] = {}
-    for verdict in result["verdicts"]:
+    found = [{**v, "text": v["text"].replace(" %", UNBROKEN)} for v in result["verdicts"]]
+    for verdict in found:
         by_name.setdefault(verdict["name"], []).append(verdict)
     told = {state: sum(v["state"] == state for v in result["verdicts"]) for state in STATES}
     context = {
         "title": f"What the evidence of this atlas is worth: {result['dataset']}",
         "told": told,
         "states": STATES,
-        "gravest": [v for v in result["verdicts"] if v["state"] != "good"],
+        "gravest": [v for v in found if v["state"] != "good"],
         "said": by_name,
         "counts": _counts(result),
         "left_out": [f"{count} {why}" for why, count in result["left_out"].items()],
@@ -110,8 +112,7 @@ def _rate_cell(found: Data) -> str:
 
 
 def _unbroken(share: float) -> str:
-    """A percentage whose sign stays on the line of its number."""
-    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
+    return percent(share).replace(" %", UNBROKEN)
 
 
 def _completeness(found: Data) -> list[dict[str, str]]:
