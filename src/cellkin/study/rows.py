@@ -61,7 +61,7 @@ def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyR
     for job in results.jobs():
         groups.setdefault(tuple(str(getattr(job, name)) for name in KEY), []).append(job)
     proposed = str(results.fact("proposed", PROPOSED))
-    rows = []
+    rows: list[StudyRow] = []
     for jobs, title in zip(groups.values(), _titles(groups), strict=True):
         progress("measuring rows", len(rows), len(groups))
         rows.append(_row(results, jobs, title, proposed))
