@@ -229,3 +229,21 @@ def test_the_drop_of_an_external_test_is_shown(tmp_path) -> None:
     assert table.rows[0][1:3] == ("smears", "elsewhere")
     assert (table.rows[0][4], table.rows[0][6], drop) == ("95.00", "75.00", "20.00")
     assert {row.external for row in study.rows} == {False, True}
+
+
+def test_the_paired_bootstrap_draws_whole_subjects() -> None:
+    """By hand: subjects drawn one by one, their cells pooled."""
+    generator = np.random.default_rng(1)
+    people = np.repeat(np.arange(15), generator.integers(1, 9, 15))
+    first = generator.random(len(people)) < 0.8
+    second = generator.random(len(people)) < 0.6
+    found = statistics.paired_difference(first, second, people.tolist(), unit="subject", seed=0)
+    gain, values = first.astype(int) - second.astype(int), []
+    for _ in range(4000):
+        cells = np.concatenate(
+            [np.flatnonzero(people == p) for p in generator.integers(15, size=15)]
+        )
+        values.append(gain[cells].mean())
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert abs(found.interval.low - low) < 0.03
+    assert abs(found.interval.high - high) < 0.03

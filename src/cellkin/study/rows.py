@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.labels import NO_CELL, LabelSet
+from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
 from cellkin.decision import LEVEL, RESAMPLES, Interval, score
 from cellkin.study import metrics
 from cellkin.study.predictions import Job, Results
-from cellkin.study.statistics import bootstrap, too_few, unit_index
+from cellkin.study.statistics import bootstrap, percentiles, too_few, unit_index
 
 __all__ = ["PROPOSED", "binary", "owners", "right", "study_rows"]
 
@@ -51,7 +52,7 @@ def owners(calls: Sequence[Call], unit: str) -> list[Hashable]:
     return [call.id for call in calls]
 
 
-def study_rows(results: Results) -> tuple[StudyRow, ...]:
+def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyRow, ...]:
     """One row per method, data set, injection, backbone, start, recipe and unit.
 
     Rows follow the order of the plan. Folds and seeds of one row are pooled.
@@ -60,11 +61,12 @@ def study_rows(results: Results) -> tuple[StudyRow, ...]:
     for job in results.jobs():
         groups.setdefault(tuple(str(getattr(job, name)) for name in KEY), []).append(job)
     proposed = str(results.fact("proposed", PROPOSED))
-    titles = _titles(groups)
-    return tuple(
-        _row(results, jobs, title, proposed)
-        for jobs, title in zip(groups.values(), titles, strict=True)
-    )
+    rows: list[StudyRow] = []
+    for jobs, title in zip(groups.values(), _titles(groups), strict=True):
+        progress("measuring rows", len(rows), len(groups))
+        rows.append(_row(results, jobs, title, proposed))
+    progress("measuring rows", len(rows), len(rows))
+    return tuple(rows)
 
 
 def _titles(keys: Iterable[tuple[str, ...]]) -> list[str]:
@@ -258,7 +260,12 @@ class _Measuring:
         if refusal:
             return {name: Interval(None, None, method, LEVEL, refusal) for name in names}
         draws = _drawn_matrices(table, owner, self.seed)
-        return {name: _quantiles([_READ[name](draw) for draw in draws], method) for name in names}
+        return {
+            name: percentiles(
+                [value for draw in draws if (value := _READ[name](draw)) is not None], method
+            )
+            for name in names
+        }
 
     def _auroc_interval(
         self, calls: Sequence[Call], owner: Ints, unit: str, refusal: str
@@ -320,12 +327,3 @@ def _drawn_matrices(
     kinds, many = np.unique(each, axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(units, many / units, size=RESAMPLES)
     return np.asarray(drawn @ kinds).reshape(RESAMPLES, size, size)
-
-
-def _quantiles(values: Sequence[float | None], method: str) -> Interval:
-    known = [value for value in values if value is not None]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if low == high:
-        note = "all resamples agree: drawing anew cannot show the uncertainty"
-        return Interval(None, None, method, LEVEL, note)
-    return Interval(float(low), float(high), method, LEVEL)

@@ -23,6 +23,7 @@ __all__ = [
     "holm",
     "mcnemar",
     "paired_difference",
+    "percentiles",
     "sign_flips",
     "too_few",
     "unit_index",
@@ -108,12 +109,17 @@ def bootstrap(
     lost = resamples - len(found)
     if not found:
         return Interval(None, None, name, LEVEL, "not defined in any resample")
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if low == high:
-        note = f"all resamples agree: drawing {unit}s anew cannot show the uncertainty"
-        return Interval(None, None, name, LEVEL, note)
     note = f"not defined in {lost} of {resamples} resamples, left out" if lost else ""
-    return Interval(float(low), float(high), name, LEVEL, note)
+    return percentiles(found, name, note)
+
+
+def percentiles(values: ArrayLike, method: str, note: str = "") -> Interval:
+    """The middle 95 % of resampled values; none where they all agree."""
+    low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if low == high:
+        why = "all resamples agree: drawing anew cannot show the uncertainty"
+        return Interval(None, None, method, LEVEL, why)
+    return Interval(float(low), float(high), method, LEVEL, note)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -204,14 +210,14 @@ def paired_difference(
 
 
 def _bootstrap_mean(gain: Ints, owner: Ints, unit: str, seed: int, refusal: str) -> Interval:
-    """Of a mean over cells; only the sums and sizes of the units matter."""
-    sums, sizes = np.bincount(owner, weights=gain), np.bincount(owner)
-    each = np.arange(len(sums), dtype=np.int64)
-
-    def mean(drawn: Ints) -> float:
-        return float(drawn @ sums) / float(drawn @ sizes)
-
-    return bootstrap(mean, each, unit, seed=seed, refusal=refusal)
+    """Of a mean over cells; units of equal sum and size are drawn together, as one multinomial."""
+    method = f"bootstrap over {unit}s"
+    if refusal:
+        return Interval(None, None, method, LEVEL, refusal)
+    each = np.column_stack([np.bincount(owner, weights=gain), np.bincount(owner)])
+    kinds, many = np.unique(each, axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(each), many / len(each), size=RESAMPLES)
+    return percentiles((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), method)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

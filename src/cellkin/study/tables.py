@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
 from cellkin.study import metrics
 from cellkin.study.comparing import compare, leakage, win_findings
@@ -20,7 +21,7 @@ MEASURE_NOTE = (
 )
 
 
-def summarize(results: Results, *, seed: int = 0) -> Study:
+def summarize(results: Results, *, seed: int = 0, progress: Progress = silent) -> Study:
     """Every number of the study, from the results file alone.
 
     Args:
@@ -29,7 +30,7 @@ def summarize(results: Results, *, seed: int = 0) -> Study:
     Raises:
         ArtifactError: the file lacks the classes of a data set.
     """
-    rows = study_rows(results)
+    rows = study_rows(results, progress=progress)
     tests, worth = compare(rows, seed=seed), leakage(rows, seed=seed)
     facts = {k: v for k, v in results.facts().items() if k not in ("labels", "plan")}
     return Study(
