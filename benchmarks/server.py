@@ -67,12 +67,18 @@ class Client(threading.Thread):
     def __init__(self, place: tuple[str, int], secret: str, case: str, seed: int) -> None:
         super().__init__(daemon=True)
         self.connection = http.client.HTTPConnection(*place, timeout=120)
-        self.secret, self.case, self.seed = secret, case, seed
+        self.secret, self.case = secret, case
+        self.cells = f"/cases/{case}/cells"
         self.until = 0.0
         self.record = Record()
         self.pixels = np.random.default_rng(seed)
         self.chance = random.Random(seed)
         self.bases: list[Any] = []
+
+    def warm_up(self) -> None:
+        """One decision that is not counted: processes start, the network sees its first cell."""
+        self._upload([self._image()], "/decide", uuid.uuid4().hex)
+        self.record = Record()
 
     def run(self) -> None:
         while time.monotonic() < self.until:
@@ -85,9 +91,9 @@ class Client(threading.Thread):
     def _round(self) -> None:
         key = uuid.uuid4().hex
         images = [self._image() for _ in range(self.chance.randint(*UPLOAD))]
-        added = self._upload(images, key)["added"]
+        added = self._upload(images, self.cells, key)["added"]
         if self.chance.random() < 0.25:
-            again = self._upload(images, key)
+            again = self._upload(images, self.cells, key)
             if not again["replayed"] or [c["id"] for c in again["added"]] != [
                 c["id"] for c in added
             ]:
@@ -98,7 +104,7 @@ class Client(threading.Thread):
         for cell in added:
             self._ask("opened", "POST", f"/cells/{cell['id']}/opened", {})
             self._review(cell)
-        self._ask("list", "GET", f"/cases/{self.case}/cells?limit=50")
+        self._ask("list", "GET", f"{self.cells}?limit=50")
 
     def _review(self, cell: dict[str, Any]) -> None:
         version = self._ask("case", "GET", f"/cases/{self.case}")[1]["version"]
@@ -121,14 +127,14 @@ class Client(threading.Thread):
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
-    def _upload(self, images: list[bytes], key: str) -> Any:
+    def _upload(self, images: list[bytes], path: str, key: str) -> Any:
         edge = uuid.uuid4().hex
         head = '--{}\r\nContent-Disposition: form-data; name="files"; filename="{}.png"\r\n\r\n'
         parts = [head.format(edge, i).encode() + data + b"\r\n" for i, data in enumerate(images)]
         body = b"".join(parts) + f"--{edge}--\r\n".encode()
         kind = f"multipart/form-data; boundary={edge}"
         headers = {"Content-Type": kind, "Idempotency-Key": key}
-        return self._sent("upload", "POST", f"/cases/{self.case}/cells", body, headers)[1]
+        return self._sent("upload", "POST", path, body, headers)[1]
 
     def _ask(self, name: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -224,9 +230,12 @@ def measured(atlas: Path, store: Path, images: list[Any], asked: Any) -> dict[st
     places = prepared(store, asked.clients)
     server, place = started(atlas, store)
     clients = [Client(place, *one, seed) for seed, one in enumerate(places)]
+    for client in clients:
+        client.bases = images
+    clients[0].warm_up()
     until = time.monotonic() + asked.seconds
     for client in clients:
-        client.bases, client.until = images, until
+        client.until = until
         client.start()
     for client in clients:
         client.join()

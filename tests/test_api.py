@@ -19,7 +19,7 @@ from cellkin.core.records import LYMPHOBLAST
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
 from cellkin.web.deciding import Deciding
-from cellkin.web.decoding import Prepared
+from cellkin.web.decoding import Decoders, Prepared, Unanswered
 from cellkin.web.evidence import EvidenceCache, cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
 from cellkin.web.settings import Settings
@@ -203,6 +203,29 @@ def test_an_upload_that_is_none(web: Workstation, kind: str, content: bytes) -> 
     )
     assert answer.status_code == 422
     assert answer.json()["mend"]
+
+
+def test_an_image_that_hangs_the_decoder_refuses_the_upload(
+    web: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    answered = threading.Event()
+
+    def silent(self: object, data: bytes, name: str) -> None:
+        tried.append(name)
+        if len(tried) > 1:
+            answered.wait(30)
+        raise Unanswered("not decoded in time", where=name, mend="leave it out")
+
+    client = web.client("rolf")
+    case = web.case(client)["id"]
+    monkeypatch.setattr(Decoders, "prepare", silent)
+    answer = upload(client, case, web.cells[:10])
+    answered.set()
+    assert answer.status_code == 422
+    assert answer.json()["where"] == web.cells[0][0]
+    assert len(tried) <= 2, "each of them would cost its full time"
+    assert cells_of(client, case) == []
 
 
 def test_uploading_to_nowhere(web: Workstation) -> None:

@@ -91,6 +91,7 @@ def test_from_upload_to_signed_pdf(desk: Desk, tmp_path: Path) -> None:
 def test_by_keyboard_alone(desk: Desk, tmp_path: Path) -> None:
     files = files_in(tmp_path / "cells", desk.workstation.cells[:5])
     page = desk.sit(None)
+    page.on("filechooser", lambda _: None)  # from now on the driver takes dialogs of files
     keys = page.keyboard
     page.locator("[name=name]:focus").wait_for()  # the first field has the focus
     keys.type("rolf")

@@ -18,15 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cellkin.core.errors import CellkinError, ImageError
+from cellkin.core.errors import ImageError
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.web.decoder import write_frame
 from cellkin.web.settings import Settings
 
-__all__ = ["Decoders", "Prepared"]
+__all__ = ["Decoders", "Prepared", "Unanswered"]
 
 STARTING = 60.0  # seconds in which a process must be ready
 PIECE = 1 << 20
+
+
+class Unanswered(ImageError):
+    """An image on which the process that decodes died, or was killed since it took too long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,8 @@ class Decoders:
             data: the uploaded bytes. name: what to call it, and whose extension is checked.
 
         Raises:
-            ImageError: it cannot be decoded, not without guessing, or not in time.
+            ImageError: it cannot be decoded, or not without guessing.
+            Unanswered: not in time, or the process died on it.
         """
         process = self._free.get()
         kept = None
@@ -105,13 +110,13 @@ def _pixels(png: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
-def _refused(name: str, timed_out: bool, seconds: float) -> CellkinError:
+def _refused(name: str, timed_out: bool, seconds: float) -> Unanswered:
     what = (
         f"this image was not decoded within {seconds:g} seconds"
         if timed_out
         else "this image broke the process that decodes"
     )
-    return ImageError(what, where=name, mend="export it again as PNG, the crop of one cell")
+    return Unanswered(what, where=name, mend="leave it out and upload the others again")
 
 
 class _Silent(Exception):

@@ -160,7 +160,7 @@ def _gradcam(evidence: Evidence) -> Plain | None:
 
 
 def _pairs(pairs: Sequence[PairMap], differences: Sequence[DifferenceMap]) -> list[Plain]:
-    told = list(differences) or [None] * len(pairs)
+    told: Sequence[DifferenceMap | None] = differences or [None] * len(pairs)
     return [_pair(pair, other) for pair, other in zip(pairs, told, strict=True)]
 
 

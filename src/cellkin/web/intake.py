@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import Decision
 from cellkin.system import DecisionSupport
-from cellkin.web.decoding import Prepared
+from cellkin.web.decoding import Prepared, Unanswered
 from cellkin.web.station import Station
 from cellkin.web.store import NewCell
 from cellkin.web.uploads import Refusal, Upload, unpacked
@@ -36,6 +36,7 @@ def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided |
 
     Raises:
         ProblemError: 413, the upload holds more than it may.
+        Unanswered: an image hangs or breaks the process that decodes; the others are not tried.
     """
     images = unpacked(files, station.settings)
     while some := list(islice(images, TOGETHER)):
@@ -58,6 +59,8 @@ def _prepared(station: Station, one: Upload | Refusal) -> tuple[Upload, Prepared
         return one
     try:
         return one, station.decoders.prepare(one.data, one.name)
+    except Unanswered:  # refuses the upload: a thousand such images would take hours
+        raise
     except CellkinError as error:
         return Refusal.of(one.name, error)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
 
 from cellkin.web.api.asking import (
     Body,
@@ -28,7 +29,7 @@ from cellkin.web.api.deciding import UPLOAD
 from cellkin.web.intake import Decided, decided, new_cell
 from cellkin.web.station import Station
 from cellkin.web.store import Actor, Case, Cell
-from cellkin.web.uploads import Refusal, UploadFile, read_form
+from cellkin.web.uploads import Refusal, read_form
 
 __all__ = ["router"]
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import UploadFile
 
 from cellkin.web.api.asking import Reader, Stationed
 from cellkin.web.evidence import evidence_json
 from cellkin.web.intake import Decided, decided
 from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
-from cellkin.web.uploads import FIELD, UploadFile, read_form
+from cellkin.web.uploads import FIELD, read_form
 
 __all__ = ["UPLOAD", "router"]
 

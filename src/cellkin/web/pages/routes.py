@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cellkin.core.records import NOTICE
 
-__all__ = ["PAGES", "PUBLIC", "Page", "digest", "router"]
+__all__ = ["PAGES", "Page", "digest", "router"]
 
 HERE = Path(__file__).parent
 TYPES = {
@@ -47,8 +47,6 @@ PAGES = (
     Page("/admin", "admin", "Administration"),
     Page("/help", "help", "Help"),
 )
-PUBLIC = ("/login", "/static/")
-"""Addresses that are served before login: they hold no data."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -80,56 +78,19 @@ _TEMPLATES = Environment(
 def _shell(page: Page) -> HTMLResponse:
     """The page without data; whatever the address named is read by the module, not put in here."""
     template = _TEMPLATES.get_template(f"{page.name}.html.j2")
-    text = template.render(page=page, pages=PAGES, static=f"/static/{_DIGEST}", notice=NOTICE)
+    text = template.render(page=page, static=f"/static/{_DIGEST}", notice=NOTICE)
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
-@router.get("/login", name="login page")
-def login() -> HTMLResponse:
-    """Where a person logs in; the only page that needs no session."""
-    return _shell(PAGES[0])
+def _add(page: Page) -> None:
+    def shell() -> HTMLResponse:
+        return _shell(page)
+
+    router.add_api_route(page.path, shell, name=f"{page.name} page")
 
 
-@router.get("/", name="worklist page")
-def worklist() -> HTMLResponse:
-    """The cases, with search, filters and flags."""
-    return _shell(PAGES[1])
-
-
-@router.get("/cases/{case}", name="case page")
-def case_page(case: str) -> HTMLResponse:
-    """One case: upload, gallery by proposed class, signing."""
-    return _shell(PAGES[2])
-
-
-@router.get("/cells/{cell}", name="cell page")
-def cell_page(cell: str) -> HTMLResponse:
-    """The evidence for one cell, and the review of it."""
-    return _shell(PAGES[3])
-
-
-@router.get("/cases/{case}/report", name="report page")
-def report_page(case: str) -> HTMLResponse:
-    """The report of a case, and its files."""
-    return _shell(PAGES[4])
-
-
-@router.get("/atlas", name="atlas page")
-def atlas_page() -> HTMLResponse:
-    """The map and the reference cells that vote."""
-    return _shell(PAGES[5])
-
-
-@router.get("/admin", name="admin page")
-def admin_page() -> HTMLResponse:
-    """Users, tokens and the audit log."""
-    return _shell(PAGES[6])
-
-
-@router.get("/help", name="help page")
-def help_page() -> HTMLResponse:
-    """How to go about it, and every key."""
-    return _shell(PAGES[7])
+for _page in PAGES:
+    _add(_page)
 
 
 @router.get("/static/{version}/{name}", name="static file")

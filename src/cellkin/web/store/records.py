@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = [
@@ -38,8 +38,14 @@ class Record:
     """A record that becomes plain data."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain data."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        """All fields as plain data; what was plain already is given as it is, not copied."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ async function drawUsers(box) {
     h("div", { class: "scroll" }, h("table", { "aria-label": "Users" }, h("thead", {}, h("tr", {}, ["Name", "Role", "State", "Made", ""].map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, items.map((u) => h("tr", {}, h("th", { scope: "row" }, u.name), h("td", {}, role(u, box)),
         h("td", {}, h("span", { class: `badge ${u.disabled ? "bad" : "good"}` }, u.disabled ? "closed" : "open")), h("td", { class: "soft" }, when(u.created), u.created_by ? ` · ${u.created_by}` : ""),
-        h("td", {}, u.name === who.user ? "you" : h("button", { type: "button", onclick: () => change(u, { disabled: !u.disabled }, box) }, u.disabled ? "Open again" : "Close"))))))));
+        h("td", {}, u.name === who.user ? "you" : h("button", { type: "button", onclick: () => change(u, { disabled: !u.disabled }, box) }, u.disabled ? "Open again" : "Close the account"))))))));
 }
 
 function role(user, box) {
