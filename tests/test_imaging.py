@@ -23,6 +23,7 @@ from PIL import Image, ImageFile
 from cellkin.core.errors import CellkinError, DataError, ImageError, RecipeError
 from cellkin.core.records import ImageRef
 from cellkin.imaging.decode import Limits, decode
+from cellkin.imaging.formats import refuse_missing_rows
 from cellkin.imaging.preprocess import LITE0_MEAN, LITE0_STD, Preprocessor, packaged_lite0
 
 Array = NDArray[Any]
@@ -52,6 +53,26 @@ def encoded(array: Array, kind: str, mode: str | None = None, **options: Any) ->
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_of(header: tuple[int, int, int, int, int], rows: bytes) -> bytes:
+    """A PNG of width, height, depth, colour type and interlacing around rows as they are given."""
+    wide, high, depth, colour, interlaced = header
+    ihdr = struct.pack(">IIBBBBB", wide, high, depth, colour, 0, 0, interlaced)
+    parts = [(b"IHDR", ihdr), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+
+
+def adam7_bytes(wide: int, high: int, bits: int) -> int:
+    """Bytes of an interlaced PNG, counted pixel by pixel by the picture in its specification."""
+    odd = "77777777"
+    pattern = ["16462646", odd, "56565656", odd, "36463646", odd, "56565656", odd]
+    rows: dict[tuple[int, int], int] = {}
+    for y in range(high):
+        for x in range(wide):
+            key = int(pattern[y % 8][x % 8]), y
+            rows[key] = rows.get(key, 0) + bits
+    return sum(1 + -(-count // 8) for count in rows.values())
 
 
 def png(samples: Array, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -192,6 +213,11 @@ BAD: dict[str, tuple[str, Make, str]] = {
     "tiff called bmp": ("a.bmp", lambda: encoded(cell(), "TIFF"), "called .bmp but holds a TIFF"),
     "png cut": ("a.png", lambda: png(cell())[:-300], "cut off"),
     "png without last byte": ("a.png", lambda: png(cell())[:-1], "cut off"),
+    "png rows missing": (
+        "a.png",
+        lambda: png_of((50, 40, 8, 2, 0), b"".join(b"\0" + bytes(row) for row in cell()[:8])),
+        "fewer rows than the 40 it says",
+    ),
     "png signature only": ("a.png", lambda: png(cell())[:8], "cut off"),
     "jpeg cut": ("a.jpg", lambda: encoded(cell(), "JPEG")[:-400], "truncated"),
     "jpeg without end mark": ("a.jpg", lambda: encoded(cell(), "JPEG")[:-2], "truncated"),
@@ -414,6 +440,22 @@ def test_threads_do_not_put_back_each_others_filters(monkeypatch: pytest.MonkeyP
     for thread in threads:
         thread.join()
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("colour", [2, 3, 6])
+@pytest.mark.parametrize("interlaced", [0, 1])
+@given(wide=st.integers(1, 20), high=st.integers(1, 20), deep=st.booleans())
+def test_a_png_with_all_its_rows_passes_and_one_byte_less_does_not(
+    colour: int, interlaced: int, wide: int, high: int, deep: bool
+) -> None:
+    depth = (1 if deep else 4) if colour == 3 else (16 if deep else 8)
+    bits = depth * {2: 3, 3: 1, 6: 4}[colour]
+    plain = high * (1 + -(-wide * bits // 8))
+    whole = adam7_bytes(wide, high, bits) if interlaced else plain
+    header = (wide, high, depth, colour, interlaced)
+    refuse_missing_rows(png_of(header, bytes(whole)), "a.png")
+    with pytest.raises(ImageError, match=f"fewer rows than the {high} it says"):
+        refuse_missing_rows(png_of(header, bytes(whole - 1)), "a.png")
 
 
 # --- what is decoded -------------------------------------------------------------------------

@@ -34,7 +34,12 @@ from cellkin.imaging.checks import (
     unreadable,
 )
 from cellkin.imaging.depth import is_deep, read_deep
-from cellkin.imaging.formats import kind_of, png_chunks, refuse_other_name
+from cellkin.imaging.formats import (
+    kind_of,
+    png_chunks,
+    refuse_missing_rows,
+    refuse_other_name,
+)
 from cellkin.imaging.npz import Member
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "cut", "decode"]
@@ -105,6 +110,8 @@ def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
         image.load()  # turns a TIFF upright; the other formats are turned below
         with _strict_pillow():
             orientation = image.getexif().get(ORIENTATION, 1)
+        if kind == "PNG" and not np.asarray(image)[-1].any():  # black, or never there
+            refuse_missing_rows(data, where)
         rgb = _upright(_colours(data, kind, image, where), orientation)
     refuse_grey(rgb, where)
     return rgb

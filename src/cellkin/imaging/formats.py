@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePath
 
 from cellkin.core.errors import ImageError
 
-__all__ = ["KINDS", "kind_of", "png_chunks", "refuse_other_name"]
+__all__ = ["KINDS", "kind_of", "png_chunks", "refuse_missing_rows", "refuse_other_name"]
 
 KINDS: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -18,6 +20,13 @@ KINDS: dict[str, tuple[str, ...]] = {
 """The formats that are read, each with the extensions that promise it."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+# of an interlaced PNG's seven passes: first column and row, then the steps of both
+ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4),
+    (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
+PIECE = 1 << 16
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
 
@@ -114,3 +123,28 @@ def png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
         where=where,
         mend="copy it again from its source",
     )
+
+
+def refuse_missing_rows(data: bytes, where: str) -> None:
+    """Raise where a whole PNG holds fewer rows than it says; its decoder would leave them black.
+
+    Raises:
+        ImageError: rows are missing, or the file ends before its end mark.
+    """
+    chunks = list(png_chunks(data, where))
+    wide, high, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    bits = depth * PNG_CHANNELS[colour]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(wide - x) // dx), -(-(high - y) // dy)) for x, y, dx, dy in passes]
+    missing = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0)
+    inflate = zlib.decompressobj()
+    for packed in (body for name, body in chunks if name == b"IDAT"):
+        while packed and missing > 0:
+            missing -= len(inflate.decompress(packed, PIECE))
+            packed = inflate.unconsumed_tail
+    if missing > 0:
+        raise ImageError(
+            f"this PNG file holds fewer rows than the {high} it says",
+            where=where,
+            mend="copy it again from its source, or export it again",
+        )

@@ -160,7 +160,7 @@ def _gradcam(evidence: Evidence) -> Plain | None:
 
 
 def _pairs(pairs: Sequence[PairMap], differences: Sequence[DifferenceMap]) -> list[Plain]:
-    told: Sequence[DifferenceMap | None] = differences or [None] * len(pairs)
+    told: list[DifferenceMap | None] = [*differences] or [None] * len(pairs)
     return [_pair(pair, other) for pair, other in zip(pairs, told, strict=True)]
 
 
@@ -168,11 +168,13 @@ def _pair(pair: PairMap, difference: DifferenceMap | None) -> Plain:
     """Likeness and difference of the query and one reference cell.
 
     A map that does not add up to what it explains is `refused`, in words, and not sent; one that
-    is an approximation carries a `warning`.
+    is an approximation, or of a method that failed its proof on this atlas, carries a `warning`.
     """
     shown = not pair.refused
     told = difference if difference is not None and not difference.refused else None
-    warning = "" if pair.exact else "approximate: it does not add up exactly to the similarity"
+    warning = pair.warning
+    if not pair.exact:
+        warning = f"approximate: it does not add up exactly to the similarity. {warning}".strip()
     return {
         "reference": pair.reference,
         "tensor": tensor_text(pair.tensor) if shown and pair.tensor is not None else None,
