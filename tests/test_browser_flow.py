@@ -80,7 +80,7 @@ def test_from_upload_to_signed_pdf(desk: Desk, tmp_path: Path) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Sign", exact=True).click()
     page.wait_for_url("**/report")
     page.get_by_text("signed by rolf").first.wait_for()
-    with page.expect_download() as saved:
+    with page.expect_download(timeout=120_000) as saved:  # the first PDF loads its fonts
         page.locator("#pdf").click()
     assert Path(saved.value.path()).read_bytes().startswith(b"%PDF-")
     signed = store.case(case)

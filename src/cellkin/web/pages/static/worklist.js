@@ -100,12 +100,12 @@ begin(async () => {
   let timer;
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(load, 250); });
   form.addEventListener("submit", (event) => { event.preventDefault(); load(); });
-  $("#new").hidden = !mayReview();
   $("#new").addEventListener("click", make);
   key("/", "search", () => form.elements.search.focus());
   if (mayReview()) key("n", "new case", () => { make(); });
   key(["ArrowDown", "j"], "next case", () => step(1));
   key(["ArrowUp", "k"], "previous case", () => step(-1));
+  $("#new").hidden = !mayReview();
   await load();
 });
 
