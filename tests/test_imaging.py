@@ -422,6 +422,16 @@ def test_no_global_state_is_changed() -> None:
     assert after == before
 
 
+@pytest.mark.parametrize("case", ["jpeg cut", "bmp cut", "tiff cut"])
+def test_a_switch_of_another_library_fills_nothing_in(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(ImageError, match="cut off"):
+        decode(BAD[case][1]())
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
 def test_threads_do_not_put_back_each_others_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first to come leaves first: unguarded, the second would put back the first's filters."""
     opened = Image.open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,16 +40,15 @@ def program(name: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server of its own that listens on a socket alone; the URL of it, without a database."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgres)")
     initdb, postgres = program("initdb"), program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    folder = tmp_path_factory.mktemp("pg")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="cellkin-pg-"))  # pytest's own are closed to other users
+    request.addfinalizer(lambda: shutil.rmtree(folder))
     if user is not None:
         shutil.chown(folder, user)
     data = folder / "data"

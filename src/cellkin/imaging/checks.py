@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cellkin.core.errors import CellkinError, ImageError, did_you_mean
 
@@ -24,6 +25,7 @@ __all__ = [
     "refuse_grey",
     "require_file",
     "told",
+    "truncation_refused",
     "unreadable",
 ]
 
@@ -175,3 +177,28 @@ def grey(where: str) -> ImageError:
         where=where,
         mend="give the original colour image",
     )
+
+
+_AT_WORK = threading.Lock()
+_decoding, _found = 0, False
+
+
+@contextmanager
+def truncation_refused() -> Iterator[None]:
+    """Pillow fills what is missing with grey where a library has switched on
+    `ImageFile.LOAD_TRUNCATED_IMAGES` (WeasyPrint does); here it raises, whatever was switched on.
+
+    The switch is put back when the last of several threads is done.
+    """
+    global _decoding, _found
+    with _AT_WORK:
+        if _decoding == 0:
+            _found, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _AT_WORK:
+            _decoding -= 1
+            if _decoding == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _found

@@ -31,6 +31,7 @@ from cellkin.imaging.checks import (
     refuse_grey,
     require_file,
     told,
+    truncation_refused,
     unreadable,
 )
 from cellkin.imaging.depth import is_deep, read_deep
@@ -105,7 +106,7 @@ def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
     check_bytes(len(data), where, limits)
     kind = kind_of(data, where)
     refuse_other_name(kind, name, where)
-    with told(kind, where):
+    with told(kind, where), truncation_refused():
         image = _opened(data, kind, where, limits)
         image.load()  # turns a TIFF upright; the other formats are turned below
         with _strict_pillow():
