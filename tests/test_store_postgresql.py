@@ -40,15 +40,22 @@ def program(name: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
+def open_folder() -> Iterator[Path]:
+    """A folder that another user may enter; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="cellkin-pg-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server(open_folder: Path) -> Iterator[str]:
     """A server of its own that listens on a socket alone; the URL of it, without a database."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgres)")
     initdb, postgres = program("initdb"), program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="cellkin-pg-"))  # pytest's own are closed to other users
-    request.addfinalizer(lambda: shutil.rmtree(folder))
+    folder = open_folder
     if user is not None:
         shutil.chown(folder, user)
     data = folder / "data"
