@@ -65,7 +65,8 @@ def decide(
             tell("deciding", start + len(batch), len(paths))
             for decision in decisions:
                 if json:
-                    print_json({**decision.to_json(), "provenance": provenance})
+                    known = {"in_atlas": _own(decision)}  # its own label votes
+                    print_json({**decision.to_json(), **known, "provenance": provenance})
                 else:
                     typer.echo(sentence(decision, dss.atlas.labels))
     if not json:

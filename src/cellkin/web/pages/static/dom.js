@@ -28,9 +28,13 @@ export function s(tag, attributes = {}, ...children) {
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+const MOST_TOASTS = 3;
+
 export function toast(text, kind = "") {
   const node = h("p", { class: `toast ${kind}` }, text);
-  $("#toasts").append(node);
+  const box = $("#toasts");
+  box.append(node);
+  while (box.children.length > MOST_TOASTS) box.firstElementChild.remove();
   setTimeout(() => node.remove(), kind === "bad" ? 12000 : 5000);
 }
 

@@ -61,8 +61,8 @@ export class Review {
   }
 
   form(cell, draft, asked) {
-    const reason = h("input", { id: "reason", value: draft.reason, list: "reasons", maxlength: 500, autocomplete: "off", "aria-required": String(asked), oninput: (e) => this.keep({ reason: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.save(); } } });
-    const comment = h("input", { id: "comment", value: draft.comment ?? cell.comment ?? "", maxlength: 2000, autocomplete: "off", oninput: (e) => this.keep({ comment: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.save(); } } });
+    const reason = h("input", { id: "reason", value: draft.reason, list: "reasons", maxlength: 500, autocomplete: "off", "aria-required": String(asked), oninput: (e) => this.keep({ reason: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.enter(); } } });
+    const comment = h("input", { id: "comment", value: draft.comment ?? cell.comment ?? "", maxlength: 2000, autocomplete: "off", oninput: (e) => this.keep({ comment: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.enter(); } } });
     const words = draft.choice === null ? "" : draft.choice.startsWith("=") ? DISPOSITION[draft.choice.slice(1)] ?? draft.choice.slice(1) : title(draft.choice);
     return [
       h("div", { class: "row" }, h("label", {}, asked ? `Reason for “${words}” (needed)` : "Reason", reason), h("label", {}, "Comment", comment)),
@@ -103,6 +103,12 @@ export class Review {
     if (!box) return toast(text, "bad");
     box.textContent = text;
     box.hidden = false;
+  }
+
+  /** Enter in a field saves a choice that was made; it never stands for one. */
+  enter() {
+    if (this.draft.choice === null) return this.fault("Choose a class first, or press C outside this field to confirm the proposed one.");
+    return this.save();
   }
 
   async save() {
