@@ -33,6 +33,18 @@ def test_the_second_of_two_people_is_told_and_loses_nothing(desk: Desk) -> None:
     assert found.reason == "a stain precipitate"
 
 
+def test_enter_after_a_reason_alone_confirms_nothing(desk: Desk) -> None:
+    case = desk.case(2)
+    cell = desk.cells(case.id)[0]
+    page = desk.sit("rolf", f"/cells/{cell.id}")
+    page.locator("#confirm").wait_for()
+    page.locator("#reason").fill("nucleus condensed")
+    page.locator("#reason").press("Enter")
+    page.get_by_text("Choose a class first").wait_for()
+    assert desk.workstation.store.cell(cell.id).state == "proposed"
+    assert page.locator("#reason").input_value() == "nucleus condensed"
+
+
 def test_signing_what_somebody_changed_meanwhile_is_told(desk: Desk) -> None:
     case = desk.case(3)
     page = desk.sit("rolf", f"/cases/{case.id}")
