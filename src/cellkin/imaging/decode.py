@@ -111,11 +111,16 @@ def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
         image.load()  # turns a TIFF upright; the other formats are turned below
         with _strict_pillow():
             orientation = image.getexif().get(ORIENTATION, 1)
-        if kind == "PNG" and not np.asarray(image)[-1].any():  # black, or never there
+        if kind == "PNG" and _ends_black(image):  # or its last row was never there
             refuse_missing_rows(data, where)
         rgb = _upright(_colours(data, kind, image, where), orientation)
     refuse_grey(rgb, where)
     return rgb
+
+
+def _ends_black(image: Image.Image) -> bool:
+    """Whether all samples of the last row are zero; only that row is copied."""
+    return not any(image.crop((0, image.height - 1, *image.size)).tobytes())
 
 
 def _upright(rgb: Rgb, orientation: object) -> Rgb:

@@ -6,6 +6,7 @@ They decide on the same cells, in the same folds, by the same vote where they vo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,15 +68,12 @@ def by_histogram(
         near = [cells[i] for i in row]
         result = vote([s.label for s in near], lengths, labels)
         predictions.append(
-            Prediction(
-                id=sample.id,
-                truth=sample.label,
+            _prediction(
+                sample,
+                labels,
                 label=result.label,
-                truth_clinical=_clinical(sample.label, labels),
                 clinical=result.clinical,
                 score=_share(result.votes, labels),
-                subject=sample.subject,
-                group=sample.group,
                 votes=dict(result.votes),
                 neighbors=tuple(
                     {"id": s.id, "label": s.label, "distance": d, "rank": r, "subject": s.subject}
@@ -94,15 +92,12 @@ def by_neighbors(
 ) -> list[Prediction]:
     """The decisions of an atlas on cells whose class is known; `places` (N, 2) on its map."""
     return [
-        Prediction(
-            id=sample.id,
-            truth=sample.label,
+        _prediction(
+            sample,
+            labels,
             label=decision.label,
-            truth_clinical=_clinical(sample.label, labels),
             clinical=decision.clinical,
             score=_share(decision.votes, labels),
-            subject=sample.subject,
-            group=sample.group,
             votes=dict(decision.votes),
             neighbors=tuple(neighbor.to_json() for neighbor in decision.neighbors),
             map_xy=_place(places, i),
@@ -132,19 +127,28 @@ def by_head(
         label = labels.names[int(odds.argmax())]
         positive = [share for name, share in shares.items() if labels.is_positive(name)]
         predictions.append(
-            Prediction(
-                id=sample.id,
-                truth=sample.label,
+            _prediction(
+                sample,
+                labels,
                 label=label,
-                truth_clinical=_clinical(sample.label, labels),
                 clinical=_clinical(label, labels),
                 score=min(1.0, sum(positive)) if positive else None,
-                subject=sample.subject,
-                group=sample.group,
                 map_xy=_place(places, i),
             )
         )
     return predictions
+
+
+def _prediction(sample: Sample, labels: LabelSet, **found: Any) -> Prediction:
+    """What was found on a cell, beside what is known of it."""
+    return Prediction(
+        id=sample.id,
+        truth=sample.label,
+        truth_clinical=_clinical(sample.label, labels),
+        subject=sample.subject,
+        group=sample.group,
+        **found,
+    )
 
 
 def _place(places: Places | None, i: int) -> tuple[float, float] | None:
