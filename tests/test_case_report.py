@@ -23,10 +23,10 @@ from storing import ANNA, BEN, BLAST, decide_all, filled, fresh, new_cell
 
 from cellkin.core.errors import OutputError
 from cellkin.core.records import NOTICE
+from cellkin.report.exports import guarded
 from cellkin.web import case_page
 from cellkin.web.reporting import (
     file_name,
-    guarded,
     report_csv,
     report_html,
     report_json,

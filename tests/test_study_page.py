@@ -203,6 +203,24 @@ def test_markdown_keeps_its_columns() -> None:
     assert lines[6].count(" | ") == 1
 
 
+@pytest.mark.parametrize(
+    ("cell", "disarmed"),
+    [
+        ("-1 +cmd|' /C calc'!A0", True),
+        ("|calc", True),
+        ("\n=1", True),
+        ("-6.62", False),
+        ("-13.58 to 0.00", False),
+        ("-3.2 ± 1 (0.9)", False),
+        ("-1e-05", False),
+    ],
+)
+def test_csv_tells_numbers_from_formulas(cell: str, disarmed: bool) -> None:
+    table = Table("one", "One", ("a",), ((cell,),), (), "")
+    rows = list(csv.reader(io.StringIO(table_csv(table), newline="")))
+    assert rows[1] == ["'" * disarmed + cell]
+
+
 def test_csv_keeps_texts_and_disarms_formulas() -> None:
     rows = list(csv.reader(io.StringIO(table_csv(HOSTILE))))
     assert rows[0] == ["a|b", "'=1+1"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cellkin.core.artifacts import write_bytes
 from cellkin.core.studies import Study, Table
 
-__all__ = ["calls_csv", "table_csv", "table_latex", "table_markdown", "write_tables"]
+__all__ = ["calls_csv", "guarded", "table_csv", "table_latex", "table_markdown", "write_tables"]
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,7 +31,6 @@ LATEX = {
     '"': "''",
     "[": "{[}",  # behind a line's end it would open an option, and * a variant
     "*": "{*}",
-    "-": "-",
     "±": r"$\pm$",
     "×": r"$\times$",
     "→": r"$\rightarrow$",
@@ -42,7 +43,11 @@ LATEX = {
     "’": "'",
     "…": r"\dots{}",
 }
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+"""What a spreadsheet takes for the beginning of a formula or command."""
+
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+NUMBERS = re.compile(rf"{NUMBER}(?: (?:±|to) {NUMBER})?(?: \({NUMBER}\))?", re.IGNORECASE)
 
 
 def table_csv(table: Table) -> str:
@@ -54,20 +59,17 @@ def table_csv(table: Table) -> str:
 
 def _csv(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows([[_harmless(cell) for cell in row] for row in rows])
+    csv.writer(text).writerows(
+        [[cell if NUMBERS.fullmatch(cell) else guarded(cell) for cell in row] for row in rows]
+    )
     return text.getvalue()
 
 
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) and not _is_number(cell) else cell
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.split(" ")[0])
-    except ValueError:
-        return False
-    return True
+def guarded(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula: an apostrophe before a text that is."""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value
 
 
 def table_markdown(table: Table) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellkin.core.errors import OutputError
+from cellkin.report.exports import guarded
 from cellkin.report.pages import render_page
 from cellkin.web.case_page import case_context, title_of
 from cellkin.web.store import CaseReport, Cell, Store
@@ -48,8 +49,6 @@ COLUMNS = (
     "atlas",
     "notice",
 )
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""What a spreadsheet takes for the beginning of a formula or command."""
 
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
@@ -133,13 +132,6 @@ def report_csv(store: Store, case_id: str, revision: int | None = None) -> str:
     for cell in report.cells:
         writer.writerow({key: guarded(value) for key, value in _row(report, cell).items()})
     return out.getvalue()
-
-
-def guarded(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: an apostrophe before a text that is."""
-    if isinstance(value, str) and value.startswith(DANGEROUS):
-        return f"'{value}"
-    return value
 
 
 def _row(report: CaseReport, cell: Cell) -> Mapping[str, Any]:
