@@ -19,7 +19,7 @@ from cellkin.web.worklist.differential import (
     clopper_pearson,
     differential,
 )
-from cellkin.web.worklist.kinds import counted_title, kind
+from cellkin.web.worklist.kinds import kind
 
 PBC = LabelSet(
     ("neutrophil", "ig", "erythroblast"),
@@ -61,8 +61,8 @@ def test_immature_granulocytes_by_their_own_names(name: str) -> None:
 
 
 def test_imaging_groups_are_one_class_to_a_reader() -> None:
-    assert counted_title(BLAST, LABELS) == "lymphoblast"
-    assert counted_title("ig", LABELS) == "immature granulocyte"
+    assert LABELS.group_title(BLAST) == "lymphoblast"
+    assert LABELS.group_title("ig") == "immature granulocyte"
     with pytest.raises(LabelError):
         kind("unknown", LABELS)
 
@@ -238,7 +238,7 @@ def test_no_cells_say_nothing() -> None:
 
 
 def cell(name: str, disposition: str = "cell") -> Counted:
-    return Counted(counted_title(name, LABELS), kind(name, LABELS), disposition)
+    return Counted(LABELS.group_title(name), kind(name, LABELS), disposition)
 
 
 def test_only_leukocytes_are_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from cellkin.core.errors import LabelError, did_you_mean
 
 __all__ = [
     "CLINICAL_CLASSES",
+    "GROUP",
     "LYMPHOBLAST",
     "NOTICE",
     "NO_CELL",
@@ -27,6 +29,7 @@ LYMPHOBLAST = "lymphoblast"
 OTHER_CELL = "other cell"
 NO_CELL = "no cell"
 CLINICAL_CLASSES = (LYMPHOBLAST, OTHER_CELL, NO_CELL)
+GROUP = re.compile(r"\s*\(\d+\)$")  # what tells imaging groups of one class apart in a title
 
 NOTICE = (
     "For research use only: never a diagnosis without a pathologist. "
@@ -98,6 +101,12 @@ class LabelSet:
     def title(self, name: str) -> str:
         """The words people read for a class."""
         return self.titles.get(name, name)
+
+    def group_title(self, name: str) -> str:
+        """The title without an imaging group: to a reader all lymphoblasts are one class
+        (section 3.2 of the paper).
+        """
+        return GROUP.sub("", self.title(name)) if self.is_positive(name) else self.title(name)
 
     def is_positive(self, name: str) -> bool:
         """Whether a fine class means lymphoblast."""

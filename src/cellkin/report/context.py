@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.core.labels import GROUP
 from cellkin.core.records import (
     NOTICE,
     DifferenceMap,
@@ -41,7 +42,6 @@ from cellkin.report.scatter import (
     style,
 )
 from cellkin.report.words import (
-    GROUP,
     agreement_words,
     number,
     percentile_words,

@@ -13,7 +13,7 @@ from cellkin.core.records import (
     LabelSet,
     PredictionSet,
 )
-from cellkin.report.words import GROUP, MINUS, counted, listed, percent
+from cellkin.report.words import MINUS, counted, listed, percent
 
 __all__ = [
     "counter_title",
@@ -68,10 +68,7 @@ def _unjudged(found: PredictionSet, labels: LabelSet) -> str:
 
 def _merged(names: Sequence[str], labels: LabelSet) -> list[str]:
     """Titles; imaging groups of lymphoblasts are one class to a reader."""
-    titles = [
-        GROUP.sub("", labels.title(n)) if labels.is_positive(n) else labels.title(n) for n in names
-    ]
-    return list(dict.fromkeys(titles))
+    return list(dict.fromkeys(labels.group_title(name) for name in names))
 
 
 def flip_words(influence: Influence | None) -> Words:

@@ -26,7 +26,6 @@ NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
 TIE_RULE = "A tie goes to the smaller mean distance."
 MINUS = "\N{MINUS SIGN}"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-GROUP = re.compile(r"\s*\(\d+\)$")
 # Only a title that ends like a noun takes an article and a plural; "normal" is quoted instead.
 NOUN = re.compile(r"(blast|cell|cyte|let|neutrophil|phil|phage|precursor)$", re.IGNORECASE)
 
@@ -190,8 +189,7 @@ def _merge_groups(votes: Mapping[str, int], labels: LabelSet) -> dict[str, int]:
     """Votes by the words people read; imaging groups of lymphoblasts are one class to them."""
     merged: dict[str, int] = {}
     for name, count in votes.items():
-        title = labels.title(name)
-        title = GROUP.sub("", title) if labels.is_positive(name) else title
+        title = labels.group_title(name)
         merged[title] = merged.get(title, 0) + count
     return merged
 

@@ -18,7 +18,6 @@ from cellkin.report.words import NO_VERDICT, agreement_words, number, percent, p
 from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
-from cellkin.web.worklist.kinds import counted_title
 
 __all__ = ["LISTED", "SHOWN", "case_context"]
 
@@ -180,13 +179,13 @@ def _labels(cell: Cell, sets: Mapping[str, LabelSet]) -> LabelSet:
 
 
 def _proposed(cell: Cell, sets: Mapping[str, LabelSet]) -> str:
-    return counted_title(cell.proposed, _labels(cell, sets))
+    return _labels(cell, sets).group_title(cell.proposed)
 
 
 def _decided(cell: Cell, sets: Mapping[str, LabelSet]) -> str:
     if cell.disposition != "cell":
         return cell.disposition
-    return "not decided" if cell.final is None else counted_title(cell.final, _labels(cell, sets))
+    return "not decided" if cell.final is None else _labels(cell, sets).group_title(cell.final)
 
 
 def _row(cell: Cell, sets: Mapping[str, LabelSet]) -> dict[str, Any]:
@@ -237,7 +236,7 @@ def _decisive(
         "set": _set(cell.decision, labels),
         "kin": [
             {
-                "title": counted_title(neighbor.label, labels),
+                "title": labels.group_title(neighbor.label),
                 "distance": number(neighbor.distance),
                 "image": shown.get((atlas, neighbor.id)),
                 "id": neighbor.id,
@@ -270,7 +269,7 @@ def _set(told: Plain, labels: LabelSet) -> str:
     names = told.get("prediction_set")
     if names is None:
         return ""
-    titles = dict.fromkeys(counted_title(name, labels) for name in names)
+    titles = dict.fromkeys(labels.group_title(name) for name in names)
     promise = f"{percent(told['coverage'], 0)} by {told['set_unit']}"
     return f"{' or '.join(titles) or 'none of the classes'} ({promise})"
 

@@ -12,7 +12,7 @@ from cellkin.core.records import NOTICE, LabelSet
 from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.records import AuditEntry, Case, Cell, Revision
 from cellkin.web.worklist.differential import Counted, differential
-from cellkin.web.worklist.kinds import counted_title, kind
+from cellkin.web.worklist.kinds import kind
 
 __all__ = ["CaseReport", "compose"]
 
@@ -103,4 +103,4 @@ def compose(
 def _counted(cell: Cell, labels: LabelSet) -> Counted:
     """The cell as decided so far; what nobody decided yet counts as proposed."""
     name = cell.final or cell.proposed
-    return Counted(counted_title(name, labels), kind(name, labels), cell.disposition)
+    return Counted(labels.group_title(name), kind(name, labels), cell.disposition)

@@ -10,7 +10,7 @@ import re
 
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, LabelSet
 
-__all__ = ["ERYTHROBLAST", "IMMATURE", "LEUKOCYTE", "NOTHING", "PLATELET", "counted_title", "kind"]
+__all__ = ["ERYTHROBLAST", "IMMATURE", "LEUKOCYTE", "NOTHING", "PLATELET", "kind"]
 
 IMMATURE = "immature granulocyte"
 ERYTHROBLAST = "erythroblast"
@@ -28,7 +28,6 @@ WORDS = (
         ),
     ),
 )
-GROUP = re.compile(r"\s*\(\d+\)$")
 
 
 def kind(name: str, labels: LabelSet) -> str:
@@ -44,11 +43,3 @@ def kind(name: str, labels: LabelSet) -> str:
         return NOTHING
     words = f"{name} {labels.title(name)}"
     return next((found for found, pattern in WORDS if pattern.search(words)), LEUKOCYTE)
-
-
-def counted_title(name: str, labels: LabelSet) -> str:
-    """The words a count is shown under: imaging groups of lymphoblasts are one class to a reader
-    (section 3.2 of the paper).
-    """
-    title = labels.title(name)
-    return GROUP.sub("", title) if labels.is_positive(name) else title
