@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from cellkin.core.records import Dataset
+from cellkin.core.records import Dataset, LabelSet, Sample
 
 __all__ = ["Published", "found_by_class"]
 
@@ -48,6 +49,30 @@ class Published:
         if dataset.drawn or dataset.layout != self.layout:
             return False
         return not self.counts or set(self.counts) == set(dataset.labels.names)
+
+    def dataset(
+        self,
+        samples: Sequence[Sample],
+        labels: LabelSet,
+        *,
+        root: Path,
+        notes: Sequence[str],
+        levels: tuple[tuple[str, ...], ...] = (),
+    ) -> Dataset:
+        """What a reader found of it, with all that the publisher states."""
+        return Dataset(
+            name=self.layout,
+            samples=tuple(samples),
+            labels=labels,
+            citation=self.citation,
+            licence=self.licence,
+            layout=self.layout,
+            root=root,
+            specimen=self.specimen,
+            stain=self.stain,
+            levels=levels,
+            notes=tuple(notes),
+        )
 
     def missing(self, dataset: Dataset) -> list[str]:
         """What a data set lacks, or has too much, against the published counts; empty: complete."""

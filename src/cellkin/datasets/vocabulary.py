@@ -17,10 +17,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cellkin.core.errors import LabelError, did_you_mean
-from cellkin.core.records import CLINICAL_CLASSES, LYMPHOBLAST, NO_CELL, OTHER_CELL, LabelSet
+from cellkin.core.records import (
+    CLINICAL_CLASSES,
+    LYMPHOBLAST,
+    NO_CELL,
+    OTHER_CELL,
+    LabelSet,
+    Sample,
+)
 from cellkin.datasets.rows import raise_faults, read_rows
 
-__all__ = ["KNOWN", "Meaning", "declared_classes", "fixed_label_set", "label_set", "normalised"]
+__all__ = [
+    "KNOWN",
+    "Meaning",
+    "declared_classes",
+    "fixed_label_set",
+    "label_set",
+    "normalised",
+    "refuse_single_class",
+]
 
 CLASSES_FILE = "classes.csv"
 
@@ -204,6 +219,17 @@ def _class_named(name: str, found: Sequence[str], root: Path) -> str:
         where=f"{root} (classes: {', '.join(found)})",
         mend=did_you_mean(name, found) or "declare only classes that the data set has",
     )
+
+
+def refuse_single_class(samples: Iterable[Sample], *, where: object, mend: str) -> None:
+    """Raise where all images carry one label.
+
+    Raises:
+        LabelError: there is only one class.
+    """
+    found = {sample.label for sample in samples}
+    if len(found) < 2:
+        raise LabelError(f"only one class: {found.pop()!r}", where=where, mend=mend)
 
 
 def _refuse_single(found: Sequence[str], root: Path) -> None:

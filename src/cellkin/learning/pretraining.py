@@ -301,6 +301,7 @@ class _Pretraining:
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
         """Go back to the newest checkpoint; the number of epochs that are done."""
+        checkpoints.sweep(self.run / "checkpoints")
         found = checkpoints.load_latest(self.run / "checkpoints")
         if found is None:
             return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError, did_you_mean
+from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.augmentation import ROTATIONS
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
@@ -195,6 +196,13 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def geometry(self) -> Preprocessor:
+        """How images are prepared for this recipe, before any z-score is known."""
+        return Preprocessor(
+            size=self.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=self.unsharpen
+        )
 
     @property
     def id(self) -> str:

@@ -28,7 +28,6 @@ from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
 from cellkin.datasets.injection import halved
 from cellkin.imaging import mapped
 from cellkin.imaging.loading import load_prepared
-from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.recipes import Recipe
 from cellkin.study.baselines import packaged_encoder
@@ -136,11 +135,6 @@ def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) ->
     return FoldCells(name, data, _images(out, name, data, recipe, progress))
 
 
-def _geometry(recipe: Recipe) -> Preprocessor:
-    zero, one = (0.0,) * 3, (1.0,) * 3
-    return Preprocessor(size=recipe.size, mean=zero, std=one, unsharpen=recipe.unsharpen)
-
-
 def _cache(out: Path, name: str, recipe: Recipe) -> Path:
     sharpened = "-unsharpened" if recipe.unsharpen else ""
     return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
@@ -149,7 +143,7 @@ def _cache(out: Path, name: str, recipe: Recipe) -> Path:
 def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progress) -> Images:
     return load_prepared(
         [s.image for s in data.samples],
-        _geometry(recipe),
+        recipe.geometry,
         progress=progress,
         cache=_cache(out, name, recipe),
         keep=True,
@@ -159,7 +153,7 @@ def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progr
 def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Vectors:
     """Frozen ImageNet features of all described cells, (N, C): computed once, then read."""
     folder = _cache(place.out, cells.name, recipe)
-    key = mapped.key([s.image for s in cells.data.samples], _geometry(recipe).identity())
+    key = mapped.key([s.image for s in cells.data.samples], recipe.geometry.identity())
     path = folder / f"imagenet-{key[:16]}.safetensors"
     if path.is_file():
         return read_arrays(path)["vectors"]

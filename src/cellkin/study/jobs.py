@@ -111,6 +111,7 @@ def _by_network(
 ) -> tuple[list[list[Prediction]], dict[str, Any]]:
     trained: Trained | None = None
     if work.kind == "trained":
+        seen = seen_by(work.recipe.init)  # before a training that may take hours
         trained = trained_on(work, cells, place, progress)
         encoder = trained.encoder
     else:
@@ -133,7 +134,7 @@ def _by_network(
             "seconds_per_epoch": [row["seconds"] for row in trained.history],
         }
         if place.keep_atlases:
-            _keep(work, cells, trained, place)
+            _keep(work, cells, trained, place, seen)
     return found, extra
 
 
@@ -239,8 +240,10 @@ def _by_head(atlas: Atlas, look: _Look) -> list[Prediction]:
     return by_head(atlas, look.features, look.samples, atlas.labels, look.places)
 
 
-def _keep(work: Work, cells: FoldCells, trained: Trained, place: Place) -> None:
+def _keep(
+    work: Work, cells: FoldCells, trained: Trained, place: Place, seen: tuple[str, ...]
+) -> None:
     """The whole atlas of a training, as `cellkin train` would have written it."""
-    making = Making(cells.data, work.split, cells.images, work.seed, silent)
+    making = Making(cells.data, work.split, cells.images, work.seed, silent, seen=seen)
     out = place.out / "atlases" / work.key[:24]
     save_trained(making, trained, out=out, run=run_folder(place.out, work), overwrite=True)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets import splits
 from cellkin.decision import score, triage
-from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
@@ -47,7 +47,11 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Making:
-    """What train and index share: the cells, their images, their parts, and where things go."""
+    """What train and index share: the cells, their images, their parts, and where things go.
+
+    Attributes:
+        seen: fingerprints that the first weights carried, see `cellkin.learning.weights.seen_by`.
+    """
 
     data: Dataset
     split: Split
@@ -55,10 +59,14 @@ class Making:
     seed: int
     progress: Progress
     maps: str = "none"
+    seen: tuple[str, ...] = ()
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {sample.id: i for i, sample in enumerate(self.data.samples)}
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        place = {sample.id: i for i, sample in enumerate(self.data.samples)}
-        return np.array([place[id_] for id_ in ids], dtype=np.int64)
+        return np.array([self._places[id_] for id_ in ids], dtype=np.int64)
 
     def cells(self, part: str, ids: Sequence[str]) -> Cells:
         samples = self.data.select(ids)
@@ -110,14 +118,11 @@ def train(
     split = split or splits.single(data, seed=seed)
     splits.verify_split(split, data)
     run = open_run(run_folder(out), resume=chosen["resume"])
-    geometry = Preprocessor(
-        size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=recipe.unsharpen
-    )
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     with tidied(run):
-        images = load_images(data, geometry, chosen["progress"], cache=run / "prepared")
-        job = Making(data, split, images, seed, chosen["progress"], chosen["maps"])
+        images = load_images(data, recipe.geometry, chosen["progress"], cache=run / "prepared")
         seen = seen_by(recipe.init)
+        job = Making(data, split, images, seed, chosen["progress"], chosen["maps"], seen)
         refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
         trained = train_encoder(
             _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
@@ -142,8 +147,7 @@ def save_trained(
     """
     report.training_curve(trained.history, run / "training.png")
     used = np.concatenate([job.rows(job.split.train), job.rows(job.split.val)])
-    seen = seen_by(Recipe(**trained.encoder.recipe).init)
-    trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *fingerprints(job.images[used]))))
+    trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(job.images[used]))))
     atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
     trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
     texts = {"split.json": job.split.to_json(), "predictions.json": predictions}

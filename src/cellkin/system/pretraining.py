@@ -15,7 +15,6 @@ from cellkin import report
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
 from cellkin.core.records import Dataset, Provenance, Split
 from cellkin.datasets.multilabel import hold_out, levels_of, target_matrix
-from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import choose_device
 from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
@@ -71,16 +70,14 @@ def pretrain(
     split = split or hold_out(data, seed=seed)
     run = open_run(run_folder(out), resume=chosen["resume"])
     progress = chosen["progress"]
+    seen = seen_by(recipe.init)
     with tidied(run):
-        geometry = Preprocessor(
-            size=recipe.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=recipe.unsharpen
-        )
-        tagged = _tagged(data, split, load_images(data, geometry, progress))
+        tagged = _tagged(data, split, load_images(data, recipe.geometry, progress))
         trained = pretrain_encoder(
             tagged, recipe, seed=seed, run=run, device=device, progress=progress
         )
     marks = fingerprints(tagged.images)
-    trained.encoder.trained_on = tuple(dict.fromkeys((*seen_by(recipe.init), *marks)))
+    trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *marks)))
     trained.encoder.documents = documents(_card(trained, data, split, tagged))
     report.pretraining_curve(trained.history, run / "training.png")
     with new_folder(out, overwrite=chosen["overwrite"]) as building:

@@ -80,17 +80,9 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         sorted((_sample(listing, row, levels, places) for _, row in table.rows), key=_id)
     )
     used = [table.path.relative_to(listing.root).as_posix()]
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=LabelSet((), {}),
-        citation=CITATION,
-        licence=LICENCE,
-        layout=LAYOUT,
-        root=listing.root,
-        specimen=SPECIMEN,
-        levels=levels,
-        notes=(*listing.notes(expected=used), *_notes(listing, samples, table)),
+    notes = (*listing.notes(expected=used), *_notes(listing, samples, table))
+    return PUBLISHED[0].dataset(
+        samples, LabelSet((), {}), root=listing.root, notes=notes, levels=levels
     )
 
 

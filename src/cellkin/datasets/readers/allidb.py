@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cellkin.core.errors import LabelError
-from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Sample
+from cellkin.core.records import LYMPHOBLAST, OTHER_CELL
 from cellkin.datasets.description import read_description
 from cellkin.datasets.listing import Listing, shown
 
@@ -21,7 +21,6 @@ __all__ = [
     "is_drawn",
     "label_of",
     "refuse_doubled_numbers",
-    "refuse_single_class",
 ]
 
 NAME = r"Im(\d{3,})_([01])"
@@ -72,14 +71,3 @@ def refuse_doubled_numbers(
             where=where,
             mend="keep the file that its publisher gave, with its label",
         )
-
-
-def refuse_single_class(samples: Iterable[Sample], *, where: object, mend: str) -> None:
-    """Raise where all images carry one label.
-
-    Raises:
-        LabelError: there is only one class.
-    """
-    found = {sample.label for sample in samples}
-    if len(found) < 2:
-        raise LabelError(f"only one class: {found.pop()!r}", where=where, mend=mend)

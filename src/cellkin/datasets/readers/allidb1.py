@@ -16,7 +16,7 @@ from cellkin.core.records import LYMPHOBLAST, Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
-from cellkin.datasets.vocabulary import Meaning, fixed_label_set
+from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
 __all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "read", "recognises"]
 
@@ -90,17 +90,12 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     blasts = _read_points(listing, points)
     drawn = allidb.is_drawn(listing)
     samples = tuple(_sample(listing, image, blasts, drawn=drawn) for image in listing.images)
-    allidb.refuse_single_class(samples, where=listing.root, mend=BOTH)
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
-        citation=allidb.CITATION,
-        licence=allidb.LICENCE,
-        layout=LAYOUT,
+    refuse_single_class(samples, where=listing.root, mend=BOTH)
+    labels = fixed_label_set(CLASSES, root=listing.root, clinical=clinical)
+    return PUBLISHED[0].dataset(
+        samples,
+        labels,
         root=listing.root,
-        specimen=allidb.SPECIMEN,
-        stain=allidb.STAIN,
         notes=(*listing.notes(expected={*points, OTHERS}), *_notes(samples)),
     )
 

@@ -15,7 +15,7 @@ from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
-from cellkin.datasets.vocabulary import Meaning, fixed_label_set
+from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
 __all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]
 
@@ -80,7 +80,7 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     samples = tuple(_sample(listing, image, drawn=drawn) for image in listing.images)
     numbers = [(int(_match(i)[1]), i) for i in listing.images]
     allidb.refuse_doubled_numbers(numbers, layout=LAYOUT, where=listing.root)
-    allidb.refuse_single_class(samples, where=listing.root, mend=BOTH)
+    refuse_single_class(samples, where=listing.root, mend=BOTH)
     notes = [
         *listing.notes(),
         "ALL-IDB2 names no subjects: cells are taken as independent, though they are crops of "
@@ -92,18 +92,8 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
             f"{len(twins)} cells are documented duplicates ({RECURRING_NAME}; Im223_0 = Im257_0 "
             "in every pixel): keep them on one side of a split"
         )
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
-        citation=allidb.CITATION,
-        licence=allidb.LICENCE,
-        layout=LAYOUT,
-        root=listing.root,
-        specimen=allidb.SPECIMEN,
-        stain=allidb.STAIN,
-        notes=tuple(notes),
-    )
+    labels = fixed_label_set(CLASSES, root=listing.root, clinical=clinical)
+    return _BEFORE.dataset(samples, labels, root=listing.root, notes=notes)
 
 
 def _match(image: str) -> re.Match[str]:

@@ -97,21 +97,12 @@ def read_file(path: Path, clinical: Mapping[str, str] | None = None) -> Dataset:
             key=lambda sample: sample.id,
         )
     )
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=fixed_label_set(pbc.CLASSES, root=path.parent, clinical=clinical),
-        citation=CITATION,
-        licence="CC BY 4.0",
-        layout=LAYOUT,
-        root=path.parent,
-        specimen=pbc.SPECIMEN,
-        stain=pbc.STAIN,
-        notes=(
-            "BloodMNIST names no subjects: cells are taken as independent",
-            f"official parts: {', '.join(f'{len(labels[part])} {part}' for part in PARTS)}",
-        ),
+    label_set = fixed_label_set(pbc.CLASSES, root=path.parent, clinical=clinical)
+    notes = (
+        "BloodMNIST names no subjects: cells are taken as independent",
+        f"official parts: {', '.join(f'{len(labels[part])} {part}' for part in PARTS)}",
     )
+    return PUBLISHED[0].dataset(samples, label_set, root=path.parent, notes=notes)
 
 
 def _sample(path: Path, part: str, row: int, value: int) -> Sample:

@@ -16,7 +16,7 @@ from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef, Sam
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
 from cellkin.datasets.split_units import refuse_subjects_in_two_folds
-from cellkin.datasets.vocabulary import Meaning, fixed_label_set
+from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
 __all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "PUBLISHED_SUBJECTS", "read", "recognises"]
 
@@ -86,19 +86,13 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
             mend="restore these files from the publisher's archive, or take them away",
         )
     samples = tuple(_sample(listing, image) for image in listing.images)
-    _refuse_single_class(listing, samples)
+    refuse_single_class(
+        samples, where=listing.root, mend="give the folder that holds both, all and hem"
+    )
     refuse_subjects_in_two_folds(samples, where=listing.root)
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
-        citation=CITATION,
-        licence=LICENCE,
-        layout=LAYOUT,
-        root=listing.root,
-        specimen=SPECIMEN,
-        stain=STAIN,
-        notes=(*listing.notes(), *_fold_note(samples)),
+    labels = fixed_label_set(CLASSES, root=listing.root, clinical=clinical)
+    return PUBLISHED[0].dataset(
+        samples, labels, root=listing.root, notes=(*listing.notes(), *_fold_note(samples))
     )
 
 
@@ -163,16 +157,6 @@ def _refuse_empty_folders(listing: Listing) -> None:
             f"class folders without an image: {shown(empty)}",
             where=listing.root,
             mend="restore them from the publisher's archive, or remove the folders",
-        )
-
-
-def _refuse_single_class(listing: Listing, samples: tuple[Sample, ...]) -> None:
-    found = {sample.label for sample in samples}
-    if len(found) < 2:
-        raise LabelError(
-            f"only one class: {found.pop()!r}",
-            where=listing.root,
-            mend="give the folder that holds both, all and hem",
         )
 
 

@@ -85,7 +85,6 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     trained = _trained(listing, set(numbered))
     samples = tuple(sorted((*trained, *tested), key=lambda sample: sample.id))
     refuse_subjects_in_two_folds(samples, where=listing.root)
-    layout = BOTH if trained else LAYOUT
     used = [table.path.relative_to(listing.root).as_posix()]
     unlisted = sorted(set(numbered) - {sample.id for sample in tested})
     notes = [*listing.notes(expected=used)]
@@ -95,18 +94,9 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         )
     if trained:
         notes.append(f"{len(tested)} cells of the test phase are the official fold {FOLD!r}")
-    return Dataset(
-        name=layout,
-        samples=samples,
-        labels=fixed_label_set(cnmc.CLASSES, root=listing.root, clinical=clinical),
-        citation=cnmc.CITATION,
-        licence=cnmc.LICENCE,
-        layout=layout,
-        root=listing.root,
-        specimen=cnmc.SPECIMEN,
-        stain=cnmc.STAIN,
-        notes=tuple(notes),
-    )
+    labels = fixed_label_set(cnmc.CLASSES, root=listing.root, clinical=clinical)
+    published = _BESIDE if trained else _ALONE
+    return published.dataset(samples, labels, root=listing.root, notes=notes)
 
 
 def _tables(listing: Listing) -> list[str]:

@@ -95,17 +95,9 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         )
         for image in listing.images
     )
-    return Dataset(
-        name=LAYOUT,
-        samples=samples,
-        labels=fixed_label_set(CLASSES, root=listing.root, clinical=clinical),
-        citation=CITATION,
-        licence=LICENCE,
-        layout=LAYOUT,
-        root=listing.root,
-        specimen=SPECIMEN,
-        stain=STAIN,
-        notes=(*listing.notes(), *_notes(listing)),
+    labels = fixed_label_set(CLASSES, root=listing.root, clinical=clinical)
+    return PUBLISHED[0].dataset(
+        samples, labels, root=listing.root, notes=(*listing.notes(), *_notes(listing))
     )
 
 
