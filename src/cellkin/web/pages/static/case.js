@@ -230,7 +230,7 @@ function groupsOf() {
     if (!by.has(cell.proposed)) by.set(cell.proposed, []);
     by.get(cell.proposed).push(cell);
   }
-  const worst = (list) => Math.max(...list.slice(0, 1).map((c) => c.worry));
+  const worst = ([first]) => first.worry;
   for (const list of by.values()) list.sort((a, b) => b.worry - a.worry || a.name.localeCompare(b.name));
   return [...by].sort(([a, x], [b, y]) => isBlast(b) - isBlast(a) || worst(y) - worst(x) || a.localeCompare(b));
 }

@@ -73,10 +73,10 @@ export function errorState(error, again) {
 export const loading = (text = "Loading …") => h("p", { class: "state loading", role: "status" }, text);
 
 /** A dialog that ends with what was chosen, or null; `build(done)` gives its content. */
-export function ask(title, build, { wide = false } = {}) {
+export function ask(title, build) {
   return new Promise((resolve) => {
     const back = document.activeElement;
-    const box = h("dialog", { class: wide ? "wide" : "", "aria-label": title });
+    const box = h("dialog", { "aria-label": title });
     const done = (value) => { box.returned = value; box.close(); };
     box.append(h("h2", {}, title), ...flat([build(done)]));
     box.addEventListener("close", () => { box.remove(); back?.focus?.(); resolve(box.returned ?? null); });

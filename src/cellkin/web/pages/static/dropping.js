@@ -99,7 +99,7 @@ function result(total) {
   if (total.fault) made.push(h("p", { class: "fault" }, total.fault));
   if (total.duplicates.length) {
     made.push(h("details", {}, h("summary", {}, `${plural(total.duplicates.length, "picture")} in this case already, not added again`),
-      h("ul", {}, total.duplicates.slice(0, 200).map((d) => h("li", {}, typeof d === "string" ? d : d.name ?? d.sha256)))));
+      h("ul", {}, total.duplicates.slice(0, 200).map((d) => h("li", {}, d)))));
   }
   if (total.refused.length) {
     made.push(h("details", { open: true, class: "refused" }, h("summary", {}, `${plural(total.refused.length, "file")} refused`),

@@ -1,7 +1,7 @@
 // What every page has: who is here, colours, log out, and logging in again without losing work.
 
 import { api, onExpired, setCsrf } from "./api.js";
-import { $, ask, h, memory, toast } from "./dom.js";
+import { $, ask, errorState, h, toast } from "./dom.js";
 import { showKeys } from "./keys.js";
 
 let reviewer = null;
@@ -37,7 +37,6 @@ export async function begin(start) {
     await introduce();
   } catch (error) {
     if (error.status === 401) return location.replace(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
-    const { errorState } = await import("./dom.js");
     return $("#content").replaceChildren(errorState(error, () => location.reload()));
   }
   onExpired(loginAgain);
@@ -107,7 +106,6 @@ export function loginPage(whenDone) {
     fault.hidden = true;
     try {
       await logIn(form.elements.name.value, form.elements.password.value);
-      memory.set("drafts", null);
       whenDone();
     } catch (error) {
       fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
