@@ -1,7 +1,7 @@
 // Files from a drop, a folder, or a file dialog; and sending them in portions with progress.
 
 import { uploadAgain } from "./api.js";
-import { h, plural } from "./dom.js";
+import { h, plural, said } from "./dom.js";
 
 const PORTION = 24; // files in one request
 const PORTION_BYTES = 24e6;
@@ -71,7 +71,7 @@ export async function send(caseId, files, box, changed) {
       changed(found);
     }
   } catch (error) {
-    total.fault = error.name === "AbortError" ? "Stopped. What was added before stays." : [error.message, error.mend].filter(Boolean).join(" ");
+    total.fault = error.name === "AbortError" ? "Stopped. What was added before stays." : said(error);
   }
   bar.remove();
   halt.replaceWith(h("button", { type: "button", class: "quiet", "aria-label": "Close this note", onclick: () => card.remove() }, "✕"));

@@ -1,5 +1,8 @@
 // Words for states and reasons, the same on every page.
 
+/** What a case may be a smear of: its name, and what is said for it. */
+export const SPECIMENS = [["", "not stated"], ["peripheral blood", "peripheral blood"], ["bone marrow", "bone marrow"]];
+
 /** Why a cell is held: short for a tile, and as it is said on its own page. */
 const HELD = {
   "lymphoblast proposed": ["lymphoblast?", "a lymphoblast is proposed"],
