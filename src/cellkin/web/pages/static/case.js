@@ -282,8 +282,10 @@ async function confirm(list, what) {
 async function undo() {
   try {
     const found = await api(`/cases/${encodeURIComponent(id)}/undo`, { method: "POST", body: { version: record.version } });
-    record = found.case ?? found;
-    await again();
+    record = found.case;
+    for (const cell of found.cells) cells.set(cell.id, cell);
+    drawAll();
+    drawGallery();
     toast("Your last review was taken back.", "good");
   } catch (error) {
     if (error.data?.current) await again();
