@@ -121,7 +121,7 @@ def fresh(path: Path, clock: Callable[[], datetime] = utc_now) -> Store:
 
 def prepared(store: Store) -> Store:
     """The store with the atlas of the made-up cells."""
-    store.register_atlas(ATLAS, LABELS, FACTS, picture=lambda _: png(7))
+    store.register_atlas(ATLAS, LABELS, FACTS, pictures=lambda ids: [png(7)] * len(ids))
     return store
 
 

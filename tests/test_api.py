@@ -409,6 +409,22 @@ def test_explain_stores_nothing_and_needs_one_image(web: Workstation) -> None:
     assert "greyscale" in bad.json()["detail"]
 
 
+def test_explain_asks_for_no_decision_and_takes_no_zip_of_two(
+    web: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = web.client("vera")
+    monkeypatch.setattr(Deciding, "decide", lambda *_: pytest.fail("nobody asked for a decision"))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in web.cells[:2]:
+            archive.writestr(name, data)
+    name, data = web.cells[0]
+    one = ok(client.post("/api/v1/explain", files=[("files", (name, data))]))
+    assert one["query"]["id"] == name
+    two = client.post("/api/v1/explain", files=[("files", ("two.zip", packed.getvalue()))])
+    assert ok(two, 422)["detail"] == "one image at a time"
+
+
 def test_a_refused_map_is_not_sent(support: DecisionSupport) -> None:
     from dataclasses import replace
 

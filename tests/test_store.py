@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from storing import (
     ANNA,
+    ATLAS,
     BEN,
     BLAST,
+    FACTS,
     LABELS,
     VIEWER,
     Clock,
@@ -37,6 +39,7 @@ from cellkin.web.store import (
     Store,
     database,
 )
+from cellkin.web.store.registry import small
 
 
 @pytest.fixture
@@ -49,6 +52,21 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
     opened = fresh(tmp_path / "store.sqlite", clock)
     yield opened
     opened.close()
+
+
+def test_the_pictures_of_the_kin_of_an_upload_are_asked_for_at_once(store: Store) -> None:
+    asked: list[list[str]] = []
+
+    def pictures(ids: Sequence[str]) -> list[bytes]:
+        asked.append(list(ids))
+        return [png(i) for i in range(len(ids))]
+
+    store.register_atlas(ATLAS, LABELS, FACTS, pictures)
+    filled(store)
+    filled(store)
+    assert asked == [["r1", "r2", "r3"]]
+    kept = store.reference_pictures(ATLAS, ["r1", "r2", "r3", "r4"])
+    assert kept == {f"r{i + 1}": small(png(i)) for i in range(3)}
 
 
 # cases ------------------------------------------------------------------------------------------

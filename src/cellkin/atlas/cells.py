@@ -56,6 +56,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Id -> its position among the ids."""
+        return {cell: i for i, cell in enumerate(self.ids)}
+
 
 def write_cells(path: Path, parts: Sequence[Cells], reference_images: NDArray[np.uint8]) -> None:
     """Write all cells; images (N, S, S, 3) uint8 belong to the part "reference"."""

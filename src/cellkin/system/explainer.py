@@ -79,7 +79,7 @@ class Explainer:
         neighbors = [
             (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)
         ]
-        positions = [[self._position[n.id] for n in found] for found in neighbors]
+        positions = [[atlas.cells.positions[n.id] for n in found] for found in neighbors]
         maps = self._maps_of(looks, asked.decisions, neighbors, positions)
         places, images = atlas.place(features), atlas.pictures(positions)
         return [
@@ -159,10 +159,6 @@ class Explainer:
             ),
             influence=self._influence(asked, row),
         )
-
-    @cached_property
-    def _position(self) -> dict[str, int]:
-        return {id_: i for i, id_ in enumerate(self.atlas.cells.ids)}
 
     @cached_property
     def _held_out_labels(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
@@ -66,12 +66,12 @@ def register(support: DecisionSupport, store: Store) -> None:
     """Tell a store of an atlas, so that it takes cells that it decided, and shows their kin."""
     atlas = support.atlas
 
-    def picture(cell: str) -> bytes:
+    def pictures(ids: Sequence[str]) -> Sequence[bytes]:
         if atlas.folder is None:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
-        return read_pictures(atlas.folder / "cells.sqlite", [cell])[0]
+        return read_pictures(atlas.folder / "cells.sqlite", ids)
 
-    store.register_atlas(atlas.id, atlas.labels, support.facts(), picture)
+    store.register_atlas(atlas.id, atlas.labels, support.facts(), pictures)
 
 
 def _lifespan(station: Station) -> Any:

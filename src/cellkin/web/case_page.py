@@ -51,7 +51,7 @@ def case_context(report: CaseReport, cell: CellPicture, kin: KinPictures) -> dic
         "signature": data,
         "amended_for": _reason(data),
         "warnings": _warnings(data, sets),
-        "summary": _summary(cells, decisive),
+        "summary": _summary(cells),
         "differential": _differential(data["differential"]),
         "changes": _changes(cells, sets),
         "decisive": _evidence(decisive[:SHOWN], sets, cell, kin),
@@ -123,16 +123,15 @@ def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
     return found
 
 
-def _summary(cells: Sequence[Cell], decisive: Sequence[Cell]) -> list[tuple[str, str, str]]:
+def _summary(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
     changed = sum(cell.state == "reclassified" for cell in cells)
     how = Counter(cell.confirmed for cell in cells)
-    singly = sum(cell.confirmed == "singly" for cell in cells)
     others = ", ".join(f"{how[key]} {HOW[key]}" for key in HOW if key != "singly" and how[key])
     out = sum(cell.disposition != "cell" for cell in cells)
     held = sum(cell.held for cell in cells)
     return [
         ("Objects", str(len(cells)), f"{held} held: to be looked at one by one"),
-        ("Decided by itself", str(singly), others or "no others"),
+        ("Decided by itself", str(how["singly"]), others or "no others"),
         ("Decided otherwise", str(changed), "than the atlas proposed"),
         ("Set aside", str(out), "smudge cells, artefacts, unidentifiable"),
     ]

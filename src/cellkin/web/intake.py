@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +17,7 @@ from cellkin.web.station import Station
 from cellkin.web.store import NewCell
 from cellkin.web.uploads import Refusal, Upload, unpacked
 
-__all__ = ["Decided", "decided", "new_cell", "stored"]
+__all__ = ["Decided", "decided", "new_cell", "prepared", "stored"]
 
 TOGETHER = 32  # images of one upload that are in memory at once
 
@@ -38,23 +38,25 @@ def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided |
         ProblemError: 413, the upload holds more than it may.
         Unanswered: an image hangs or breaks the process that decodes; the others are not tried.
     """
+    pictures = prepared(station, files)
+    while some := list(islice(pictures, TOGETHER)):
+        good = [one for one in some if not isinstance(one, Refusal)]
+        asked = station.deciding.decide([p for _, p in good], [u.name for u, _ in good])
+        answers = iter(asked)
+        for one in some:
+            yield one if isinstance(one, Refusal) else Decided(*one, next(answers).result())
+
+
+def prepared(
+    station: Station, files: Sequence[UploadFile]
+) -> Iterator[tuple[Upload, Prepared] | Refusal]:
+    """Unpack and decode every image of an upload, in order; raises as `decided` does."""
     images = unpacked(files, station.settings)
     while some := list(islice(images, TOGETHER)):
-        yield from _decided_together(station, some)
+        yield from station.threads.map(lambda one: _prepare(station, one), some)
 
 
-def _decided_together(
-    station: Station, some: Iterable[Upload | Refusal]
-) -> Iterator[Decided | Refusal]:
-    made = list(station.threads.map(lambda one: _prepared(station, one), some))
-    good = [one for one in made if not isinstance(one, Refusal)]
-    asked = station.deciding.decide([p for _, p in good], [u.name for u, _ in good])
-    answers = iter(asked)
-    for one in made:
-        yield one if isinstance(one, Refusal) else Decided(*one, next(answers).result())
-
-
-def _prepared(station: Station, one: Upload | Refusal) -> tuple[Upload, Prepared] | Refusal:
+def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Prepared] | Refusal:
     if isinstance(one, Refusal):
         return one
     try:

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellkin.core.errors import OutputError
+from cellkin.core.records import LabelSet
 from cellkin.report.exports import guarded
 from cellkin.report.pages import render_page
 from cellkin.web.case_page import case_context, title_of
-from cellkin.web.store import CaseReport, Cell, Store
+from cellkin.web.store import Cell, Store
 
 __all__ = ["file_name", "report_csv", "report_html", "report_json", "report_pdf", "report_policy"]
 
@@ -129,14 +130,15 @@ def report_csv(store: Store, case_id: str, revision: int | None = None) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
+    sets = {name: report.labels(name) for name in report.data["atlases"]}
     for cell in report.cells:
-        writer.writerow({key: guarded(value) for key, value in _row(report, cell).items()})
+        row = _row(report.data, cell, sets[str(cell.provenance["atlas"])])
+        writer.writerow({key: guarded(value) for key, value in row.items()})
     return out.getvalue()
 
 
-def _row(report: CaseReport, cell: Cell) -> Mapping[str, Any]:
-    data, decision = report.data, cell.decision
-    labels = report.labels(str(cell.provenance["atlas"]))
+def _row(data: Mapping[str, Any], cell: Cell, labels: LabelSet) -> Mapping[str, Any]:
+    decision = cell.decision
     names = decision.get("prediction_set")
     return {
         "case": data["case"]["pseudonym"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request
@@ -103,5 +103,3 @@ Reader = Annotated[Actor, Depends(may("viewer", "read"))]
 Uploader = Annotated[Actor, Depends(may("reviewer", "upload"))]
 Reviewer = Annotated[Actor, Depends(may("reviewer", "review"))]
 Admin = Annotated[Actor, Depends(may("admin", "admin"))]
-
-Plain = Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -96,12 +97,18 @@ def _limits(station: Stationed) -> dict[str, int]:
 @router.get("/map")
 def atlas_map(_: Reader, station: Stationed) -> AtlasMap:
     """Where the reference cells lie."""
-    support = station.support
-    measured = support.facts().get("map")
+    return _map(station.support)
+
+
+@lru_cache(maxsize=1)
+def _map(support: DecisionSupport) -> AtlasMap:
+    """The same for every request: a station has one atlas."""
+    cells, measured = support.atlas.cells, support.facts().get("map")
+    places = zip(cells.ids, cells.labels, cells.subjects, support.atlas.xy.tolist(), strict=True)
     return AtlasMap(
         points=[
-            MapPoint(id=c.id, label=c.label, x=c.x, y=c.y, subject=c.subject)
-            for c in (_cell(support, i) for i in range(len(support.atlas.cells)))
+            MapPoint(id=name, label=label, x=x, y=y, subject=subject)
+            for name, label, subject, (x, y) in places
         ],
         trustworthiness=measured["trustworthiness"] if measured else None,
         words=trust_words(measured),
@@ -138,11 +145,11 @@ def _start(cursor: str | None) -> int:
 @router.get("/cells/{cell:path}/image", response_class=Response)
 def picture(cell: str, _: Reader, station: Stationed) -> Response:
     """The picture of a reference cell, PNG, as the network saw it."""
-    position = _position(station.support, cell)
+    _position(station.support, cell)  # refuses a cell that is none
     atlas = station.support.atlas
     if atlas.folder is None:
         raise ProblemError(404, "not-found", "this atlas has no pictures", where=cell)
-    content = read_pictures(atlas.folder / "cells.sqlite", [atlas.cells.ids[position]])[0]
+    content = read_pictures(atlas.folder / "cells.sqlite", [cell])[0]
     return Response(content, media_type="image/png", headers=FOR_A_DAY)
 
 
@@ -153,12 +160,12 @@ def one(cell: str, _: Reader, station: Stationed) -> ReferenceCell:
 
 
 def _position(support: DecisionSupport, cell: str) -> int:
-    try:
-        return support.atlas.cells.ids.index(cell)
-    except ValueError:
+    found = support.atlas.cells.positions.get(cell)
+    if found is None:
         raise NotFound(
             "the atlas holds no such cell", where="cell", mend="GET /api/v1/atlas/cells lists them"
-        ) from None
+        )
+    return found
 
 
 def _cell(support: DecisionSupport, position: int) -> ReferenceCell:

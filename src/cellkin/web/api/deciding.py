@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from anyio import to_thread
@@ -13,10 +14,10 @@ from starlette.datastructures import UploadFile
 
 from cellkin.web.api.asking import Reader, Stationed
 from cellkin.web.evidence import evidence_json
-from cellkin.web.intake import Decided, decided
+from cellkin.web.intake import Decided, decided, prepared
 from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
-from cellkin.web.uploads import FIELD, read_form
+from cellkin.web.uploads import FIELD, Refusal, read_form
 
 __all__ = ["UPLOAD", "router"]
 
@@ -72,15 +73,16 @@ async def explain(request: Request, _: Reader, station: Stationed) -> Response:
 
 
 def _evidence(station: Station, files: list[UploadFile]) -> bytes:
-    found = list(decided(station, files[:1]))
-    if len(files) > 1 or len(found) != 1:
+    found = list(islice(prepared(station, files), 2)) if len(files) == 1 else []
+    if len(found) != 1:
         raise ProblemError(
             422, "one-image", "one image at a time", where=FIELD, mend="send a single image"
         )
     one = found[0]
-    if not isinstance(one, Decided):
+    if isinstance(one, Refusal):
         raise ProblemError(422, "image-error", one.what, where=one.where, mend=one.mend)
-    evidence = station.deciding.explain(one.prepared.image, one.upload.name).result()
-    picture = base64.b64encode(one.prepared.png).decode("ascii")
-    query = {"id": one.upload.name, "image": f"data:image/png;base64,{picture}"}
+    upload, made = one
+    evidence = station.deciding.explain(made.image, upload.name).result()
+    picture = base64.b64encode(made.png).decode("ascii")
+    query = {"id": upload.name, "image": f"data:image/png;base64,{picture}"}
     return json.dumps(evidence_json(evidence, query), allow_nan=False).encode()

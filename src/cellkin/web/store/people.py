@@ -14,7 +14,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.database import Transaction
@@ -310,18 +310,22 @@ def add_token(
     tx.conn.execute(api_tokens.insert().values(row))
     after = {"id": found, "user": name, "scopes": kept, "expires": row["expires"]}
     tx.log(actor, "token made", after=after)
-    return secret, next(t for t in tokens(tx.conn, name) if t.id == found)
+    (made,) = _tokens(tx.conn, api_tokens.c.id == found)
+    return secret, made
 
 
 def tokens(conn: Connection, name: str | None) -> list[ApiToken]:
     """The tokens of a person, or of all, the newest first."""
-    query = select(api_tokens, users).join(users, users.c.name == api_tokens.c.user)
-    if name is not None:
-        query = query.where(users.c.name == name)
-    columns = (api_tokens.c.created.desc(), api_tokens.c.id)
-    query = query.with_only_columns(
-        *[c.label(f"token_{c.name}") for c in api_tokens.c], *users.c
-    ).order_by(*columns)
+    return _tokens(conn) if name is None else _tokens(conn, users.c.name == name)
+
+
+def _tokens(conn: Connection, *conditions: ColumnElement[bool]) -> list[ApiToken]:
+    query = (
+        select(*[column.label(f"token_{column.name}") for column in api_tokens.c], *users.c)
+        .join_from(api_tokens, users, users.c.name == api_tokens.c.user)
+        .where(*conditions)
+        .order_by(api_tokens.c.created.desc(), api_tokens.c.id)
+    )
     return [_token(row) for row in conn.execute(query).mappings()]
 
 
@@ -339,20 +343,17 @@ def _token(row: Any) -> ApiToken:
 
 def token(conn: Connection, secret: str, now: datetime) -> ApiToken | None:
     """The token of a secret, None where it ended, expired, or its person was shut out."""
-    query = select(api_tokens.c.id, api_tokens.c.user)
-    row = conn.execute(query.where(api_tokens.c.hash == _hashed(secret))).one_or_none()
-    if row is None:
-        return None
-    found = next(t for t in tokens(conn, row[1]) if t.id == row[0])
-    good = not found.ended and not found.user.disabled and found.expires > _iso(now)
-    return found if good else None
+    for found in _tokens(conn, api_tokens.c.hash == _hashed(secret)):  # one, or none
+        if not found.ended and not found.user.disabled and found.expires > _iso(now):
+            return found
+    return None
 
 
 def end_token(tx: Transaction, actor: Actor, token_id: str) -> None:
     """End a token, one's own or as an admin."""
-    found = next((t for t in tokens(tx.conn, None) if t.id == token_id), None)
-    if found is None:
+    if not (known := _tokens(tx.conn, api_tokens.c.id == token_id)):
         raise NotFound("there is no such token", where=token_id[:80], mend="choose one of the list")
+    (found,) = known
     if actor.user != found.user.name:
         require_role(actor, "admin")
     chosen = update(api_tokens).where(api_tokens.c.id == token_id)

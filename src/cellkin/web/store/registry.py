@@ -17,10 +17,14 @@ from cellkin.web.store.errors import NotFound
 from cellkin.web.store.records import Actor, Cell
 from cellkin.web.store.tables import atlases, references
 
-__all__ = ["get", "keep_kin", "pictures", "register"]
+__all__ = ["PictureSource", "get", "keep_kin", "pictures", "register"]
 
 SIDE = 112  # pixels of a kept picture's longer side
+TOGETHER = 500  # pictures that are read at once
 PROGRAM = Actor("cellkin", "program", "program")
+
+PictureSource = Callable[[Sequence[str]], Sequence[bytes]]
+"""Reference ids -> their pictures, PNG, in that order."""
 
 
 def register(tx: Transaction, atlas: str, labels: LabelSet, facts: Mapping[str, Any]) -> None:
@@ -48,16 +52,14 @@ def pictures(conn: Connection, atlas: str, ids: Sequence[str]) -> dict[str, byte
     """Reference id -> PNG, of those that are kept."""
     found: dict[str, bytes] = {}
     wanted = sorted(set(ids))
-    for start in range(0, len(wanted), 500):
-        part = references.c.id.in_(wanted[start : start + 500])
+    for start in range(0, len(wanted), TOGETHER):
+        part = references.c.id.in_(wanted[start : start + TOGETHER])
         query = select(references.c.id, references.c.picture).where(references.c.atlas == atlas)
         found |= {row[0]: bytes(row[1]) for row in conn.execute(query.where(part))}
     return found
 
 
-def keep_kin(
-    tx: Transaction, added: Sequence[Cell], sources: Mapping[str, Callable[[str], bytes]]
-) -> None:
+def keep_kin(tx: Transaction, added: Sequence[Cell], sources: Mapping[str, PictureSource]) -> None:
     """Keep small pictures of the kin of held cells, those that are not kept yet."""
     wanted: dict[str, set[str]] = {}
     for cell in added:
@@ -67,10 +69,12 @@ def keep_kin(
             wanted.setdefault(atlas, set()).update(kin)
     for atlas, ids in wanted.items():
         missing = sorted(ids - pictures(tx.conn, atlas, sorted(ids)).keys())
-        rows = [
-            {"atlas": atlas, "id": name, "picture": small(sources[atlas](name))} for name in missing
-        ]
-        if rows:
+        for start in range(0, len(missing), TOGETHER):
+            part = missing[start : start + TOGETHER]
+            rows = [
+                {"atlas": atlas, "id": name, "picture": small(png)}
+                for name, png in zip(part, sources[atlas](part), strict=True)
+            ]
             tx.conn.execute(references.insert(), rows)
 
 

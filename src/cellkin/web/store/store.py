@@ -6,7 +6,7 @@ Each change is one transaction together with its entry in the audit log. What it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Store(Accounts):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._pictures: dict[str, Callable[[str], bytes]] = {}
+        self._pictures: dict[str, registry.PictureSource] = {}
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, clock: Clock = utc_now) -> Store:
@@ -75,20 +75,20 @@ class Store(Accounts):
         atlas: str,
         labels: LabelSet,
         facts: Mapping[str, Any],
-        picture: Callable[[str], bytes] | None = None,
+        pictures: registry.PictureSource | None = None,
     ) -> None:
         """Tell the store of an atlas before cells that it decided are added.
 
         Args:
             atlas: its id, as in `NewCell.provenance["atlas"]`.
             facts: `DecisionSupport.facts()`; the report prints its numbers.
-            picture: reference id -> PNG; small copies of the kin of held cells are kept with them,
-                so that a report needs no atlas. Without it reports show no pictures of kin.
+            pictures: reference ids -> PNGs; small copies of the kin of held cells are kept with
+                them, so that a report needs no atlas. Without it reports show no pictures of kin.
         """
         with self.database.writing() as tx:
             registry.register(tx, atlas, labels, facts)
-        if picture is not None:
-            self._pictures[atlas] = picture
+        if pictures is not None:
+            self._pictures[atlas] = pictures
 
     def atlas(self, atlas: str) -> tuple[LabelSet, dict[str, Any]]:
         """Classes and facts of a registered atlas.

@@ -1,5 +1,5 @@
 import { api } from "./api.js";
-import { $, ask, errorState, h, loading, plural, toast, when } from "./dom.js";
+import { $, ask, errorState, formOf, h, loading, plural, said, toast, when } from "./dom.js";
 import { begin } from "./shell.js";
 
 const content = $("#content");
@@ -50,7 +50,7 @@ function role(user, box) {
 }
 
 async function change(user, what, box) {
-  try { await api(`/users/${encodeURIComponent(user.name)}`, { method: "PATCH", body: what }); } catch (error) { toast([error.message, error.mend].filter(Boolean).join(" "), "bad"); }
+  try { await api(`/users/${encodeURIComponent(user.name)}`, { method: "PATCH", body: what }); } catch (error) { toast(said(error), "bad"); }
   await drawUsers(box);
 }
 
@@ -61,21 +61,6 @@ async function addUser(box) {
     h("label", {}, "Role", h("select", { name: "role" }, [["reviewer", "reviewer: decides and signs"], ["viewer", "viewer: looks"], ["admin", "admin: keeps the house"]].map(([v, t]) => h("option", { value: v }, t)))),
   ], "Add", (given) => api("/users", { method: "POST", body: Object.fromEntries(given) }));
   if (added) { toast(`${added.name} can log in now.`, "good"); await drawUsers(box); }
-}
-
-/** A dialog with a form that stays open while the server refuses it. */
-function formOf(heading, fields, go, send) {
-  return ask(heading, (done) => {
-    const fault = h("p", { class: "fault", role: "alert", hidden: true });
-    const submit = async (event) => {
-      event.preventDefault();
-      try { done(await send(new FormData(event.target))); } catch (error) {
-        fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
-        fault.hidden = false;
-      }
-    };
-    return h("form", { onsubmit: submit }, fields, fault, h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(null) }, "Cancel"), h("button", { class: "main", type: "submit" }, go)));
-  });
 }
 
 // tokens ----------------------------------------------------------------------------------------

@@ -22,24 +22,23 @@ export const setCsrf = (value) => { csrf = value || ""; };
 export const onExpired = (ask) => { askLogin = ask; };
 
 /** JSON in, JSON out. On a session that ended it asks to log in, then tries once more. */
-export async function api(path, { method = "GET", body, headers = {}, signal, quiet = false } = {}) {
-  const response = await send(path, method, body, headers, signal);
+export async function api(path, { method = "GET", body, quiet = false } = {}) {
+  const response = await send(path, method, body);
   if (response.status === 401 && askLogin && !quiet) {
     await askLogin();
-    return read(await send(path, method, body, headers, signal));
+    return read(await send(path, method, body));
   }
   return read(response);
 }
 
-async function send(path, method, body, headers, signal) {
-  const sent = { Accept: "application/json", ...headers };
+async function send(path, method, body) {
+  const sent = { Accept: "application/json" };
   if (method !== "GET") sent["X-CSRF-Token"] = csrf;
   if (body !== undefined && !(body instanceof FormData)) sent["Content-Type"] = "application/json";
   const data = body === undefined || body instanceof FormData ? body : JSON.stringify(body);
   try {
-    return await fetch(`/api/v1${path}`, { method, headers: sent, body: data, signal, credentials: "same-origin" });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    return await fetch(`/api/v1${path}`, { method, headers: sent, body: data, credentials: "same-origin" });
+  } catch {
     throw new Problem(0, { title: "The server cannot be reached.", mend: "Look whether it runs, then try again. What you typed is kept." });
   }
 }
@@ -84,11 +83,10 @@ export async function uploadAgain(path, form, options) {
 }
 
 /** All pages of a list, each handed over as it comes. */
-export async function everyPage(path, each, { signal, limit = 200 } = {}) {
-  const join = path.includes("?") ? "&" : "?";
+export async function everyPage(path, each, { limit = 200 } = {}) {
   for (let cursor = null; ;) {
     const at = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    const found = await api(`${path}${join}limit=${limit}${at}`, { signal });
+    const found = await api(`${path}?limit=${limit}${at}`);
     each(found.items);
     cursor = found.next ?? null;
     if (cursor === null) return;

@@ -1,11 +1,11 @@
 import { api, caseUrl, cellUrl, everyPage } from "./api.js";
 import { atlas, classes, isBlast, mark, title } from "./classes.js";
-import { $, ask, errorState, h, loading, memory, plural, toast, when } from "./dom.js";
+import { $, ask, errorState, h, loading, memory, plural, said, toast, when } from "./dom.js";
 import { filesOf, picturesOf, send } from "./dropping.js";
 import { Gallery } from "./gallery.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
-import { missingForSigning } from "./words.js";
+import { SPECIMENS, missingForSigning } from "./words.js";
 
 const id = decodeURIComponent(location.pathname.split("/")[2]);
 const content = $("#content");
@@ -97,7 +97,7 @@ async function edit() {
       const given = new FormData(event.target);
       done({ specimen: given.get("specimen") || null, consecutive: given.has("consecutive"), note: given.get("note").trim() });
     } },
-  h("label", {}, "Specimen", h("select", { name: "specimen" }, [["", "not stated"], ["peripheral blood", "peripheral blood"], ["bone marrow", "bone marrow"]].map(([v, t]) => h("option", { value: v, selected: (record.specimen ?? "") === v }, t)))),
+  h("label", {}, "Specimen", h("select", { name: "specimen" }, SPECIMENS.map(([v, t]) => h("option", { value: v, selected: (record.specimen ?? "") === v }, t)))),
   h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive", checked: record.consecutive }), h("span", {}, "Consecutive cells: none was picked or left out.")),
   h("label", {}, "Note", h("textarea", { name: "note", rows: 3, maxlength: 500 }, record.note ?? "")),
   h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(null) }, "Cancel"), h("button", { class: "main", type: "submit" }, "Save"))));
@@ -230,7 +230,7 @@ function groupsOf() {
     if (!by.has(cell.proposed)) by.set(cell.proposed, []);
     by.get(cell.proposed).push(cell);
   }
-  const worst = (list) => Math.max(...list.slice(0, 1).map((c) => c.worry));
+  const worst = ([first]) => first.worry;
   for (const list of by.values()) list.sort((a, b) => b.worry - a.worry || a.name.localeCompare(b.name));
   return [...by].sort(([a, x], [b, y]) => isBlast(b) - isBlast(a) || worst(y) - worst(x) || a.localeCompare(b));
 }
@@ -282,12 +282,14 @@ async function confirm(list, what) {
 async function undo() {
   try {
     const found = await api(`/cases/${encodeURIComponent(id)}/undo`, { method: "POST", body: { version: record.version } });
-    record = found.case ?? found;
-    await again();
+    record = found.case;
+    for (const cell of found.cells) cells.set(cell.id, cell);
+    drawAll();
+    drawGallery();
     toast("Your last review was taken back.", "good");
   } catch (error) {
     if (error.data?.current) await again();
-    toast([error.message, error.mend].filter(Boolean).join(" "), "bad");
+    toast(said(error), "bad");
   }
 }
 

@@ -31,7 +31,7 @@ export const classes = () => [...byName.values()];
 export const title = (name) => byName.get(name)?.title ?? name ?? "–";
 export const clinical = (name) => byName.get(name)?.clinical;
 export const isBlast = (name) => clinical(name) === "lymphoblast";
-export const dispositions = () => facts?.dispositions ?? ["smudge cell", "artefact", "unidentifiable"];
+export const dispositions = () => facts?.dispositions ?? [];
 
 const dark = () => {
   const chosen = document.documentElement.dataset.theme;

@@ -62,6 +62,9 @@ export function when(iso) {
   return date.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 }
 
+/** What went wrong and how to mend it. */
+export const said = (error) => [error.message, error.mend].filter(Boolean).join(" ");
+
 export function errorState(error, again) {
   return h("div", { class: "state error", role: "alert" },
     h("h2", {}, error.status === 404 ? "Nothing is here" : error.message),
@@ -73,15 +76,31 @@ export function errorState(error, again) {
 export const loading = (text = "Loading …") => h("p", { class: "state loading", role: "status" }, text);
 
 /** A dialog that ends with what was chosen, or null; `build(done)` gives its content. */
-export function ask(title, build, { wide = false } = {}) {
+export function ask(title, build) {
   return new Promise((resolve) => {
     const back = document.activeElement;
-    const box = h("dialog", { class: wide ? "wide" : "", "aria-label": title });
+    const box = h("dialog", { "aria-label": title });
     const done = (value) => { box.returned = value; box.close(); };
     box.append(h("h2", {}, title), ...flat([build(done)]));
     box.addEventListener("close", () => { box.remove(); back?.focus?.(); resolve(box.returned ?? null); });
     document.body.append(box);
     box.showModal();
+  });
+}
+
+/** A dialog with a form that stays open, with what was typed, while the server refuses it. */
+export function formOf(heading, fields, go, send, { cancel = true } = {}) {
+  return ask(heading, (done) => {
+    const fault = h("p", { class: "fault", role: "alert", hidden: true });
+    const submit = async (event) => {
+      event.preventDefault();
+      try { done(await send(new FormData(event.target))); } catch (error) {
+        fault.textContent = said(error);
+        fault.hidden = false;
+      }
+    };
+    return h("form", { onsubmit: submit }, fields, fault, h("p", { class: "actions" },
+      cancel ? h("button", { type: "button", onclick: () => done(null) }, "Cancel") : null, h("button", { class: "main", type: "submit" }, go)));
   });
 }
 

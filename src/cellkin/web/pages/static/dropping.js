@@ -1,7 +1,7 @@
 // Files from a drop, a folder, or a file dialog; and sending them in portions with progress.
 
 import { uploadAgain } from "./api.js";
-import { h, plural } from "./dom.js";
+import { h, plural, said } from "./dom.js";
 
 const PORTION = 24; // files in one request
 const PORTION_BYTES = 24e6;
@@ -71,7 +71,7 @@ export async function send(caseId, files, box, changed) {
       changed(found);
     }
   } catch (error) {
-    total.fault = error.name === "AbortError" ? "Stopped. What was added before stays." : [error.message, error.mend].filter(Boolean).join(" ");
+    total.fault = error.name === "AbortError" ? "Stopped. What was added before stays." : said(error);
   }
   bar.remove();
   halt.replaceWith(h("button", { type: "button", class: "quiet", "aria-label": "Close this note", onclick: () => card.remove() }, "✕"));
@@ -99,7 +99,7 @@ function result(total) {
   if (total.fault) made.push(h("p", { class: "fault" }, total.fault));
   if (total.duplicates.length) {
     made.push(h("details", {}, h("summary", {}, `${plural(total.duplicates.length, "picture")} in this case already, not added again`),
-      h("ul", {}, total.duplicates.slice(0, 200).map((d) => h("li", {}, typeof d === "string" ? d : d.name ?? d.sha256)))));
+      h("ul", {}, total.duplicates.slice(0, 200).map((d) => h("li", {}, d)))));
   }
   if (total.refused.length) {
     made.push(h("details", { open: true, class: "refused" }, h("summary", {}, `${plural(total.refused.length, "file")} refused`),

@@ -35,7 +35,6 @@ export class Gallery {
 
   show(groups) {
     this.groups = groups;
-    this.places = null;
     this.layout({ fresh: true });
   }
 

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { classes, dispositions, mark, title } from "./classes.js";
-import { $, h, memory, toast, when } from "./dom.js";
+import { $, h, memory, said, toast, when } from "./dom.js";
 import { DISPOSITION, signedWords } from "./words.js";
 
 const LETTERS = { "smudge cell": "x", artefact: "a", unidentifiable: "u" };
@@ -132,7 +132,7 @@ export class Review {
     } catch (error) {
       this.busy = false;
       if (error.status === 409 && error.data.current) await this.told(error.data.current);
-      else this.fault([error.message, error.mend].filter(Boolean).join(" "));
+      else this.fault(said(error));
     }
   }
 
@@ -160,7 +160,7 @@ export class Review {
       this.host.undone(found.cells, found.case);
     } catch (error) {
       if (error.status === 409 && error.data.current) await this.told(error.data.current);
-      else toast([error.message, error.mend].filter(Boolean).join(" "), "bad");
+      else toast(said(error), "bad");
     }
   }
 }

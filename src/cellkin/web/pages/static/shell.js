@@ -1,7 +1,7 @@
 // What every page has: who is here, colours, log out, and logging in again without losing work.
 
 import { api, onExpired, setCsrf } from "./api.js";
-import { $, ask, h, memory, toast } from "./dom.js";
+import { $, errorState, formOf, h, said, toast } from "./dom.js";
 import { showKeys } from "./keys.js";
 
 let reviewer = null;
@@ -37,7 +37,6 @@ export async function begin(start) {
     await introduce();
   } catch (error) {
     if (error.status === 401) return location.replace(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
-    const { errorState } = await import("./dom.js");
     return $("#content").replaceChildren(errorState(error, () => location.reload()));
   }
   onExpired(loginAgain);
@@ -65,7 +64,7 @@ let asking = null;
 
 /** One dialog, however many requests wait for it. */
 function loginAgain() {
-  asking ??= ask("Your session has ended", loginForm).then(async (done) => {
+  asking ??= askToLogIn().then((done) => {
     asking = null;
     if (!done) throw new Error("Not logged in. What you typed is still here.");
     toast("Logged in again. Nothing was lost.", "good");
@@ -73,28 +72,17 @@ function loginAgain() {
   return asking;
 }
 
-function loginForm(done) {
-  const fault = h("p", { class: "fault", role: "alert", hidden: true });
-  const name = h("input", { name: "name", value: reviewer?.user ?? "", autocomplete: "username", required: true });
-  const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true, autofocus: true });
-  const submit = async (event) => {
-    event.preventDefault();
-    try {
-      await logIn(name.value, password.value);
-      const before = reviewer?.user;
-      await introduce();
-      if (before && before !== reviewer.user) toast(`You are now ${reviewer.user}.`);
-      done(true);
-    } catch (error) {
-      fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
-      fault.hidden = false;
-    }
-  };
-  return h("form", { onsubmit: submit },
-    h("p", {}, "Log in to go on. What you typed is kept."),
-    h("label", {}, "Name", name), h("label", {}, "Password", password), fault,
-    h("p", { class: "actions" }, h("button", { class: "main", type: "submit" }, "Log in")));
-}
+const askToLogIn = () => formOf("Your session has ended", [
+  h("p", {}, "Log in to go on. What you typed is kept."),
+  h("label", {}, "Name", h("input", { name: "name", value: reviewer?.user ?? "", autocomplete: "username", required: true })),
+  h("label", {}, "Password", h("input", { name: "password", type: "password", autocomplete: "current-password", required: true, autofocus: true })),
+], "Log in", async (given) => {
+  await logIn(given.get("name"), given.get("password"));
+  const before = reviewer?.user;
+  await introduce();
+  if (before && before !== reviewer.user) toast(`You are now ${reviewer.user}.`);
+  return true;
+}, { cancel: false });
 
 export const logIn = (name, password) => api("/session", { method: "POST", body: { name, password }, quiet: true });
 
@@ -107,10 +95,9 @@ export function loginPage(whenDone) {
     fault.hidden = true;
     try {
       await logIn(form.elements.name.value, form.elements.password.value);
-      memory.set("drafts", null);
       whenDone();
     } catch (error) {
-      fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
+      fault.textContent = said(error);
       fault.hidden = false;
       form.elements.password.select();
     }

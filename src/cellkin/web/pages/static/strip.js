@@ -3,7 +3,7 @@
 
 import { mark, title } from "./classes.js";
 import { h, number } from "./dom.js";
-import { colorBar, limitOf, overlay } from "./heat.js";
+import { EMPTY, colorBar, limitOf, overlay } from "./heat.js";
 import { decode, flat, onQuery, onReference, peakOf } from "./tensors.js";
 
 export const MODES = {
@@ -156,8 +156,7 @@ export class Strip {
 
   limit() {
     if (this.spot) return this.tensorLimit;
-    const sent = this.evidence.limits?.[this.mode];
-    return sent ?? limitOf(this.views.flatMap((v) => [v[this.mode], v.onQuery?.[this.mode]]).filter(Boolean));
+    return this.evidence.limits[this.mode] ?? 0; // of "image" there is none
   }
 
   draw() {
@@ -199,7 +198,7 @@ export class Strip {
     if (index === 0 && this.mode !== "gradcam") return `with ${this.partner() <= this.evidence.neighbors.length ? `kin ${this.partner()}` : "the one against it"}`;
     if (view.refused && this.mode !== "gradcam") return view.refused;
     if (!values) return "no map";
-    return values.some(Boolean) ? "" : "empty: nothing here";
+    return values.some(Boolean) ? "" : EMPTY;
   }
 
   drawBar(limit) {

@@ -1,14 +1,7 @@
 // Words for states and reasons, the same on every page.
 
-export const QUALITY = {
-  empty: "the picture is empty",
-  "out of focus": "the picture is out of focus",
-  underexposed: "the picture is too dark",
-  overexposed: "the picture is too bright",
-  "no cell in the middle": "there is no nucleus in the middle of the picture",
-  "several cells": "there are several cells in the picture",
-  "not like its smears": "colours and textures are not those of this atlas’s smears",
-};
+/** What a case may be a smear of: its name, and what is said for it. */
+export const SPECIMENS = [["", "not stated"], ["peripheral blood", "peripheral blood"], ["bone marrow", "bone marrow"]];
 
 /** Why a cell is held: short for a tile, and as it is said on its own page. */
 const HELD = {

@@ -1,7 +1,8 @@
 import { api, caseUrl } from "./api.js";
-import { $, $$, ask, errorState, h, loading, when } from "./dom.js";
+import { $, $$, errorState, formOf, h, loading, when } from "./dom.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
+import { SPECIMENS } from "./words.js";
 
 const FLAGS = ["lymphoblast proposed", "held cells", "far", "poor quality", "other specimen", "duplicates", "fewer than 100 cells"];
 const WORRY = { "lymphoblast proposed": "bad", "held cells": "warn", far: "warn", "poor quality": "warn", "other specimen": "warn" };
@@ -68,29 +69,16 @@ function empty() {
     mayReview() ? h("button", { type: "button", class: "main", onclick: make }, "New case") : null);
 }
 
-/** The dialog of a new case; what was typed stays while the server refuses it. */
+/** The dialog of a new case. */
 async function make() {
-  const made = await ask("New case", (done) => {
-    const fault = h("p", { class: "fault", role: "alert", hidden: true });
-    const submit = async (event) => {
-      event.preventDefault();
-      const given = new FormData(event.target);
-      try {
-        done(await api("/cases", { method: "POST", body: {
-          pseudonym: given.get("pseudonym").trim(), specimen: given.get("specimen") || null,
-          consecutive: given.has("consecutive"), note: given.get("note").trim() } }));
-      } catch (error) {
-        fault.textContent = [error.message, error.mend].filter(Boolean).join(" ");
-        fault.hidden = false;
-      }
-    };
-    return h("form", { onsubmit: submit },
-      h("label", {}, "Pseudonym (never a person’s name)", h("input", { name: "pseudonym", required: true, maxlength: 80, autocomplete: "off", autofocus: true })),
-      h("label", {}, "Specimen", h("select", { name: "specimen" }, [["", "not stated"], ["peripheral blood", "peripheral blood"], ["bone marrow", "bone marrow"]].map(([v, t]) => h("option", { value: v }, t)))),
-      h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive" }), h("span", {}, "Consecutive cells: none was picked or left out. Only then the report gives a differential.")),
-      h("label", {}, "Note", h("textarea", { name: "note", rows: 2, maxlength: 500 })), fault,
-      h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(null) }, "Cancel"), h("button", { class: "main", type: "submit" }, "Make the case")));
-  });
+  const made = await formOf("New case", [
+    h("label", {}, "Pseudonym (never a person’s name)", h("input", { name: "pseudonym", required: true, maxlength: 80, autocomplete: "off", autofocus: true })),
+    h("label", {}, "Specimen", h("select", { name: "specimen" }, SPECIMENS.map(([v, t]) => h("option", { value: v }, t)))),
+    h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive" }), h("span", {}, "Consecutive cells: none was picked or left out. Only then the report gives a differential.")),
+    h("label", {}, "Note", h("textarea", { name: "note", rows: 2, maxlength: 500 })),
+  ], "Make the case", (given) => api("/cases", { method: "POST", body: {
+    pseudonym: given.get("pseudonym").trim(), specimen: given.get("specimen") || null,
+    consecutive: given.has("consecutive"), note: given.get("note").trim() } }));
   if (made) location.href = caseUrl(made.id);
 }
 
