@@ -32,7 +32,7 @@ import numpy as np
 from cellkin import datasets
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import digest, read_json, write_json
-from cellkin.core.records import Dataset, LabelSet, Sample, Split
+from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets import splits
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
@@ -45,15 +45,9 @@ COVERAGE = 0.95
 
 def without(data: Dataset, name: str) -> Dataset:
     """The data set as if one class did not exist."""
-    names = tuple(n for n in data.labels.names if n != name)
+    names = [n for n in data.labels.names if n != name]
     kept = tuple(s for s in data.samples if s.label != name)
-    return replace(data, samples=kept, labels=label_set(data.labels, names))
-
-
-def label_set(labels: LabelSet, names: tuple[str, ...]) -> LabelSet:
-    """Some of the classes, with what they mean."""
-    titles = {n: labels.titles[n] for n in names if n in labels.titles}
-    return LabelSet(names, {n: labels.clinical[n] for n in names}, titles)
+    return replace(data, samples=kept, labels=data.labels.only(names))
 
 
 def split_without(split: Split, data: Dataset) -> Split:

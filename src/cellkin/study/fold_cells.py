@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cellkin import datasets
 from cellkin.core.artifacts import guarded_writes, read_arrays, write_arrays
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import Dataset, LabelSet
+from cellkin.core.records import Dataset
 from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
 from cellkin.datasets.injection import halved
 from cellkin.imaging import mapped
@@ -199,10 +199,8 @@ def cells_in_fold(
     cells = described_cells(place.out, work.data, work.recipe, progress)
     data, told = cells.data, []
     if work.nothing:
-        names = tuple(n for n in data.labels.names if n != work.nothing)
-        clinical = {n: data.labels.clinical[n] for n in names}
-        titles = {n: t for n, t in data.labels.titles.items() if n in names}
-        data = replace(data, labels=LabelSet(names, clinical, titles))
+        names = [n for n in data.labels.names if n != work.nothing]
+        data = replace(data, labels=data.labels.only(names))
     for name in work.halves:
         vectors = _imagenet(cells, work.recipe, place, progress)
         train = set(work.split.train)

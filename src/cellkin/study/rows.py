@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,9 +121,8 @@ def _labels(results: Results, job: Job) -> LabelSet:
     met = {n for p in results.predictions(job.key) for n in (p.truth, p.label)}
     if met <= set(own.names):
         return own
-    other = results.labels(job.tested_on)
-    names = tuple(dict.fromkeys((*own.names, *(n for n in other.names if n in met))))
-    return LabelSet(names, {**other.clinical, **own.clinical}, {**other.titles, **own.titles})
+    both = own.joined(results.labels(job.tested_on))
+    return replace(both, names=tuple(n for n in both.names if n in met | set(own.names)))
 
 
 def _calls(results: Results, job: Job) -> list[Call]:
