@@ -375,7 +375,7 @@ class Results:
         total = []
         for job in sorted(self.jobs(), key=lambda job: job.key):
             total.append([job.to_json(), [asdict(p) for p in self.predictions(job.key)]])
-        return digest(json.loads(json.dumps(total)))
+        return digest(total)
 
 
 def _row(p: Prediction) -> tuple[Any, ...]:

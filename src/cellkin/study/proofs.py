@@ -76,7 +76,6 @@ class Case:
             self.images,
             np.stack([atlas.image(p) for p in self.kin_positions]),
             [self.decisions[i].label for i in self.chosen],
-            self.subjects,
         )
 
     @cached_property
