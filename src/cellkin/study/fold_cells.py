@@ -7,8 +7,6 @@ the fold alone (section 3.2).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cellkin import datasets
-from cellkin.core.artifacts import guarded_writes, read_arrays, write_arrays
+from cellkin.core.artifacts import read_arrays, replacing, write_arrays
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset
 from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
@@ -166,11 +164,8 @@ def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress
     with threads(place.threads):
         encoder = packaged_encoder(recipe.size, place.device)
         vectors = embedded(encoder, cells, np.arange(len(cells.images)), progress)
-    with guarded_writes(path):
-        handle, part = tempfile.mkstemp(prefix=".imagenet.", dir=folder)
-        os.close(handle)
-        write_arrays(Path(part), {"vectors": vectors})
-        os.replace(part, path)
+    with replacing(path) as part:
+        write_arrays(part, {"vectors": vectors})
     return vectors
 
 
