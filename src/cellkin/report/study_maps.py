@@ -36,11 +36,10 @@ def _map(row: StudyRow, calls: Sequence[Call]) -> dict[str, Any]:
     truth = np.array([call.truth for call in calls], dtype=object)
     wrong = np.array([call.label != call.truth for call in calls])
     held = [name for name in row.labels.names if (truth == name).any()]
-    data = f"{row.dataset} → {row.tested_on}" if row.external else row.dataset
     return {
         "title": row.title,
         "backbone": row.backbone,
-        "where": f"{data}, split by {row.unit}, fold {calls[0].fold}",
+        "where": f"{row.data}, split by {row.unit}, fold {calls[0].fold}",
         "cells": len(calls),
         "wrong": int(wrong.sum()),
         "width": SIZE[0],

@@ -90,7 +90,7 @@ def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
     return PairedTest(
         first=a.title,
         second=b.title,
-        dataset=a.dataset if not a.external else f"{a.dataset} → {a.tested_on}",
+        dataset=a.data,
         unit=a.unit if kind == "method" else b.unit,
         kind=kind,
         measure=measure,
