@@ -1,8 +1,8 @@
 """What evidence costs, as ratios to bare forward passes of the same network in the same run.
 
 ResNet18 at 224 pixels, k = 3. Every figure is the median over interleaved rounds (baseline, ours,
-baseline, ours, ...); every round explains images that were not explained before. The last line is
-one JSON object:
+baseline, ours, ...); every round explains images that were not explained before, and decides single
+ones that were not seen before. The last line is one JSON object:
 
     evidence_single_ratio       full evidence of one image in memory through `explain`, over one
                                 bare forward pass; reference maps stored in the atlas (fp16)
@@ -12,6 +12,8 @@ one JSON object:
                                 looked at again for each query
     published_way_ratio         the features, and three pair tensors by a four-fold Python loop
                                 over positions, over one bare forward pass
+    decide_single_ratio         `look` and `decide` for one image in memory, over one bare forward
+                                pass
     decide_throughput_ratio     images per second through `decide_many` on images in memory, over
                                 the bare network's at the same batch size
     decide_files_ratio          the same from PNG files, decoding overlapped
@@ -126,8 +128,8 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
         four_fold_loop(look.feature_map, np.asarray(atlas.maps[near], np.float32))
 
     one, many, some = batch(1), batch(64), batch(32)
-    # made beforehand, one for every round: making an image is no part of explaining it
-    singles = iter(images(3 * rounds + 9))
+    # made beforehand, one for every round: making an image is no part of what is timed
+    singles = iter(images(4 * rounds + 9))
     heaps = iter([images(64) for _ in range(max(5, rounds // 3) + 1)])
     group = images(32)
     files = [folder / f"{i}.png" for i in range(32)]
@@ -158,6 +160,12 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
         lambda: bare(one),
         few,
     )
+    alone = ratio(
+        "decide one image in memory",
+        lambda: dss.decide(dss.look(next(singles))),
+        lambda: bare(one),
+        rounds,
+    )
     memory = ratio(
         "decide 32 images in memory", lambda: dss.decide_many(group), lambda: bare(some), rounds
     )
@@ -172,6 +180,7 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
         "evidence_batch64_ratio": at_once,
         "evidence_unstored_ratio": computed,
         "published_way_ratio": loops,
+        "decide_single_ratio": alone,
         "decide_throughput_ratio": 1 / memory,
         "decide_files_ratio": 1 / disk,
         "cost_in_processor_time": CPU,

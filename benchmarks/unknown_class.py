@@ -32,12 +32,12 @@ import numpy as np
 from cellkin import datasets
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import digest, read_json, write_json
-from cellkin.core.records import Dataset, LabelSet, Sample, Split
+from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets import splits
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.study.outside import Answers, answers, outside_row, says_unlike
+from cellkin.study.outside import Answers, answers, outside_row, shares
 from cellkin.system import DecisionSupport, run_folder, train
 
 COVERAGE = 0.95
@@ -45,15 +45,9 @@ COVERAGE = 0.95
 
 def without(data: Dataset, name: str) -> Dataset:
     """The data set as if one class did not exist."""
-    names = tuple(n for n in data.labels.names if n != name)
+    names = [n for n in data.labels.names if n != name]
     kept = tuple(s for s in data.samples if s.label != name)
-    return replace(data, samples=kept, labels=label_set(data.labels, names))
-
-
-def label_set(labels: LabelSet, names: tuple[str, ...]) -> LabelSet:
-    """Some of the classes, with what they mean."""
-    titles = {n: labels.titles[n] for n in names if n in labels.titles}
-    return LabelSet(names, {n: labels.clinical[n] for n in names}, titles)
+    return replace(data, samples=kept, labels=data.labels.only(names))
 
 
 def split_without(split: Split, data: Dataset) -> Split:
@@ -76,13 +70,13 @@ def measured(
     tested = known.select(own.test)
     strange = [s for s in data.samples if s.label == name]
     inside, outside = (asked(dss, samples) for samples in (tested, strange))
-    alarms = [says_unlike(d) for d in inside.decisions]
+    own_shares = shares(inside.decisions, COVERAGE)
     right = [d.label == s.label for d, s in zip(inside.decisions, tested, strict=True)]
     return {
         **outside_row(dss.atlas, inside, outside, COVERAGE),
-        "false_alarms": float(np.mean(alarms)),
-        "own_refused": float(np.mean([bool(d.reasons) for d in inside.decisions])),
-        "held_out": len(alarms),
+        "false_alarms": own_shares["unlike"]["share"],
+        "own_refused": own_shares["refused"]["share"],
+        "held_out": len(tested),
         "right": float(np.mean(right)),
     }
 
@@ -131,13 +125,13 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             "look", "both", "false alarms", "own refused")  # fmt: skip
     lines = ["{:14} {:>6} {:>8} {:>8} {:>8} {:>8} {:>12} {:>6} {:>6} {:>13} {:>12}".format(*head)]
     for name, row in rows.items():
-        shares = [f"{100 * row[k]['share']:.1f} %"
-                  for k in ("unlike", "refused", "sets_alone", "gate_alone")]  # fmt: skip
+        said = [f"{100 * row[k]['share']:.1f} %"
+                for k in ("unlike", "refused", "sets_alone", "gate_alone")]  # fmt: skip
         areas = ["-" if (a := row["auroc"][k]) is None else f"{a:.3f}"
                  for k in ("features", "look", "both")]  # fmt: skip
         alarms, own = (f"{100 * row[k]:.1f} %" for k in ("false_alarms", "own_refused"))
         lines.append(
-            f"{name:14} {row['n']:>6} {shares[0]:>8} {shares[1]:>8} {shares[2]:>8} {shares[3]:>8} "
+            f"{name:14} {row['n']:>6} {said[0]:>8} {said[1]:>8} {said[2]:>8} {said[3]:>8} "
             f"{areas[0]:>12} {areas[1]:>6} {areas[2]:>6} {alarms:>13} {own:>12}"
         )
     return "\n".join(lines)

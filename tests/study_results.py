@@ -58,7 +58,7 @@ def made_up(
 ) -> Results:
     """Three methods, by image and by subject; "cellkin" is right more often, most by image."""
     results = Results.open(path)
-    results.declare("smears", "nothing+split", BLASTS)
+    results.declare({("smears", "nothing+split"): BLASTS})
     results.state("title", "Made-up study")
     results.state("command", "cellkin evaluate made-up.toml --out study")
     skill = {

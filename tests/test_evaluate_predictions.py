@@ -78,12 +78,32 @@ def test_classes_of_all_injections_together(tmp_path: Path) -> None:
     )
     none = LabelSet(("b", "a"), {"a": "lymphoblast", "b": "other cell"})
     with Results.open(tmp_path) as results:
-        results.declare("d", "both", both)
-        results.declare("d", "none", none)
+        results.declare({("d", "both"): both, ("d", "none"): none})
         assert results.labels("d", "none") == none
         assert results.labels("d").names == ("b", "a", "n", "a (1)", "a (2)")
         with pytest.raises(ArtifactError, match="classes of 'e'"):
             results.labels("e")
+
+
+def test_label_sets_are_joined_and_cut_down() -> None:
+    first = LabelSet(("b", "a"), {"a": "lymphoblast", "b": "other cell"}, {"a": "A"})
+    other = LabelSet(("c", "a"), {"a": "other cell", "c": "no cell"}, {"a": "not A", "c": "C"})
+    both = first.joined(other)
+    assert both.names == ("b", "a", "c")
+    assert both.clinical == {"b": "other cell", "a": "lymphoblast", "c": "no cell"}
+    assert both.titles == {"a": "A", "c": "C"}
+    assert both.only(first.names) == first
+    assert both.only(["c", "b"]).names == ("b", "c")
+    assert set(both.only(["c", "b"]).clinical) == {"b", "c"}
+
+
+def test_what_was_declared_before_is_replaced(tmp_path: Path) -> None:
+    labels = LabelSet(("a",), {"a": "other cell"})
+    with Results.open(tmp_path) as results:
+        results.declare({("d", "both"): labels, ("d", "none"): labels})
+        results.declare({("d", "none"): labels})
+        with pytest.raises(ArtifactError, match="classes of 'd'"):
+            results.labels("d", "both")
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -258,7 +258,6 @@ def test_probed_maps_and_targets_are_those_of_the_page(
         np.stack([e.query_image for e in shown]),
         np.stack([e.reference_images[0] for e in shown]),
         [e.decision.label for e in shown],
-        [None] * 3,
     )
     space = Space(atlas.encoder, atlas.scale, distance)
     maps = method_maps(space, probe)
@@ -279,7 +278,7 @@ def test_probed_maps_and_targets_are_those_of_the_page(
 
 def test_a_head_that_does_not_know_the_class_has_no_grad_cam(dss: DecisionSupport) -> None:
     images = np.stack([dss.atlas.image(i) for i in range(2)])
-    probe = Probe(["a", "b"], images, images[::-1], ["foreign", "normal"], [None, None])
+    probe = Probe(["a", "b"], images, images[::-1], ["foreign", "normal"])
     space = Space(dss.atlas.encoder, dss.atlas.scale, "euclidean")
     assert list(method_maps(space, probe)) == ["likeness", "difference"]
     assert "grad-cam" not in targets(space, probe, dss.atlas.vectors[:2])
@@ -293,7 +292,7 @@ def test_a_transformer_is_probed_as_well() -> None:
     )
     images = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3)).astype(np.uint8)
     scale = MinMaxScale.fit(encoder.vectors(images))
-    probe = Probe(list("pq"), images[:2], images[2:], ["a", "b"], [None, None])
+    probe = Probe(list("pq"), images[:2], images[2:], ["a", "b"])
     maps = method_maps(Space(encoder, scale, "euclidean"), probe)
     assert {name: values.shape for name, values in maps.items()} == dict.fromkeys(
         ("grad-cam", "likeness", "difference"), (2, 3, 3)

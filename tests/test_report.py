@@ -527,6 +527,18 @@ def test_a_failed_write_leaves_the_old_page_and_no_rest(
     assert [p.name for p in tmp_path.iterdir()] == ["evidence.html"]
 
 
+def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.safetensors"
+    with pytest.raises(KeyboardInterrupt), artifacts.replacing(path) as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    with artifacts.replacing(path) as part:
+        part.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_folder_in_place_of_a_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="a folder, not a file"):
         report.save(basophil_evidence(), tmp_path)

@@ -187,7 +187,7 @@ def test_real_cells_alone_leave_out_the_patches_and_keep_the_calls(row) -> None:
 def one_row(tmp_path, decisions, labels=BLASTS, **changes):
     with Results.open(tmp_path / "results.sqlite") as results:
         one = job(**changes)
-        results.declare(one.dataset, one.injection, labels)
+        results.declare({(one.dataset, one.injection): labels})
         results.plan([one])
         results.add(one, decisions, 1.0)
         study = summarize(results)
@@ -238,7 +238,7 @@ def test_cells_decided_with_two_seeds_are_drawn_as_cells(tmp_path) -> None:
         for i in range(12)
     ]
     with Results.open(tmp_path) as results:
-        results.declare("smears", "nothing+split", BLASTS)
+        results.declare({("smears", "nothing+split"): BLASTS})
         for seed in (0, 1):
             results.add(job(seed=seed), cells, 1.0)
         (row,) = study_rows(results)

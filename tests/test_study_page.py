@@ -146,7 +146,7 @@ def test_the_page_is_the_same_when_it_is_made_again(study, folder, tmp_path) -> 
 
 def test_few_subjects_and_missing_trainings_are_said(tmp_path) -> None:
     with Results.open(tmp_path) as results:
-        results.declare("smears", "nothing+split", BLASTS)
+        results.declare({("smears", "nothing+split"): BLASTS})
         plan = [job(unit="subject", fold=fold) for fold in (1, 2)]
         results.plan(plan)
         cells = [
@@ -163,7 +163,7 @@ def test_few_subjects_and_missing_trainings_are_said(tmp_path) -> None:
 def test_names_from_outside_cannot_become_markup(tmp_path) -> None:
     evil = "<img src=x onerror=alert(1)>"
     with Results.open(tmp_path) as results:
-        results.declare("smears", "nothing+split", BLASTS)
+        results.declare({("smears", "nothing+split"): BLASTS})
         results.state("title", evil)
         results.add(job(evil), [prediction(evil, "normal", "blast (1)", score=0.5)], 1.0)
         study = summarize(results)

@@ -195,7 +195,7 @@ def test_losing_is_said_first_and_plainly(tmp_path) -> None:
         ]
 
     with Results.open(tmp_path) as results:
-        results.declare("smears", "nothing+split", BLASTS)
+        results.declare({("smears", "nothing+split"): BLASTS})
         results.add(job("cellkin"), decided(20), 1.0)
         results.add(job("softmax head"), decided(40), 1.0)
         study = summarize(results)
@@ -219,8 +219,7 @@ def test_the_drop_of_an_external_test_is_shown(tmp_path) -> None:
         ]
 
     with Results.open(tmp_path) as results:
-        for name in ("smears", "elsewhere"):
-            results.declare(name, "nothing+split", BLASTS)
+        results.declare({(n, "nothing+split"): BLASTS for n in ("smears", "elsewhere")})
         results.add(job(), decided(18), 1.0)
         results.add(job(tested_on="elsewhere"), decided(10), 1.0)
         study = summarize(results)

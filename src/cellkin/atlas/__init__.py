@@ -2,6 +2,6 @@
 
 from cellkin.atlas.atlas import Atlas, Cells
 from cellkin.atlas.building import build
-from cellkin.atlas.deciding import Consultation, consult, decide
+from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
 
-__all__ = ["Atlas", "Cells", "Consultation", "build", "consult", "decide"]
+__all__ = ["Atlas", "Cells", "Consultation", "build", "consult", "decide", "head_shares"]

@@ -13,7 +13,7 @@ from cellkin.core.errors import DecisionError
 from cellkin.core.records import Decision, Features, HeadCall, Neighbor, PredictionSet
 from cellkin.decision import COVERAGE, NearestByClass, abstention, units_needed, vote
 
-__all__ = ["Consultation", "consult", "decide"]
+__all__ = ["Consultation", "consult", "decide", "head_shares"]
 
 
 NO_SCORES = "not available: this atlas was made without calibration scores; cellkin index adds them"
@@ -109,15 +109,24 @@ def _prediction_sets(
     ]
 
 
-def _head_call(atlas: Atlas, vector: NDArray[np.float32]) -> HeadCall | None:
-    """The class head on one feature, in float64 and alone: no other query can change a bit."""
+def head_shares(atlas: Atlas, vector: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Softmax (K,) of the class head on one feature (C,), in float64 and alone: no other query can
+    change a bit. None where the atlas has no class head.
+    """
     if atlas.head is None:
         return None
     weights, bias = atlas.head
     logits = weights @ vector.astype(np.float64) + bias
     odds = np.exp(logits - logits.max())
-    best = int(odds.argmax())
-    return HeadCall(atlas.labels.names[best], float(odds[best] / odds.sum()))
+    return np.asarray(odds / odds.sum())
+
+
+def _head_call(atlas: Atlas, vector: NDArray[np.float32]) -> HeadCall | None:
+    shares = head_shares(atlas, vector)
+    if shares is None:
+        return None
+    best = int(shares.argmax())
+    return HeadCall(atlas.labels.names[best], float(shares[best]))
 
 
 def _decision(

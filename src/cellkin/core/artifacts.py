@@ -33,6 +33,7 @@ __all__ = [
     "read_arrays",
     "read_json",
     "read_manifest",
+    "replacing",
     "write_arrays",
     "write_bytes",
     "write_json",
@@ -142,8 +143,13 @@ def _flush(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file atomically.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside `path`; it is flushed and takes the place of
+    `path` when the block ends well.
+
+    Yields:
+        the temporary file to write; it is removed if the block raises.
 
     Raises:
         OutputError: the file cannot be written.
@@ -151,16 +157,27 @@ def write_bytes(path: Path, data: bytes) -> Path:
     with guarded_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield part
+            with part.open("rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            os.chmod(part, 0o644)
+            os.replace(part, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -111,6 +111,20 @@ class LabelSet:
     def is_positive(self, name: str) -> bool:
         """Whether a fine class means lymphoblast."""
         return self.clinical[name] == LYMPHOBLAST
+
+    def only(self, names: Collection[str]) -> LabelSet:
+        """Those of the classes that are among `names`, in the order that they have here."""
+        kept = tuple(name for name in self.names if name in names)
+        titles = {name: title for name, title in self.titles.items() if name in kept}
+        return LabelSet(kept, {name: self.clinical[name] for name in kept}, titles)
+
+    def joined(self, other: LabelSet) -> LabelSet:
+        """These classes, then those that `other` adds; where both know a class, it means what it
+        means here.
+        """
+        names = tuple(dict.fromkeys((*self.names, *other.names)))
+        clinical, titles = {**other.clinical, **self.clinical}, {**other.titles, **self.titles}
+        return LabelSet(names, clinical, titles)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -128,6 +128,11 @@ class StudyRow:
         return self.tested_on != self.dataset
 
     @property
+    def data(self) -> str:
+        """The data set in words; of an external test, both."""
+        return f"{self.dataset} → {self.tested_on}" if self.external else self.dataset
+
+    @property
     def main(self) -> str:
         """The accuracy that rows are compared by: lymphoblast or not, where the classes know it."""
         return "accuracy" if self.labels.positive is None else "clinical_accuracy"

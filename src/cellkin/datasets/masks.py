@@ -11,6 +11,8 @@ from PIL import Image
 
 from cellkin.core.errors import DataError
 from cellkin.core.records import Dataset, Sample
+from cellkin.imaging.preprocess import middle_square
+from cellkin.imaging.series import is_shared
 
 __all__ = ["CYTOPLASM", "NUCLEUS", "cell_masks"]
 
@@ -36,9 +38,8 @@ def cell_masks(
 
 
 def _mask(data: Dataset, sample: Sample, size: int) -> NDArray[np.uint8] | None:
-    whole = sample.image.member is None and sample.image.row is None and sample.image.box is None
     path = data.root / "masks" / PurePosixPath(sample.id).with_suffix(".png")
-    if not (whole and path.is_file()):
+    if is_shared(sample.image) or not path.is_file():
         return None
     with Image.open(path) as picture:
         values = np.asarray(picture)
@@ -48,7 +49,5 @@ def _mask(data: Dataset, sample: Sample, size: int) -> NDArray[np.uint8] | None:
             where=path,
             mend="write 8-bit grey: 0 background, 1 cytoplasm, 2 nucleus, or take it away",
         )
-    side = min(values.shape)
-    top, left = ((length - side) // 2 for length in values.shape)
-    square = Image.fromarray(np.ascontiguousarray(values[top : top + side, left : left + side]))
+    square = Image.fromarray(np.ascontiguousarray(middle_square(values)))
     return np.asarray(square.resize((size, size), Image.Resampling.NEAREST))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from cellkin.core.errors import DecisionError
 from cellkin.decision.scoring import wilson
@@ -49,8 +50,6 @@ def auroc(inside: Sequence[float], outside: Sequence[float]) -> float:
     Raises:
         DecisionError: one of them is empty, or a score is no number.
     """
-    from sklearn.metrics import roc_auc_score
-
     scores = np.array([*inside, *outside], np.float64)
     if not (len(inside) and len(outside) and np.isfinite(scores).all()):
         raise DecisionError(
@@ -58,4 +57,5 @@ def auroc(inside: Sequence[float], outside: Sequence[float]) -> float:
             where=f"{len(inside)} scores inside, {len(outside)} outside",
             mend="give at least one finite score of both",
         )
-    return float(roc_auc_score([0] * len(inside) + [1] * len(outside), scores))
+    above = float(rankdata(scores)[len(inside) :].sum()) - len(outside) * (len(outside) + 1) / 2
+    return above / (len(inside) * len(outside))

@@ -41,14 +41,12 @@ class Probe:
 
     Attributes:
         ids: M names. images, kin: (M, S, S, 3) uint8, prepared. labels: the voted classes.
-        subjects: the person of each query, None where unknown.
     """
 
     ids: Sequence[str]
     images: Bytes
     kin: Bytes
     labels: Sequence[str]
-    subjects: Sequence[str | None]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +59,6 @@ class Probe:
             self.images[chosen],
             self.kin[chosen],
             [self.labels[i] for i in chosen],
-            [self.subjects[i] for i in chosen],
         )
 
     def with_images(self, images: Bytes) -> Probe:

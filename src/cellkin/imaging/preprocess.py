@@ -22,7 +22,14 @@ from PIL import Image
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
 from cellkin.imaging.sharpening import unsharpen
 
-__all__ = ["INTERPOLATIONS", "LITE0_MEAN", "LITE0_STD", "Preprocessor", "packaged_lite0"]
+__all__ = [
+    "INTERPOLATIONS",
+    "LITE0_MEAN",
+    "LITE0_STD",
+    "Preprocessor",
+    "middle_square",
+    "packaged_lite0",
+]
 
 Triple = tuple[float, float, float]
 
@@ -97,7 +104,7 @@ class Preprocessor:
             ImageError: the array is no RGB image.
         """
         _require_rgb(rgb)
-        prepared = self._resized(_square(rgb))
+        prepared = self._resized(middle_square(rgb))
         return unsharpen(prepared) if self.unsharpen else prepared
 
     def prepare_many(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -207,11 +214,12 @@ def packaged_lite0(size: int = 224, interpolation: str = "bicubic") -> Preproces
     return Preprocessor(size=size, mean=LITE0_MEAN, std=LITE0_STD, interpolation=interpolation)
 
 
-def _square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb.shape[:2]
+def middle_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle square of an image or a mask (H, W, ...) uint8, offsets rounded down: a view."""
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return rgb[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
 def _counts(prepared: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -36,6 +36,7 @@ from cellkin.report.scatter import (
     COLORS,
     MARKERS,
     MapView,
+    class_style,
     map_view,
     marker_path,
     outline_path,
@@ -55,7 +56,6 @@ __all__ = ["data_uri", "evidence_context", "foot", "opponents"]
 
 Array = NDArray[Any]
 
-ORIGIN = np.zeros((1, 2))
 COLUMNS = 7  # cells in one row of a wide page
 
 
@@ -130,8 +130,7 @@ def _confidence(evidence: Evidence) -> dict[str, Any]:
 
 
 def _class_style(labels: LabelSet, name: str) -> dict[str, Any]:
-    color, marker = style(labels.index(name))
-    return {"color": color, "path": marker_path(ORIGIN, MARKERS[marker], 6.0)}
+    return class_style(style(labels.index(name)))
 
 
 def _kin(evidence: Evidence) -> list[dict[str, Any]]:

@@ -38,7 +38,6 @@ __all__ = ["picture_uri", "render_page", "save", "save_all", "save_table", "writ
 Array = NDArray[Any]
 
 THUMBNAIL = 176  # pixels, shown at half of it
-ORIGIN = np.zeros((1, 2))
 
 
 def save(evidence: Evidence, path: str | Path) -> Path:

@@ -21,6 +21,8 @@ __all__ = [
     "ClassPoints",
     "Kin",
     "MapView",
+    "class_style",
+    "fitted",
     "map_view",
     "marker_path",
     "outline_path",
@@ -44,6 +46,8 @@ COLORS = (
 MARKERS = ("o", "^", "D", "v", "P", "X", "*")
 CLEARANCE = 19.0  # picture units between a kin's ring and its rank number
 MARGIN = 22.0
+ORIGIN = np.zeros((1, 2))
+LEGEND = 6.0  # radius of a marker in a legend
 GRID, BLUR, FEWEST = 5.0, 13.0, 8  # picture units of the density; cells that have an outline
 
 
@@ -88,6 +92,19 @@ class MapView:
 def style(index: int) -> tuple[int, int]:
     """Positions in `COLORS` and `MARKERS` of a class."""
     return index % len(COLORS), index % len(MARKERS)
+
+
+def class_style(look: tuple[int, int]) -> dict[str, Any]:
+    """Colour and marker of a class in a legend, from its positions in `COLORS` and `MARKERS`."""
+    color, marker = look
+    return {"color": color, "path": marker_path(ORIGIN, MARKERS[marker], LEGEND)}
+
+
+def fitted(xy: Array, size: tuple[float, float], margin: float) -> Array:
+    """(N, 2) in the middle of a picture of `size`, at equal scale in x and y; y grows downwards."""
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    factor = float(((np.array(size) - 2 * margin) / np.maximum(high - low, 1e-9)).min())
+    return np.asarray((xy - (low + high) / 2) * factor * np.array([1.0, -1.0]) + np.array(size) / 2)
 
 
 def map_view(evidence: Evidence, width: float, height: float, *, closeup: bool = False) -> MapView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.records import NOTICE, Dataset, LabelSet
-from cellkin.report.canvas import FONT, image_bytes, new_figure, printable, write_figure
+from cellkin.report.canvas import FONT, new_figure, printable, write_figure
+from cellkin.report.context import data_uri
 from cellkin.report.pages import write_page
-from cellkin.report.scatter import COLORS, MARKERS, marker_path, style
+from cellkin.report.scatter import COLORS, MARKERS, class_style, fitted, marker_path, style
 
 __all__ = ["SplitReport", "save_split"]
 
@@ -23,7 +23,6 @@ Array = NDArray[Any]
 MAP = (560.0, 420.0)  # picture units of a map
 MARGIN = 18.0
 RADIUS = 3.6
-ORIGIN = np.zeros((1, 2))
 COLUMNS = 12  # cells in a row of the figure's montages
 
 
@@ -85,7 +84,11 @@ def _context(page: SplitReport) -> dict[str, Any]:
         "shown": len(page.xy),
         "trials": [trial_row(trial) for trial in page.found["trials"].values()],
         "halves": [
-            {"title": page.labels.title(name), "size": size, "images": [*map(_uri, images)]}
+            {
+                "title": page.labels.title(name),
+                "size": size,
+                "images": [data_uri(image, lossless=False) for image in images],
+            }
             for name, size, images in zip(_pair(page), sizes, page.montages, strict=True)
         ],
         "made_with": {
@@ -138,41 +141,21 @@ def _class_colors(page: SplitReport) -> dict[str, tuple[int, int]]:
     return {**styles, first: styles[page.name]}
 
 
-def _positions(xy: Array) -> Array:
-    """(N, 2) in picture units, at equal scale in x and y; y grows downwards."""
-    size = np.array(MAP)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    factor = float(((size - 2 * MARGIN) / np.maximum(high - low, 1e-9)).min())
-    return np.asarray((xy - (low + high) / 2) * factor * np.array([1.0, -1.0]) + size / 2)
-
-
 def _map(
     page: SplitReport, labels: Sequence[str], colors: Mapping[str, tuple[int, int]]
 ) -> dict[str, Any]:
-    points, owners = _positions(page.xy), np.array(labels, dtype=object)
+    points, owners = fitted(page.xy, MAP, MARGIN), np.array(labels, dtype=object)
     order = [n for n in (*page.data.labels.names, *_pair(page)) if n in set(labels)]
-    paths = [(colors[n][0], _drawn(points[owners == n], colors[n][1], RADIUS)) for n in order]
-    legend = [
-        {
-            "title": _title(page, n),
-            "class": {"color": colors[n][0], "path": _drawn(ORIGIN, colors[n][1], 6.0)},
-        }
+    paths = [
+        (colors[n][0], marker_path(points[owners == n], MARKERS[colors[n][1]], RADIUS))
         for n in order
     ]
+    legend = [{"title": _title(page, n), "class": class_style(colors[n])} for n in order]
     return {"width": MAP[0], "height": MAP[1], "paths": paths, "legend": legend}
 
 
 def _title(page: SplitReport, name: str) -> str:
     return page.labels.title(name) if name in page.labels.names else page.data.labels.title(name)
-
-
-def _drawn(xy: Array, marker: int, radius: float) -> str:
-    return marker_path(xy, MARKERS[marker], radius)
-
-
-def _uri(image: Array) -> str:
-    kind, data = image_bytes(image, lossless=False)
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _figure(page: SplitReport) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.studies import Call, Study, StudyRow
-from cellkin.report.scatter import COLORS, MARKERS, marker_path, style
+from cellkin.report.scatter import MARKERS, class_style, fitted, marker_path, style
 
 __all__ = ["study_maps"]
 
@@ -17,7 +17,6 @@ Array = NDArray[Any]
 
 SIZE = (440.0, 340.0)  # picture units
 MARGIN, RADIUS, RING = 18.0, 3.8, 7.5
-ORIGIN = np.zeros((1, 2))
 MOST = 8
 
 
@@ -33,39 +32,30 @@ def study_maps(study: Study) -> list[dict[str, Any]]:
 
 
 def _map(row: StudyRow, calls: Sequence[Call]) -> dict[str, Any]:
-    xy = _positions(np.array([call.map_xy for call in calls], np.float64))
+    xy = fitted(np.array([call.map_xy for call in calls], np.float64), SIZE, MARGIN)
     truth = np.array([call.truth for call in calls], dtype=object)
     wrong = np.array([call.label != call.truth for call in calls])
     held = [name for name in row.labels.names if (truth == name).any()]
-    data = f"{row.dataset} → {row.tested_on}" if row.external else row.dataset
     return {
         "title": row.title,
         "backbone": row.backbone,
-        "where": f"{data}, split by {row.unit}, fold {calls[0].fold}",
+        "where": f"{row.data}, split by {row.unit}, fold {calls[0].fold}",
         "cells": len(calls),
         "wrong": int(wrong.sum()),
         "width": SIZE[0],
         "height": SIZE[1],
-        "paths": [_drawn(row, name, xy[truth == name], RADIUS) for name in held],
+        "paths": [_drawn(row, name, xy[truth == name]) for name in held],
         "rings": [(float(x), float(y)) for x, y in xy[wrong]],
         "radius": RING,
         "legend": [_legend(row, name) for name in held],
     }
 
 
-def _drawn(row: StudyRow, name: str, xy: Array, radius: float) -> tuple[int, str]:
+def _drawn(row: StudyRow, name: str, xy: Array) -> tuple[int, str]:
     color, marker = style(row.labels.index(name))
-    return color % len(COLORS), marker_path(xy, MARKERS[marker], radius)
+    return color, marker_path(xy, MARKERS[marker], RADIUS)
 
 
 def _legend(row: StudyRow, name: str) -> dict[str, Any]:
-    color, path = _drawn(row, name, ORIGIN, 6.0)
-    return {"title": row.labels.title(name), "class": {"color": color, "path": path}}
-
-
-def _positions(xy: Array) -> Array:
-    """(N, 2) in picture units, at equal scale in x and y; y grows downwards."""
-    size = np.array(SIZE)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    factor = float(((size - 2 * MARGIN) / np.maximum(high - low, 1e-9)).min())
-    return np.asarray((xy - (low + high) / 2) * factor * np.array([1.0, -1.0]) + size / 2)
+    look = style(row.labels.index(name))
+    return {"title": row.labels.title(name), "class": class_style(look)}

@@ -206,8 +206,7 @@ def _kin(row: StudyRow, neighbor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _where(row: StudyRow) -> str:
-    data = f"{row.dataset} → {row.tested_on}" if row.external else row.dataset
-    return f"{data}, split by {row.unit}"
+    return f"{row.data}, split by {row.unit}"
 
 
 def _mixup(row: StudyRow, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas import Atlas
-from cellkin.core.records import Decision, Features, LabelSet, Sample
+from cellkin.atlas import Atlas, head_shares
+from cellkin.core.records import Decision, Features, LabelSet, Neighbor, Sample
 from cellkin.decision import Index, vote
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
@@ -76,7 +76,7 @@ def by_histogram(
                 score=_share(result.votes, labels),
                 votes=dict(result.votes),
                 neighbors=tuple(
-                    {"id": s.id, "label": s.label, "distance": d, "rank": r, "subject": s.subject}
+                    Neighbor(s.id, s.label, d, r, s.subject).to_json()
                     for r, (s, d) in enumerate(zip(near, lengths, strict=True), start=1)
                 ),
             )
@@ -117,15 +117,13 @@ def by_head(
 
     The score adds up the softmax of all classes that mean lymphoblast.
     """
-    assert atlas.head is not None  # the network was trained on these classes
-    weights, bias = atlas.head
     predictions = []
     for i, sample in enumerate(samples):
-        logits = weights @ features.vectors[i].astype(np.float64) + bias
-        odds = np.exp(logits - logits.max())
-        shares = dict(zip(labels.names, (odds / odds.sum()).tolist(), strict=True))
-        label = labels.names[int(odds.argmax())]
-        positive = [share for name, share in shares.items() if labels.is_positive(name)]
+        shares = head_shares(atlas, features.vectors[i])
+        assert shares is not None  # the network was trained on these classes
+        label = labels.names[int(shares.argmax())]
+        named = zip(labels.names, shares.tolist(), strict=True)
+        positive = [share for name, share in named if labels.is_positive(name)]
         predictions.append(
             _prediction(
                 sample,

@@ -90,7 +90,7 @@ def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
     return PairedTest(
         first=a.title,
         second=b.title,
-        dataset=a.dataset if not a.external else f"{a.dataset} → {a.tested_on}",
+        dataset=a.data,
         unit=a.unit if kind == "method" else b.unit,
         kind=kind,
         measure=measure,
@@ -139,7 +139,7 @@ def _corrected(tests: Sequence[PairedTest]) -> tuple[PairedTest, ...]:
 
 
 def win_findings(rows: Sequence[StudyRow], tests: Sequence[PairedTest]) -> list[Mapping[str, str]]:
-    """Whether the proposed method beats each other row, in words; losses first."""
+    """Whether the proposed method beats each other row, in words."""
     proposed = {row.title for row in rows if row.proposed}
     found: list[Mapping[str, str]] = []
     for test in tests:
@@ -159,5 +159,4 @@ def win_findings(rows: Sequence[StudyRow], tests: Sequence[PairedTest]) -> list[
                 f"({points} points on {test.n} cells, p = {test.p_holm:.2g} after Holm)",
             }
         )
-    order = {"bad": 0, "warn": 1, "good": 2}
-    return sorted(found, key=lambda finding: order[finding["state"]])
+    return found

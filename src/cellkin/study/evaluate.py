@@ -23,6 +23,7 @@ from typing import Any
 import cellkin
 from cellkin.core.artifacts import digest, guarded_writes, write_bytes
 from cellkin.core.errors import OutputError, RecipeError
+from cellkin.core.labels import LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.learning.encoder import choose_device
 from cellkin.study.engine import Answer, Crew, Trouble, run_all
@@ -259,14 +260,9 @@ def _keep(results: Results, work: Work, answer: Answer) -> None:
 
 def _declare(results: Results) -> None:
     """The classes of every data set and injection, as the folds had them, in a fixed order."""
-    known: dict[tuple[str, str], dict[str, Any]] = {}
+    known: dict[tuple[str, str], LabelSet] = {}
     for job in results.jobs():
-        own = results.extra(job.key)["classes"]
-        told = known.setdefault((job.dataset, job.injection), own)
-        told["names"] = list(dict.fromkeys([*told["names"], *own["names"]]))
-        for key in ("clinical", "titles"):
-            told[key] = {**own[key], **told[key]}
-    found: dict[str, dict[str, Any]] = {}
-    for (dataset, injection), told in known.items():
-        found.setdefault(dataset, {})[injection] = told
-    results.state("labels", found)
+        own = LabelSet.from_json(results.extra(job.key)["classes"])
+        key = (job.dataset, job.injection)
+        known[key] = known[key].joined(own) if key in known else own
+    results.declare(known)

@@ -7,8 +7,6 @@ the fold alone (section 3.2).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from cellkin import datasets
-from cellkin.core.artifacts import guarded_writes, read_arrays, write_arrays
+from cellkin.core.artifacts import read_arrays, replacing, write_arrays
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import Dataset, LabelSet
+from cellkin.core.records import Dataset
 from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
 from cellkin.datasets.injection import halved
 from cellkin.imaging import mapped
@@ -160,11 +158,8 @@ def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress
     with threads(place.threads):
         encoder = packaged_encoder(recipe.size, place.device)
         vectors = embedded(encoder, cells, np.arange(len(cells.images)), progress)
-    with guarded_writes(path):
-        handle, part = tempfile.mkstemp(prefix=".imagenet.", dir=folder)
-        os.close(handle)
-        write_arrays(Path(part), {"vectors": vectors})
-        os.replace(part, path)
+    with replacing(path) as part:
+        write_arrays(part, {"vectors": vectors})
     return vectors
 
 
@@ -193,10 +188,8 @@ def cells_in_fold(
     cells = described_cells(place.out, work.data, work.recipe, progress)
     data, told = cells.data, []
     if work.nothing:
-        names = tuple(n for n in data.labels.names if n != work.nothing)
-        clinical = {n: data.labels.clinical[n] for n in names}
-        titles = {n: t for n, t in data.labels.titles.items() if n in names}
-        data = replace(data, labels=LabelSet(names, clinical, titles))
+        names = [n for n in data.labels.names if n != work.nothing]
+        data = replace(data, labels=data.labels.only(names))
     for name in work.halves:
         vectors = _imagenet(cells, work.recipe, place, progress)
         train = set(work.split.train)

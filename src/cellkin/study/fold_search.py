@@ -69,10 +69,6 @@ class Column:
         found = shares.std(axis=-1, ddof=ddof)
         return np.asarray((found >= low - TOLERANCE) & (found <= high + TOLERANCE))
 
-    def definitions(self, shares: Floats) -> tuple[int, ...]:
-        """The definitions of the deviation that these shares, (F,), agree with."""
-        return tuple(d for d in self.ddofs if bool(self._near(shares, d)))
-
     def counts_fit(self, wrong: Ints) -> NDArray[np.bool_]:
         """Whether totals of wrong cells per fold, (..., F), are as known from elsewhere."""
         if self.total is None:

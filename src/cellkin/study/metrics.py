@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from cellkin.core.errors import DecisionError
 from cellkin.core.labels import CLINICAL_CLASSES, NO_CELL, LabelSet
+from cellkin.decision import detection
 
 __all__ = [
     "BINARY",
@@ -179,14 +179,10 @@ def auroc(positive: ArrayLike, scores: ArrayLike) -> float | None:
     Returns:
         0 to 1, or None where one side is empty.
     """
-    is_positive = np.asarray(positive, bool)
-    n_positive = int(is_positive.sum())
-    n_negative = len(is_positive) - n_positive
-    if not n_positive or not n_negative:
+    is_positive, values = np.asarray(positive, bool), np.asarray(scores, np.float64)
+    if is_positive.all() or not is_positive.any():
         return None
-    ranks = rankdata(np.asarray(scores, np.float64))
-    above = float(ranks[is_positive].sum()) - n_positive * (n_positive + 1) / 2
-    return above / (n_positive * n_negative)
+    return detection.auroc(values[~is_positive].tolist(), values[is_positive].tolist())
 
 
 def spread(values: Sequence[float | None]) -> Spread:

@@ -34,6 +34,7 @@ __all__ = [
     "photographs",
     "readable",
     "says_unlike",
+    "shares",
 ]
 
 Bytes = NDArray[np.uint8]
@@ -107,6 +108,20 @@ def is_far(decision: Decision, coverage: float) -> bool:
     return percentile is not None and percentile > 100 * coverage
 
 
+def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str, Any]]:
+    """Rates (see `Rate.to_json`) of what is said: "unlike" and "refused" for any reason; by the
+    prediction sets and by the quality gate alone; and "far" (see `is_far`).
+    """
+    hits = {
+        "unlike": [says_unlike(d) for d in decisions],
+        "refused": [bool(d.reasons) for d in decisions],
+        "sets_alone": ["unlike" in d.reasons for d in decisions],
+        "gate_alone": [bool(d.quality) for d in decisions],
+        "far": [is_far(d, coverage) for d in decisions],
+    }
+    return {name: rate(hit).to_json() for name, hit in hits.items()}
+
+
 def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float) -> dict[str, Any]:
     """How one kind of outside pictures was answered, and how well it can be told apart."""
     limit = _limit(atlas, coverage)
@@ -114,11 +129,7 @@ def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float
     called = Counter(d.label for d in decisions if not says_unlike(d))
     return {
         "n": len(decisions),
-        "unlike": rate([says_unlike(d) for d in decisions]).to_json(),
-        "refused": rate([bool(d.reasons) for d in decisions]).to_json(),
-        "sets_alone": rate(["unlike" in d.reasons for d in decisions]).to_json(),
-        "gate_alone": rate([bool(d.quality) for d in decisions]).to_json(),
-        "far": rate([is_far(d, coverage) for d in decisions]).to_json(),
+        **shares(decisions, coverage),
         "gate_reasons": dict(Counter(q for d in decisions for q in d.quality or ())),
         "called": dict(called),
         "auroc": {

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -339,10 +340,13 @@ class Results:
         done = self.done()
         return [job for job in self.planned() if job.key not in done]
 
-    def declare(self, dataset: str, injection: str, labels: LabelSet) -> None:
-        """Keep the classes of a data set under an injection ("none" for none)."""
-        known = self.fact("labels", {})
-        known.setdefault(dataset, {})[injection] = labels.to_json()
+    def declare(self, classes: Mapping[tuple[str, str], LabelSet]) -> None:
+        """Keep the classes of every data set under every injection ("none" for none), in place of
+        those that were kept before.
+        """
+        known: dict[str, dict[str, Any]] = {}
+        for (dataset, injection), labels in classes.items():
+            known.setdefault(dataset, {})[injection] = labels.to_json()
         self.state("labels", known)
 
     def labels(self, dataset: str, injection: str | None = None) -> LabelSet:
@@ -364,17 +368,14 @@ class Results:
         sets = [
             LabelSet.from_json(known[name]) for name in sorted(known, key=lambda n: n != "none")
         ]
-        names = tuple(dict.fromkeys(name for labels in sets for name in labels.names))
-        clinical = {k: v for labels in reversed(sets) for k, v in labels.clinical.items()}
-        titles = {k: v for labels in reversed(sets) for k, v in labels.titles.items()}
-        return LabelSet(names, clinical, titles)
+        return reduce(LabelSet.joined, sets)
 
     def digest(self) -> str:
         """Hash of every prediction of every job, without times: equal for equal results."""
         total = []
         for job in sorted(self.jobs(), key=lambda job: job.key):
             total.append([job.to_json(), [asdict(p) for p in self.predictions(job.key)]])
-        return digest(json.loads(json.dumps(total)))
+        return digest(total)
 
 
 def _row(p: Prediction) -> tuple[Any, ...]:

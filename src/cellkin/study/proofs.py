@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellkin.atlas import decide
 from cellkin.core.progress import Progress
-from cellkin.core.records import CLOSES, Dataset, Decision, Features
+from cellkin.core.records import CLOSES, Dataset, Decision
 from cellkin.datasets.masks import CYTOPLASM, NUCLEUS, cell_masks
 from cellkin.decision import MinMaxScale
 from cellkin.decision.detection import rate
@@ -24,7 +24,7 @@ from cellkin.evidence.stability import CHANGES, map_stability
 from cellkin.imaging.stain import nuclei
 from cellkin.learning.untrained import untrained
 from cellkin.study.held_out import HeldOut
-from cellkin.system import DecisionSupport, Look
+from cellkin.system import DecisionSupport
 
 __all__ = ["Case", "completeness", "deleted", "pointed", "randomised", "stable"]
 
@@ -76,7 +76,6 @@ class Case:
             self.images,
             np.stack([atlas.image(p) for p in self.kin_positions]),
             [self.decisions[i].label for i in self.chosen],
-            self.subjects,
         )
 
     @cached_property
@@ -131,18 +130,12 @@ def _disc(image: Bytes) -> Bools:
 
 def completeness(case: Case, tell: Progress) -> dict[str, Any]:
     """Errors of every map of the sample's evidence, made through `explain_many`."""
-    encoder, space = case.dss.atlas.encoder, case.dss.atlas.space
     errors: dict[str, list[float]] = {"likeness": [], "difference": []}
     exact = True
     for start in range(0, len(case.images), CHUNK):
         images = case.images[start : start + CHUNK]
         names = case.probe.ids[start : start + CHUNK]
-        views = encoder.view(images)
-        looks = [
-            Look(name, images[i], views.maps[i],
-                 Features((name,), views.features[i : i + 1], space), views.logits[i])
-            for i, name in enumerate(names)
-        ]  # fmt: skip
+        looks = case.dss.look_prepared(images, names)
         subjects = case.subjects[start : start + CHUNK]
         for found in case.dss.explain_many(looks, subjects=subjects):
             more = found.counter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,10 @@ def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyR
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in results.jobs():
         groups.setdefault(tuple(str(getattr(job, name)) for name in KEY), []).append(job)
-    proposed = str(results.fact("proposed", PROPOSED))
     rows: list[StudyRow] = []
     for jobs, title in zip(groups.values(), _titles(groups), strict=True):
         progress("measuring rows", len(rows), len(groups))
-        rows.append(_row(results, jobs, title, proposed))
+        rows.append(_row(results, jobs, title))
     progress("measuring rows", len(rows), len(rows))
     return tuple(rows)
 
@@ -81,7 +80,7 @@ def _titles(keys: Iterable[tuple[str, ...]]) -> list[str]:
     return titles
 
 
-def _row(results: Results, jobs: Sequence[Job], title: str, proposed: str) -> StudyRow:
+def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
     job = jobs[0]
     labels = _labels(results, job)
     calls = tuple(call for one in jobs for call in _calls(results, one))
@@ -92,7 +91,7 @@ def _row(results: Results, jobs: Sequence[Job], title: str, proposed: str) -> St
     has_empty = NO_CELL in labels.clinical.values()
     return StudyRow(
         title=title,
-        proposed=job.method == proposed,
+        proposed=job.method == PROPOSED,
         **{name: getattr(job, name) for name in KEY if name != "tested_on"},
         tested_on=job.tested_on or job.dataset,
         independent=measuring.unit,
@@ -121,9 +120,8 @@ def _labels(results: Results, job: Job) -> LabelSet:
     met = {n for p in results.predictions(job.key) for n in (p.truth, p.label)}
     if met <= set(own.names):
         return own
-    other = results.labels(job.tested_on)
-    names = tuple(dict.fromkeys((*own.names, *(n for n in other.names if n in met))))
-    return LabelSet(names, {**other.clinical, **own.clinical}, {**other.titles, **own.titles})
+    both = own.joined(results.labels(job.tested_on))
+    return replace(both, names=tuple(n for n in both.names if n in met | set(own.names)))
 
 
 def _calls(results: Results, job: Job) -> list[Call]:

@@ -105,16 +105,12 @@ def _results_table(rows: Sequence[StudyRow]) -> Table:
     for row in rows:
         chosen = [row.measures[name] for name in (row.main, "sensitivity", "specificity")]
         shown = [_mean(measure) for measure in chosen]
-        lines.append((_data(row), row.unit, row.title, *shown, str(row.cells)))
+        lines.append((row.data, row.unit, row.title, *shown, str(row.cells)))
     note = (
         "Percent, mean ± standard deviation over folds (ddof = 1; in brackets ddof = 0). Accuracy "
         "is lymphoblast or not where a class means lymphoblast, else over the classes."
     )
     return Table("results", "Results", header, tuple(lines), (3, 4, 5, 6), note)
-
-
-def _data(row: StudyRow) -> str:
-    return row.dataset if not row.external else f"{row.dataset} → {row.tested_on}"
 
 
 def _mean(measure: Measure) -> str:
@@ -140,7 +136,7 @@ def _measures_table(rows: Sequence[StudyRow], *, real: bool) -> Table | None:
             both = [points(row.measures[name].value)] if real else []
             lines.append(
                 (
-                    _data(row),
+                    row.data,
                     row.unit,
                     row.title,
                     title,
@@ -244,7 +240,7 @@ def _confusion_table(row: StudyRow, number: int) -> Table:
     )
     return Table(
         f"confusion_{number}",
-        f"{_data(row)}, split by {row.unit}: {row.title}",
+        f"{row.data}, split by {row.unit}: {row.title}",
         ("True \\ called", *titles),
         lines,
         tuple(range(1, len(titles) + 1)),

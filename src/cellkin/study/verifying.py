@@ -20,18 +20,17 @@ from cellkin.core.errors import ArtifactError, RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NOTICE, Dataset, ImageRef
 from cellkin.decision import COVERAGE, units_needed
-from cellkin.decision.detection import rate
 from cellkin.study import proofs
 from cellkin.study.answering import calibration_tables, set_tables
 from cellkin.study.held_out import TWINS, HeldOut, held_out, nothing_left, spread_by_class
 from cellkin.study.outside import (
     Answers,
     answers,
-    is_far,
     outside_row,
     photographs,
     readable,
     says_unlike,
+    shares,
 )
 from cellkin.study.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
@@ -255,11 +254,7 @@ def _outside(
 
         rows[name] = parts.get(f"outside-{i}", row)
     return {
-        "unlike": rate([says_unlike(d) for d in decisions]).to_json(),
-        "refused": rate([bool(d.reasons) for d in decisions]).to_json(),
-        "sets_alone": rate(["unlike" in d.reasons for d in decisions]).to_json(),
-        "gate_alone": rate([bool(d.quality) for d in decisions]).to_json(),
-        "far": rate([is_far(d, settings.coverage) for d in decisions]).to_json(),
+        **shares(decisions, settings.coverage),
         "allowed": float(np.round(1 - settings.coverage, 9)),
         "sets": any(d.prediction_set is not None for d in decisions),
         "gate": atlas.quality is not None,
