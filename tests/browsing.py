@@ -121,9 +121,14 @@ def files_in(folder: Path, cells: Sequence[tuple[str, bytes]]) -> list[str]:
     return made
 
 
+def decidable(page: Any) -> None:
+    """Wait until a cell may be decided: its evidence is on screen."""
+    page.locator("#confirm:enabled").wait_for()
+
+
 def evidence_of(page: Any, cell: str) -> dict[str, Any]:
     """What the server says about a cell."""
     return dict(page.request.get(f"/api/v1/cells/{cell}/evidence").json())
 
 
-__all__ = ["AXE", "WAIT", "Desk", "chromium", "evidence_of", "files_in"]
+__all__ = ["AXE", "WAIT", "Desk", "chromium", "decidable", "evidence_of", "files_in"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from browsing import Desk, files_in
+from browsing import Desk, decidable, files_in
 from workstation import PASSWORD
 
 
@@ -154,7 +154,7 @@ def test_another_class_needs_a_reason_and_can_be_undone(desk: Desk) -> None:
     names = desk.workstation.app.state.station.support.atlas.labels.names
     other = next(i for i, name in enumerate(names) if name != cell.proposed)
     page = desk.sit(path=f"/cells/{cell.id}")
-    page.locator("#confirm").wait_for()
+    decidable(page)
     page.get_by_text("then the next cell").click()
     page.locator("body").press(str(other + 1))
     page.locator("#reason:focus").press("Enter")
@@ -171,6 +171,30 @@ def test_another_class_needs_a_reason_and_can_be_undone(desk: Desk) -> None:
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("Taken back").wait_for()
     assert store.cell(cell.id).state == "proposed"
+
+
+def test_nobody_decides_before_the_evidence_is_there(desk: Desk) -> None:
+    case = desk.case(1)
+    (cell,) = desk.cells(case.id)
+    page = desk.sit(path=f"/cases/{case.id}")
+    held: list[Any] = []
+    page.route("**/evidence", lambda route: held.append(route))
+    page.goto(f"/cells/{cell.id}")
+    page.locator("#confirm:disabled").wait_for()
+    page.locator("body").press("c")
+    page.get_by_text("Not yet: the evidence of this cell is still on its way.").wait_for()
+    page.locator("#comment").fill("looked at first")
+    store = desk.workstation.store
+    assert store.cell(cell.id).state == "proposed"
+    assert not store.cell(cell.id).opened
+    held.pop().continue_()
+    decidable(page)
+    assert page.locator("#comment:focus").input_value() == "looked at first"
+    page.locator("#confirm").click()
+    page.locator("#back.main").click()  # the last cell of its list: the way on leads back
+    page.wait_for_url(f"**/cases/{case.id}")
+    found = store.cell(cell.id)
+    assert (found.state, found.comment) == ("confirmed", "looked at first")
 
 
 def test_bulk_confirmation_never_touches_held_cells(desk: Desk) -> None:

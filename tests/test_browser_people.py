@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browsing import Desk
+from browsing import Desk, decidable
 from workstation import PASSWORD, upload
 
 
@@ -11,7 +11,7 @@ def test_the_second_of_two_people_is_told_and_loses_nothing(desk: Desk) -> None:
     cell = desk.cells(case.id)[0]
     rolf = desk.sit("rolf", f"/cells/{cell.id}")
     rita = desk.sit("rita", f"/cells/{cell.id}")
-    rolf.locator("#confirm").wait_for()
+    decidable(rolf)
     rolf.locator("body").press("a")
     rolf.locator("#reason").fill("a stain precipitate")
     rita.locator("#confirm").click()
@@ -37,7 +37,7 @@ def test_enter_after_a_reason_alone_confirms_nothing(desk: Desk) -> None:
     case = desk.case(2)
     cell = desk.cells(case.id)[0]
     page = desk.sit("rolf", f"/cells/{cell.id}")
-    page.locator("#confirm").wait_for()
+    decidable(page)
     page.locator("#reason").fill("nucleus condensed")
     page.locator("#reason").press("Enter")
     page.get_by_text("Choose a class first").wait_for()
@@ -64,7 +64,7 @@ def test_a_session_that_ends_in_the_middle_of_an_edit(desk: Desk) -> None:
     case = desk.case(2)
     cell = desk.cells(case.id)[0]
     page = desk.sit("rolf", f"/cells/{cell.id}")
-    page.locator("#confirm").wait_for()
+    decidable(page)
     page.locator("body").press("u")
     page.locator("#reason").fill("out of focus at the nucleus")
     page.locator("#comment").fill("ask for another field")
@@ -89,7 +89,7 @@ def test_a_session_that_ends_in_the_middle_of_an_edit(desk: Desk) -> None:
 def test_what_is_typed_outlives_a_reload(desk: Desk) -> None:
     case = desk.case(2)
     page = desk.sit("rolf", f"/cells/{desk.cells(case.id)[0].id}")
-    page.locator("#confirm").wait_for()
+    decidable(page)
     page.locator("body").press("a")
     page.locator("#reason").fill("half a sentence")
     page.reload()
@@ -149,6 +149,7 @@ def test_script_in_names_and_comments_stays_text(desk: Desk) -> None:
     page.locator(".tile").first.wait_for()
     page.locator(".tile").first.click()
     page.get_by_role("heading", name=cell.name).wait_for()
+    decidable(page)
     page.locator("body").press("a")
     page.locator("#reason").fill(evil)
     page.get_by_text("then the next cell").click()

@@ -529,9 +529,14 @@ def test_a_failed_write_leaves_the_old_page_and_no_rest(
 
 def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "vectors.safetensors"
-    with pytest.raises(KeyboardInterrupt), artifacts.replacing(path) as part:
-        part.write_bytes(b"half")
-        raise KeyboardInterrupt
+
+    def stop_half_way() -> None:
+        with artifacts.replacing(path) as part:
+            part.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way()
     assert not list(tmp_path.iterdir())
     with artifacts.replacing(path) as part:
         part.write_bytes(b"whole")

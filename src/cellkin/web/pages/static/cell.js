@@ -82,6 +82,7 @@ async function show(id) {
     $("#evidence").replaceChildren(h("div", { class: "strip" }, h("figure", { class: "kin query" }, h("img", { src: imageOf(cell.id), alt: "The cell in question" }))), errorState(error, () => show(id)));
   }
   ready = true;
+  review.wake();
   noted = opened(id, mine);
   await noted;
   const next = neighbor(1);
@@ -114,7 +115,7 @@ function step(by) {
   if (next) return go(next);
   drawTop();
   review.draw();
-  toast(by > 0 ? "That was the last cell of this list. B goes back to the case." : "This is the first cell of this list.");
+  toast(by > 0 ? "That was the last cell of this list." : "This is the first cell of this list.");
 }
 
 function go(id) {
@@ -148,7 +149,14 @@ function drawTop() {
       h("span", { class: "soft num" }, `${at + 1} of ${order.ids.length.toLocaleString("en")}${order.what === "all" ? "" : ` (${order.what})`}`)),
     h("span", { class: "group" },
       h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0 }, h("kbd", {}, "P"), "Previous"),
-      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length }, "Next", h("kbd", {}, "N")))));
+      h("button", { type: "button", onclick: () => step(1), disabled: at < 0 || at + 1 >= order.ids.length }, "Next", h("kbd", {}, "N")),
+      h("button", { type: "button", id: "back", class: signed && !neighbor(1) ? "main" : "", onclick: back }, h("kbd", {}, "B"), "Back to the case"))));
+}
+
+/** To the gallery, at this cell. */
+function back() {
+  memory.set(`at:${record.id}`, cell.id);
+  location.href = caseUrl(record.id);
 }
 
 function drawEvidence(evidence) {
@@ -237,5 +245,5 @@ function keys() {
   key("m", "to the map; there + and − zoom, N walks over the kin, L is the lasso", () => plot?.canvas.focus());
   key("q", "to the picture; there the arrows move the spot that is matched", () => strip?.views[0].canvas.focus());
   key("Escape", "let go: of a spot, of a field", () => { strip?.release(); document.activeElement?.blur(); }, { always: true });
-  key("b", "back to the case", () => { memory.set(`at:${record.id}`, cell.id); location.href = caseUrl(record.id); });
+  key("b", "back to the case", back);
 }

@@ -26,6 +26,9 @@ export class Review {
 
   open() { this.conflict = null; this.draw(); }
 
+  /** The evidence is on screen: now it may be decided. What is typed and focused stays. */
+  wake() { for (const button of this.node.querySelectorAll("button:disabled")) button.disabled = false; }
+
   draw() {
     const cell = this.host.cell();
     if (!this.host.writable()) return this.node.replaceChildren(h("div", { class: "review" }, h("h2", {}, "Review"), this.standing(cell), this.readOnly()));
@@ -34,7 +37,7 @@ export class Review {
     this.node.replaceChildren(h("div", { class: "review" },
       h("div", { class: "bar-line" }, h("h2", {}, "Review"), this.standing(cell)),
       this.conflict,
-      h("button", { type: "button", class: draft.choice === null || draft.choice === cell.proposed ? "main" : "", id: "confirm", onclick: () => this.choose(cell.proposed) }, h("kbd", {}, "C"), `Confirm: ${title(cell.proposed)}`),
+      h("button", { type: "button", class: draft.choice === null || draft.choice === cell.proposed ? "main" : "", id: "confirm", disabled: !this.host.ready(), onclick: () => this.choose(cell.proposed) }, h("kbd", {}, "C"), `Confirm: ${title(cell.proposed)}`),
       h("div", { class: "choices", role: "group", "aria-label": "Another class, or no cell" }, this.choices(cell, draft)),
       this.form(cell, draft, asked)));
   }
@@ -52,7 +55,7 @@ export class Review {
 
   choices(cell, draft) {
     const one = (value, key, words, sign) => h("button", {
-      type: "button", class: value === cell.proposed ? "proposed" : "", "aria-pressed": String(draft.choice === value), onclick: () => this.choose(value),
+      type: "button", class: value === cell.proposed ? "proposed" : "", "aria-pressed": String(draft.choice === value), disabled: !this.host.ready(), onclick: () => this.choose(value),
     }, key ? h("kbd", {}, key.toUpperCase()) : null, sign, words);
     return [
       ...classes().map((c, i) => one(c.name, i < 9 ? String(i + 1) : "", title(c.name), mark(c.name))),
@@ -79,7 +82,7 @@ export class Review {
 
   /** A class name, or "=disposition". The proposed class is saved at once, others ask why. */
   choose(value) {
-    if (!this.host.ready()) return; // what is on screen may be another cell still
+    if (!this.host.ready()) return toast("Not yet: the evidence of this cell is still on its way.");
     if (!this.host.writable()) return toast(this.readOnly().textContent, "bad");
     this.keep({ choice: value });
     if (value === this.host.cell().proposed) return this.save();
