@@ -41,6 +41,10 @@ def job(method: str = "cellkin", **changes: object) -> Job:
     return Job(key="/".join(map(str, values.values())), **values)  # type: ignore[arg-type]
 
 
+CLASSES = {"classes": BLASTS.to_json()}
+"""What a fold keeps of its classes."""
+
+
 def prediction(name: str, truth: str, label: str, labels: LabelSet = BLASTS, **more: object):
     """One decided cell with the fields that follow from its classes."""
     return Prediction(
@@ -58,7 +62,6 @@ def made_up(
 ) -> Results:
     """Three methods, by image and by subject; "cellkin" is right more often, most by image."""
     results = Results.open(path)
-    results.declare({("smears", "nothing+split"): BLASTS})
     results.state("title", "Made-up study")
     results.state("command", "cellkin evaluate made-up.toml --out study")
     skill = {
@@ -77,7 +80,7 @@ def made_up(
     results.plan(plan)
     for one in plan:
         chance = skill[one.method, one.unit]
-        results.add(one, _decided(one, (subjects, cells), chance, seed), 1.5)
+        results.add(one, _decided(one, (subjects, cells), chance, seed), 1.5, CLASSES)
     return results
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,20 @@ import pytest
 from study_runs import tiny
 
 from cellkin.core.errors import OutputError, RecipeError
-from cellkin.core.records import NO_CELL
+from cellkin.core.records import NO_CELL, NOTICE
 from cellkin.datasets.class_split import ClassSplit
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
 from cellkin.study import fold_cells, jobs
 from cellkin.study.baselines import colour_histogram, packaged_encoder
+from cellkin.study.drilldown import RIGHT, WRONG
 from cellkin.study.engine import Crew, Trouble
 from cellkin.study.evaluate import Summary, evaluate
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import Place, cells_in_fold, prepare
 from cellkin.study.plan import plan
 from cellkin.study.predictions import Results
+from cellkin.study.rows import study_rows
 from cellkin.study.sources import gather
 
 Tell = Callable[[str, int, int], None]
@@ -124,6 +128,39 @@ def test_ray_gives_the_same_table(whole: tuple[Experiment, Path], tmp_path: Path
     pytest.importorskip("ray")
     experiment, out = whole
     summary = run(experiment, tmp_path / "out", crew=Crew("ray", workers=1))
+    assert summary.failures == ()
+    assert digest(tmp_path / "out") == digest(out)
+
+
+def workers_of_ray() -> list[int]:
+    """Processes of Ray that are at work now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().startswith(b"ray::_attempt"):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to find a worker")
+def test_a_killed_ray_worker_costs_its_job_alone(
+    whole: tuple[Experiment, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    experiment, out = whole
+    killed: list[int] = []
+
+    def kill(task: str, done: int, total: int) -> None:
+        if task.startswith("jobs") and done and not killed:
+            deadline = time.monotonic() + 60
+            while not (found := workers_of_ray()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            os.kill(found[0], signal.SIGKILL)
+            killed.append(found[0])
+
+    summary = run(experiment, tmp_path / "out", crew=Crew("ray", workers=1), progress=kill)
+    assert len(killed) == 1
     assert summary.failures == ()
     assert digest(tmp_path / "out") == digest(out)
 
@@ -303,3 +340,31 @@ def test_kept_atlases_decide_as_the_table_says(tmp_path: Path) -> None:
     decisions = decide(atlas, Features(ids, encoder.vectors(images), atlas.space))
     assert [d.label for d in decisions] == [p.label for p in predictions]
     assert [d.neighbors[0].id for d in decisions] == [p.neighbors[0]["id"] for p in predictions]
+
+
+def test_decisions_of_every_place_of_a_matrix_have_their_evidence(tmp_path: Path) -> None:
+    """The page of a decision is of the very decision that the table holds."""
+    run(replace(tiny(tmp_path, maps=True), seeds=(0,), folds=3), tmp_path / "out")
+    with Results.open(tmp_path / "out", readonly=True) as results:
+        rows = {row.method: row for row in study_rows(results)}
+    own = rows["cellkin"]
+    for fold in (1, 2, 3):
+        places: dict[tuple[str, str], list[bool]] = {}
+        for call in own.calls:
+            if call.fold == fold:
+                places.setdefault((call.truth, call.label), []).append(call.page is not None)
+        for (truth, label), shown in places.items():
+            assert sum(shown) == min(len(shown), RIGHT if truth == label else WRONG)
+    shown = [call for call in own.calls if call.page]
+    for call in shown:
+        text = (tmp_path / "out" / str(call.page)).read_text(encoding="utf-8")
+        assert call.id in text
+        assert NOTICE in text
+        for neighbor in call.neighbors:
+            assert neighbor["id"] in text
+    assert not any(call.page for call in rows["softmax head"].calls)
+
+    (tmp_path / "out" / str(shown[0].page)).unlink()  # a page that is gone is no link
+    with Results.open(tmp_path / "out", readonly=True) as results:
+        again = next(row for row in study_rows(results) if row.proposed)
+    assert sum(call.page is not None for call in again.calls) == len(shown) - 1

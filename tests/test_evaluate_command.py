@@ -43,6 +43,8 @@ def test_the_shipped_experiments_are_listed(
         (("ablation-small", "--data", "here"), "--data NAME=FOLDER"),
         (("ablation-small", "--engine", "rai"), "did you mean 'ray'"),
         (("times-small", "--engine", "ray"), "measured by one process"),
+        (("ablation-small", "--page"), "cellkin evaluate --page --out"),
+        (("--page",), "there are no results"),
     ],
 )
 def test_mistakes_are_said(
@@ -81,6 +83,10 @@ def test_stopped_with_ctrl_c_it_says_how_to_go_on(
     assert "Stopped: what is done is kept" in text
     assert f"--out {tmp_path / 'out'} --workers 1 --resume" in text
     assert "Traceback" not in text
+    assert "cellkin evaluate --page --out" in text
+    status, out, _ = call(capsys, monkeypatch, "--page", "--out", tmp_path / "out", "--json")
+    assert status == 0
+    assert "planned trainings are missing" in Path(json.loads(out)["page"]).read_text()
     status, out, err = call(capsys, monkeypatch, *words[1:], "--workers", 1, "--resume", "--json")
     assert status == 0
     result = json.loads(out)

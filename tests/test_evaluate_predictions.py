@@ -78,11 +78,17 @@ def test_classes_of_all_injections_together(tmp_path: Path) -> None:
     )
     none = LabelSet(("b", "a"), {"a": "lymphoblast", "b": "other cell"})
     with Results.open(tmp_path) as results:
-        results.declare({("d", "both"): both, ("d", "none"): none})
+        folds = [none.only(["b"]), none, both]
+        for fold, own in enumerate(folds):
+            injection = "both" if own is both else "none"
+            one = replace(JOB, key=f"k{fold}", injection=injection, fold=fold)
+            results.add(one, CELLS, 1.0, {"classes": own.to_json()})
         assert results.labels("d", "none") == none
         assert results.labels("d").names == ("b", "a", "n", "a (1)", "a (2)")
         with pytest.raises(ArtifactError, match="classes of 'e'"):
             results.labels("e")
+        with pytest.raises(ArtifactError, match="classes of 'd'"):
+            results.labels("d", "nothing")
 
 
 def test_label_sets_are_joined_and_cut_down() -> None:
@@ -95,25 +101,3 @@ def test_label_sets_are_joined_and_cut_down() -> None:
     assert both.only(first.names) == first
     assert both.only(["c", "b"]).names == ("b", "c")
     assert set(both.only(["c", "b"]).clinical) == {"b", "c"}
-
-
-def test_what_was_declared_before_is_replaced(tmp_path: Path) -> None:
-    labels = LabelSet(("a",), {"a": "other cell"})
-    with Results.open(tmp_path) as results:
-        results.declare({("d", "both"): labels, ("d", "none"): labels})
-        results.declare({("d", "none"): labels})
-        with pytest.raises(ArtifactError, match="classes of 'd'"):
-            results.labels("d", "both")
-
-
-def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.sqlite").write_text("no database, but long enough to be looked at as one")
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        Results.open(tmp_path / "text.sqlite")
-    with pytest.raises(ArtifactError, match="no results here"):
-        Results.open(tmp_path, readonly=True)
-    newer = sqlite3.connect(tmp_path / "newer.sqlite")
-    newer.execute("PRAGMA user_version = 99")
-    newer.close()
-    with pytest.raises(ArtifactError, match="schema 99"):
-        Results.open(tmp_path / "newer.sqlite")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
-from study_results import BLASTS, job, made_up, prediction
+from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import LabelSet
@@ -187,9 +187,8 @@ def test_real_cells_alone_leave_out_the_patches_and_keep_the_calls(row) -> None:
 def one_row(tmp_path, decisions, labels=BLASTS, **changes):
     with Results.open(tmp_path / "results.sqlite") as results:
         one = job(**changes)
-        results.declare({(one.dataset, one.injection): labels})
         results.plan([one])
-        results.add(one, decisions, 1.0)
+        results.add(one, decisions, 1.0, {"classes": labels.to_json()})
         study = summarize(results)
     return study.rows[0], study
 
@@ -238,9 +237,8 @@ def test_cells_decided_with_two_seeds_are_drawn_as_cells(tmp_path) -> None:
         for i in range(12)
     ]
     with Results.open(tmp_path) as results:
-        results.declare({("smears", "nothing+split"): BLASTS})
         for seed in (0, 1):
-            results.add(job(seed=seed), cells, 1.0)
+            results.add(job(seed=seed), cells, 1.0, CLASSES)
         (row,) = study_rows(results)
     assert (row.independent, row.cells, row.distinct) == ("cell", 96, 48)
     assert row.measures["accuracy"].method == "bootstrap over cells"

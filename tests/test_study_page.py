@@ -6,14 +6,15 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from study_results import BLASTS, job, made_up, prediction
+from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.labels import NOTICE
-from cellkin.core.studies import Table
+from cellkin.core.studies import StudyRow, Table
 from cellkin.report import save_study
 from cellkin.report.exports import table_csv, table_latex, table_markdown
 from cellkin.study.predictions import Results
@@ -44,7 +45,15 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     with made_up(tmp_path_factory.mktemp("results")) as results:
-        return summarize(results)
+        found = summarize(results)
+    return replace(
+        found, rows=tuple(with_pages(row) if row.proposed else row for row in found.rows)
+    )
+
+
+def with_pages(row: StudyRow) -> StudyRow:
+    calls = tuple(replace(call, page=f"evidence/{call.id}.html") for call in row.calls)
+    return replace(row, calls=calls)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,6 @@ def folder(study, tmp_path_factory):
         study,
         out,
         images=lambda dataset, name: None if name.endswith("_0.png") else IMAGE,
-        links=lambda row, call: f"evidence/{call.id}.html" if row.proposed else None,
     )
     return out
 
@@ -146,14 +154,13 @@ def test_the_page_is_the_same_when_it_is_made_again(study, folder, tmp_path) -> 
 
 def test_few_subjects_and_missing_trainings_are_said(tmp_path) -> None:
     with Results.open(tmp_path) as results:
-        results.declare({("smears", "nothing+split"): BLASTS})
         plan = [job(unit="subject", fold=fold) for fold in (1, 2)]
         results.plan(plan)
         cells = [
             prediction(f"{i}", BLASTS.names[i % 4], "normal", score=0.1, subject=f"p{i % 3}")
             for i in range(12)
         ]
-        results.add(plan[0], cells, 1.0)
+        results.add(plan[0], cells, 1.0, CLASSES)
         study = summarize(results)
     page = save_study(study, tmp_path).read_text(encoding="utf-8")
     assert "1 planned training is missing" in page
@@ -163,9 +170,8 @@ def test_few_subjects_and_missing_trainings_are_said(tmp_path) -> None:
 def test_names_from_outside_cannot_become_markup(tmp_path) -> None:
     evil = "<img src=x onerror=alert(1)>"
     with Results.open(tmp_path) as results:
-        results.declare({("smears", "nothing+split"): BLASTS})
         results.state("title", evil)
-        results.add(job(evil), [prediction(evil, "normal", "blast (1)", score=0.5)], 1.0)
+        results.add(job(evil), [prediction(evil, "normal", "blast (1)", score=0.5)], 1.0, CLASSES)
         study = summarize(results)
     page = save_study(study, tmp_path).read_text(encoding="utf-8")
     assert "<img" not in page

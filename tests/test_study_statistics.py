@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as oracle_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-from study_results import BLASTS, job, made_up, prediction
+from study_results import CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
 from cellkin.decision import wilson
@@ -195,9 +195,8 @@ def test_losing_is_said_first_and_plainly(tmp_path) -> None:
         ]
 
     with Results.open(tmp_path) as results:
-        results.declare({("smears", "nothing+split"): BLASTS})
-        results.add(job("cellkin"), decided(20), 1.0)
-        results.add(job("softmax head"), decided(40), 1.0)
+        results.add(job("cellkin"), decided(20), 1.0, CLASSES)
+        results.add(job("softmax head"), decided(40), 1.0, CLASSES)
         study = summarize(results)
     assert study.findings[0]["state"] == "bad"
     assert (
@@ -219,9 +218,8 @@ def test_the_drop_of_an_external_test_is_shown(tmp_path) -> None:
         ]
 
     with Results.open(tmp_path) as results:
-        results.declare({(n, "nothing+split"): BLASTS for n in ("smears", "elsewhere")})
-        results.add(job(), decided(18), 1.0)
-        results.add(job(tested_on="elsewhere"), decided(10), 1.0)
+        results.add(job(), decided(18), 1.0, CLASSES)
+        results.add(job(tested_on="elsewhere"), decided(10), 1.0, CLASSES)
         study = summarize(results)
     (table,) = [table for table in study.tables if table.name == "external"]
     ((*_, drop),) = table.rows

@@ -1,7 +1,16 @@
 """Floor 4: the atlas, one folder that holds all that a decision and its reasons need."""
 
 from cellkin.atlas.atlas import Atlas, Cells
-from cellkin.atlas.building import build
+from cellkin.atlas.building import build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
 
-__all__ = ["Atlas", "Cells", "Consultation", "build", "consult", "decide", "head_shares"]
+__all__ = [
+    "Atlas",
+    "Cells",
+    "Consultation",
+    "build",
+    "calibrated",
+    "consult",
+    "decide",
+    "head_shares",
+]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cellkin.atlas.cells import (
     REFERENCE,
     Cells,
+    Images,
     Pictures,
     read_cells,
     read_image,
@@ -66,7 +67,8 @@ class Atlas:
         maps: the references' feature maps (N, C, h, w) float16, where they were stored.
         k, distance: of the vote.
         facts: data set, specimen, split, test result: what `inspect` prints.
-        folder: where it lies on disk.
+        folder: where it lies on disk. images: the N prepared images (S, S, 3) uint8, while it is
+            not on disk yet.
         verification: how its evidence was measured (`cellkin verify`), plain data; or None.
     """
 
@@ -84,7 +86,7 @@ class Atlas:
     facts: Mapping[str, Any]
     space: str
     folder: Path | None = None
-    images: NDArray[np.uint8] | None = field(default=None, repr=False)
+    images: Images | None = field(default=None, repr=False)
     conformal: Conformal | None = None
     quality: QualityGate | None = None
     maps: NDArray[np.float16] | None = field(default=None, repr=False)

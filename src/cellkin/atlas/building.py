@@ -19,7 +19,7 @@ from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import LEAST, QualityGate
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["MAPS", "build"]
+__all__ = ["MAPS", "build", "calibrated"]
 
 MAPS = ("none", "fp16")
 """What of the references' feature maps an atlas can keep."""
@@ -82,7 +82,7 @@ def build(
         maps=maps,
         quality=QualityGate.fit(images, progress=progress) if len(images) >= LEAST else None,
     )
-    return _calibrated(atlas, held_out)
+    return calibrated(atlas, held_out)
 
 
 def _embedded(
@@ -117,7 +117,10 @@ def _half(maps: NDArray[np.float32]) -> NDArray[np.float16]:
     return maps.astype(np.float16)
 
 
-def _calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atlas:
+def calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atlas:
+    """The atlas with percentiles and prediction sets from held-out cells: of the part
+    "calibration", without one of "val", without both the atlas as it is.
+    """
     parts = {cells.part: (cells, features) for cells, features in held_out if len(cells)}
     chosen = parts.get("calibration") or parts.get("val")
     if chosen is None:

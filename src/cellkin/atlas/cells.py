@@ -20,6 +20,7 @@ from cellkin.core.errors import ArtifactError, DecisionError
 __all__ = [
     "REFERENCE",
     "Cells",
+    "Images",
     "Pictures",
     "read_cells",
     "read_image",
@@ -37,6 +38,9 @@ CREATE TABLE cells (
 );
 CREATE UNIQUE INDEX by_id ON cells (id);
 """
+
+
+Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,12 @@ class Cells:
         return {cell: i for i, cell in enumerate(self.ids)}
 
 
-def write_cells(path: Path, parts: Sequence[Cells], reference_images: NDArray[np.uint8]) -> None:
-    """Write all cells; images (N, S, S, 3) uint8 belong to the part "reference"."""
+def write_cells(
+    path: Path,
+    parts: Sequence[Cells],
+    reference_images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+) -> None:
+    """Write all cells; N images (S, S, 3) uint8 belong to the part "reference"."""
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript(SCHEMA)
         for cells in parts:

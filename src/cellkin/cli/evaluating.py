@@ -29,6 +29,7 @@ cellkin evaluate experiments/cnmc-small.toml --out cnmc --data cnmc=~/C-NMC
 cellkin evaluate table8-cnmc --out table8 --data cnmc=~/C-NMC --init resnet18=adp-resnet18
 cellkin evaluate table8-cnmc --out table8 --engine ray --address auto --resume
 cellkin evaluate mine.toml --out mine --workers 4 --threads 2
+cellkin evaluate --page --out mine
 cellkin evaluate --list
 """)
 def evaluate(
@@ -65,6 +66,18 @@ def evaluate(
     keep_atlases: Annotated[
         bool, typer.Option("--keep-atlases", help="Keep the atlas of every training.")
     ] = False,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence/--no-evidence", help="Keep pages of evidence to drill down to, some MB."
+        ),
+    ] = True,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Train nothing: make tables and page of what is done in --out."
+        ),
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the shipped experiments.")] = False,
     json: Json = False,
 ) -> None:
@@ -73,6 +86,12 @@ def evaluate(
 
     if list_:
         _list(json)
+        return
+    if page:
+        made = _page_alone(experiment, out)
+        talk(NOTICE)
+        if json:
+            print_json(made)
         return
     if experiment is None:
         raise RecipeError(
@@ -98,6 +117,7 @@ def evaluate(
         else:
             options["crew"] = (engine, address, workers)
             options["keep_atlases"] = keep_atlases
+            options["evidence"] = evidence
             result = _evaluated(plan, out, options)
     talk(NOTICE)
     if json:
@@ -139,6 +159,7 @@ def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
         summary = run(plan, out, options=options)
     except KeyboardInterrupt:
         talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {_resuming()}")
+        talk(f"To see what is there now:\n  cellkin evaluate --page --out {shlex.quote(str(out))}")
         raise
     talk(f"{summary.done} of {summary.planned} jobs are done ({summary.seconds / 60:.1f} minutes)")
     _tell_failures(summary.failures)
@@ -153,11 +174,23 @@ def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
         ],
     }
     if summary.done:
-        result |= _page(summary.out)
+        result |= _page(summary.out, options["progress"])
     return result
 
 
-def _page(out: Path) -> dict[str, Any]:
+def _page_alone(experiment: str | None, out: Path) -> dict[str, Any]:
+    """The page of results that are there already, whole or not."""
+    if experiment is not None:
+        raise RecipeError(
+            "--page makes the page of what is there, whatever experiment it is of",
+            where="--page",
+            mend=f"cellkin evaluate --page --out {shlex.quote(str(out))}",
+        )
+    with _telling() as tell:
+        return _page(out, tell)
+
+
+def _page(out: Path, tell: Progress) -> dict[str, Any]:
     """Tables and page from the kept predictions."""
     from cellkin import report
     from cellkin.study.pictures import Pictures
@@ -165,7 +198,7 @@ def _page(out: Path) -> dict[str, Any]:
     from cellkin.study.tables import summarize
 
     with Results.open(out, readonly=True) as results:
-        study = summarize(results)
+        study = summarize(results, progress=tell)
     page = report.save_study(study, out, images=Pictures(out))
     talk(f"\nThe page: {page}")
     return {"page": str(page), "missing": list(study.missing)}
@@ -175,10 +208,10 @@ def _timed(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     from cellkin.study.timing import measure, timing_table
 
     result = measure(plan, out, options=options)
-    heading, *rows = timing_table(result["rows"])
+    heading, *lines = zip(*timing_table(result["rows"]), strict=True)
     table = Table(*heading, box=None, padding=(0, 2))
-    for row in rows:
-        table.add_row(*row)
+    for line in lines:
+        table.add_row(*line)
     err.print(table)
     talk(f"\nThe table: {out / 'timing.md'}")
     return result

@@ -53,7 +53,8 @@ class Call:
     """One test cell as one row decided it; `seed` and `fold` name the training.
 
     `neighbors`: `{id, label, distance, rank, subject}` of each, nearest first, empty for a class
-    head. `map_xy`: place on the map of that training, where there is one.
+    head. `map_xy`: place on the map of that training, where there is one. `page`: its evidence
+    page, relative to the folder of the results, where one was kept.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Call:
     score: float | None
     neighbors: tuple[Mapping[str, Any], ...]
     map_xy: tuple[float, float] | None
+    page: str | None = None
 
     @property
     def mean_distance(self) -> float | None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,33 @@ from numpy.typing import NDArray
 from cellkin.core.artifacts import digest, guarded_writes, read_json, write_json
 from cellkin.core.records import ImageRef
 
-__all__ = ["fits", "free_memory", "key", "new", "stored"]
+__all__ = ["Rows", "fits", "free_memory", "key", "new", "stored"]
 
 SHARE = 0.5  # of the free memory that images may take; training needs the rest
 PIXELS, KEY = "prepared.bin", "prepared.json"
 
 Shape = tuple[int, ...]
+
+
+class Rows(Sequence[NDArray[np.uint8]]):
+    """Some rows of an array, each read when somebody asks for it; none is copied before."""
+
+    def __init__(self, array: NDArray[np.uint8], rows: Sequence[int] | NDArray[np.int64]) -> None:
+        self._array, self._rows = array, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[NDArray[np.uint8]]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return Rows(self._array, self._rows[index])
+        return np.asarray(self._array[self._rows[index]])
 
 
 def free_memory() -> int | None:

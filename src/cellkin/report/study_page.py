@@ -18,10 +18,9 @@ from cellkin.report.scatter import COLORS
 from cellkin.report.study_maps import study_maps
 from cellkin.report.words import number, percent, shown_name
 
-__all__ = ["Images", "Links", "save_study"]
+__all__ = ["Images", "save_study"]
 
 Images = Callable[[str, str], NDArray[Any] | None]
-Links = Callable[[StudyRow, Call], str | None]
 
 RIGHT_SHOWN, WRONG_SHOWN, PICTURED = 12, 60, 24  # cells listed of one place of a matrix
 THUMBNAIL, LARGE = 96, 176  # pixels, shown at half of it
@@ -34,20 +33,18 @@ def save_study(
     folder: str | Path,
     *,
     images: Images | None = None,
-    links: Links | None = None,
 ) -> Path:
     """Write `index.html`, `study.json` and `tables/` into a folder; the page is returned.
 
     Args:
         images: gives the (H, W, 3) uint8 RGB image of a cell by data set and id, or None; asked
             for wrong calls and examples only.
-        links: gives the path of the evidence page of a call, relative to `folder`, or None.
 
     Raises:
         OutputError: a file cannot be written.
     """
     folder = Path(folder)
-    view = _View(study, images, links)
+    view = _View(study, images)
     write_json(folder / "study.json", study.to_json())
     write_tables(study, folder / "tables")
     return write_page("study.html.j2", view.context(), folder / "index.html")
@@ -56,8 +53,8 @@ def save_study(
 class _View:
     """What the page shows, as plain data for its template."""
 
-    def __init__(self, study: Study, images: Images | None, links: Links | None) -> None:
-        self.study, self.images, self.links = study, images, links
+    def __init__(self, study: Study, images: Images | None) -> None:
+        self.study, self.images = study, images
 
     def context(self) -> dict[str, Any]:
         study = self.study
@@ -131,7 +128,7 @@ class _View:
         truth, called = place
         i, j = row.labels.index(truth), row.labels.index(called)
         most = RIGHT_SHOWN if i == j else WRONG_SHOWN
-        shown = sorted(calls, key=lambda c: (c.id, c.seed, c.fold))[:most]
+        shown = sorted(calls, key=lambda c: (c.page is None, c.id, c.seed, c.fold))[:most]
         pictured = PICTURED if i != j and row.proposed else 0
         return {
             "id": f"m{index}-{i}-{j}",
@@ -153,16 +150,12 @@ class _View:
             "fold": f"fold {call.fold}" + (f", seed {call.seed}" if len(row.seeds) > 1 else ""),
             "distance": None if distance is None else number(distance),
             "kin": [_kin(row, neighbor) for neighbor in call.neighbors],
-            "href": self._link(row, call),
+            "href": None if call.page is None else quote(call.page, safe="/"),
         }
 
     def _picture(self, dataset: str, name: str, side: int) -> str | None:
         image = None if self.images is None else self.images(dataset, name)
         return None if image is None else picture_uri(image, side)
-
-    def _link(self, row: StudyRow, call: Call) -> str | None:
-        href = None if self.links is None else self.links(row, call)
-        return None if href is None else quote(href, safe="/#")
 
     # examples -------------------------------------------------------------------------------
 

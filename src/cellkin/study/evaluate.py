@@ -23,7 +23,6 @@ from typing import Any
 import cellkin
 from cellkin.core.artifacts import digest, guarded_writes, write_bytes
 from cellkin.core.errors import OutputError, RecipeError
-from cellkin.core.labels import LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.learning.encoder import choose_device
 from cellkin.study.engine import Answer, Crew, Trouble, run_all
@@ -70,7 +69,8 @@ def evaluate(
         out: folder of the results.
         options: `data` (name -> folder), `inits` (backbone -> weights), `crew` (a `Crew`), `device`
             ("auto"), `threads` (1, of each job), `resume` (False), `keep_atlases` (False),
-            `progress`, `command` (kept for the record).
+            `evidence` (True: pages of some decisions, see `cellkin.study.drilldown`), `progress`,
+            `command` (kept for the record).
 
     Returns:
         what is there, and what failed; a job that fails stops no other.
@@ -97,7 +97,6 @@ def evaluate(
         prepare(left, chosen.place, chosen.progress)
         results.forget_failures()
         _run(left, results, chosen, already=len(jobs) - sum(len(work.rows) for work in left))
-        _declare(results)
         missing = results.missing()
         if not missing:
             for name in ("prepared", "work"):
@@ -115,6 +114,7 @@ def _chosen(out: Path, options: Mapping[str, Any]) -> _Chosen:
         "threads": 1,
         "resume": False,
         "keep_atlases": False,
+        "evidence": True,
         "progress": silent,
         "command": "",
     }
@@ -128,7 +128,7 @@ def _chosen(out: Path, options: Mapping[str, Any]) -> _Chosen:
     if told["threads"] < 1:
         raise RecipeError(f"{told['threads']} threads", where="--threads", mend="give 1 or more")
     device = str(choose_device(told["device"]))
-    place = Place(out, device, told["threads"], told["keep_atlases"])
+    place = Place(out, device, told["threads"], told["keep_atlases"], told["evidence"])
     return _Chosen(
         told["data"],
         told["inits"],
@@ -256,13 +256,3 @@ def _keep(results: Results, work: Work, answer: Answer) -> None:
         return
     for outcome in answer:
         results.add(outcome.job, outcome.predictions, outcome.seconds, outcome.extra)
-
-
-def _declare(results: Results) -> None:
-    """The classes of every data set and injection, as the folds had them, in a fixed order."""
-    known: dict[tuple[str, str], LabelSet] = {}
-    for job in results.jobs():
-        own = LabelSet.from_json(results.extra(job.key)["classes"])
-        key = (job.dataset, job.injection)
-        known[key] = known[key].joined(own) if key in known else own
-    results.declare(known)

@@ -57,12 +57,15 @@ class Place:
         out: the results' folder, which all workers see. device: "cpu", "cuda", ...
         threads: of each work; another number may round otherwise.
         keep_atlases: whether the atlas of each training is kept, under `atlases/KEY`.
+        evidence: whether pages of evidence are kept, under `evidence/KEY`, see
+            `cellkin.study.drilldown`.
     """
 
     out: Path
     device: str = "cpu"
     threads: int = 1
     keep_atlases: bool = False
+    evidence: bool = True
 
 
 @dataclass(frozen=True)

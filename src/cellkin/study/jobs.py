@@ -7,14 +7,15 @@ the paper; that is part of what its number is worth.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas import Atlas, Cells, decide
+from cellkin.atlas import Atlas, decide
 from cellkin.atlas.cells import REFERENCE
 from cellkin.atlas.map import fit_map
 from cellkin.core.progress import Progress, silent
@@ -31,6 +32,7 @@ from cellkin.study.baselines import (
     colour_histogram,
     packaged_encoder,
 )
+from cellkin.study.drilldown import chosen, explaining, save_pages
 from cellkin.study.external import mapped_classes
 from cellkin.study.fold_cells import (
     CHUNK,
@@ -44,10 +46,15 @@ from cellkin.study.fold_cells import (
 )
 from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction
+from cellkin.system import DecisionSupport
 from cellkin.system.making import Making, save_trained
 from cellkin.system.runs import refuse_seen
 
 __all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]
+
+
+_Found = tuple[list[Prediction], dict[str, Any]]
+"""The predictions of one row, and what is to be kept of this row alone."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +93,15 @@ def run_work(work: Work, place: Place, progress: Progress = silent) -> list[Outc
         **extra,
     }
     return [
-        Outcome(row.job, tuple(predictions), seconds, told, labels)
-        for row, predictions in zip(work.rows, found, strict=True)
+        Outcome(row.job, tuple(predictions), seconds, {**told, **own}, labels)
+        for row, (predictions, own) in zip(work.rows, found, strict=True)
     ]
 
 
 # deciding --------------------------------------------------------------------------------------
 
 
-def _by_colour(work: Work, cells: FoldCells) -> list[list[Prediction]]:
+def _by_colour(work: Work, cells: FoldCells) -> list[_Found]:
     parts = []
     for ids in (work.split.train, work.split.test):
         rows = cells.rows(ids)
@@ -103,12 +110,13 @@ def _by_colour(work: Work, cells: FoldCells) -> list[list[Prediction]]:
             for i in range(0, len(rows), CHUNK)
         ]
         parts.append((np.concatenate(chunks), cells.data.select(ids)))
-    return [by_histogram(parts[0], parts[1], cells.data.labels, work.recipe.k) for _ in work.rows]
+    labels, k = cells.data.labels, work.recipe.k
+    return [(by_histogram(parts[0], parts[1], labels, k), {}) for _ in work.rows]
 
 
 def _by_network(
     work: Work, cells: FoldCells, place: Place, progress: Progress
-) -> tuple[list[list[Prediction]], dict[str, Any]]:
+) -> tuple[list[_Found], dict[str, Any]]:
     trained: Trained | None = None
     if work.kind == "trained":
         seen = seen_by(work.recipe.init)  # before a training that may take hours
@@ -118,12 +126,17 @@ def _by_network(
         encoder = packaged_encoder(work.recipe.size, place.device)
     atlas = atlas_of(work, cells, encoder, progress)
     looks: dict[str, _Look] = {}
-    found = []
+    found: list[_Found] = []
     for row in work.rows:
         if (target := row.job.tested_on) not in looks:
             looks[target] = _look(work, row, cells, atlas, (place, progress))
         look = looks[target]
-        found.append(_by_head(atlas, look) if row.how == "head" else _by_vote(atlas, look))
+        predictions = _by_head(atlas, look) if row.how == "head" else _by_vote(atlas, look)
+        pages = {}
+        if row.job.proposed and work.maps and place.evidence:
+            dss = explaining(atlas, _making(work, cells, progress), work.recipe)
+            pages = _pages(dss, look, predictions, place.out, row.job, progress)
+        found.append((predictions, {"evidence": pages} if pages else {}))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
     if trained is not None:
         best = trained.best
@@ -175,7 +188,6 @@ def _target(sample: Sample, labels: LabelSet) -> int:
 def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress) -> Atlas:
     """The atlas over the training cells, in memory, with no more than a decision needs."""
     ids = work.split.train
-    samples = cells.data.select(ids)
     vectors = embedded(encoder, cells, cells.rows(ids), progress)
     scale = MinMaxScale.fit(vectors)
     xy = np.zeros((len(ids), 2))
@@ -185,13 +197,7 @@ def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress)
     return Atlas(
         encoder=encoder,
         labels=cells.data.labels,
-        cells=Cells(
-            REFERENCE,
-            tuple(ids),
-            tuple(s.label for s in samples),
-            tuple(s.subject for s in samples),
-            tuple(s.group for s in samples),
-        ),
+        cells=_making(work, cells, progress).cells(REFERENCE, ids),
         vectors=vectors,
         scale=scale,
         xy=xy,
@@ -207,8 +213,12 @@ def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress)
 
 @dataclass(frozen=True)
 class _Look:
-    """Test cells as the network of a work sees them; `places` (N, 2) on the map of its atlas."""
+    """Test cells as the network of a work sees them: sample i has the image `rows[i]` of `cells`;
+    `places` (N, 2) on the map of its atlas.
+    """
 
+    cells: FoldCells
+    rows: NDArray[np.int64]
     samples: tuple[Sample, ...]
     features: Features
     places: NDArray[np.float64] | None
@@ -226,9 +236,10 @@ def _look(
         samples = data.samples
     else:
         samples = cells.data.select(ids)
-    vectors = embedded(atlas.encoder, target, target.rows(ids), progress)
-    features = Features(ids, vectors, atlas.space)
-    return _Look(samples, features, atlas.place(features) if work.maps else None)
+    rows = target.rows(ids)
+    features = Features(ids, embedded(atlas.encoder, target, rows, progress), atlas.space)
+    places = atlas.place(features) if work.maps else None
+    return _Look(target, rows, samples, features, places)
 
 
 def _by_vote(atlas: Atlas, look: _Look) -> list[Prediction]:
@@ -240,10 +251,31 @@ def _by_head(atlas: Atlas, look: _Look) -> list[Prediction]:
     return by_head(atlas, look.features, look.samples, atlas.labels, look.places)
 
 
+def _pages(
+    dss: DecisionSupport,
+    look: _Look,
+    predictions: Sequence[Prediction],
+    out: Path,
+    job: Job,
+    progress: Progress,
+) -> dict[str, str]:
+    """Cell -> its evidence page, relative to the folder of the results."""
+    positions = chosen(predictions)
+    images = np.asarray(look.cells.images[look.rows[positions]])
+    names = [predictions[i].id for i in positions]
+    folder = Path("evidence", job.key[:24])
+    pages = save_pages(dss, images, names, out / folder, progress=progress)
+    return {name: str(folder / page) for name, page in pages.items()}
+
+
+def _making(work: Work, cells: FoldCells, progress: Progress, seen: tuple[str, ...] = ()) -> Making:
+    return Making(cells.data, work.split, cells.images, work.seed, progress, seen=seen)
+
+
 def _keep(
     work: Work, cells: FoldCells, trained: Trained, place: Place, seen: tuple[str, ...]
 ) -> None:
     """The whole atlas of a training, as `cellkin train` would have written it."""
-    making = Making(cells.data, work.split, cells.images, work.seed, silent, seen=seen)
+    making = _making(work, cells, silent, seen)
     out = place.out / "atlases" / work.key[:24]
     save_trained(making, trained, out=out, run=run_folder(place.out, work), overwrite=True)

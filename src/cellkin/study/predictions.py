@@ -23,6 +23,7 @@ from cellkin.core.records import LabelSet
 __all__ = ["FILE", "Failure", "Job", "Prediction", "Results"]
 
 FILE = "results.sqlite"
+PROPOSED = "cellkin"  # the method under study
 SCHEMA = 1
 WAIT = 60.0  # seconds to wait for another process that writes
 
@@ -109,6 +110,11 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         return cls(**{f.name: data[f.name] for f in fields(cls)})
+
+    @property
+    def proposed(self) -> bool:
+        """Whether its method is the one under study: the vote of the kin of a trained network."""
+        return self.method == PROPOSED
 
     @property
     def title(self) -> str:
@@ -340,35 +346,28 @@ class Results:
         done = self.done()
         return [job for job in self.planned() if job.key not in done]
 
-    def declare(self, classes: Mapping[tuple[str, str], LabelSet]) -> None:
-        """Keep the classes of every data set under every injection ("none" for none), in place of
-        those that were kept before.
-        """
-        known: dict[str, dict[str, Any]] = {}
-        for (dataset, injection), labels in classes.items():
-            known.setdefault(dataset, {})[injection] = labels.to_json()
-        self.state("labels", known)
-
     def labels(self, dataset: str, injection: str | None = None) -> LabelSet:
-        """The classes of a data set; without an injection those of all of them, the first seen
-        first.
+        """The classes of a data set, as the folds had them (`classes` in what is kept with a job):
+        those of every fold together, in the order of the plan; without an injection those of all.
 
         Raises:
-            ArtifactError: no such data set, or no such injection of it, in these results.
+            ArtifactError: no job of this data set, or of this injection of it, is done.
         """
-        known = self.fact("labels", {}).get(dataset, {})
-        if not known or (injection is not None and injection not in known):
+        found: dict[str, LabelSet] = {}
+        for job in self.jobs():
+            if job.dataset == dataset and "classes" in (extra := self.extra(job.key)):
+                own = LabelSet.from_json(extra["classes"])
+                known = found.get(job.injection)
+                found[job.injection] = own if known is None else known.joined(own)
+        if not found or (injection is not None and injection not in found):
             raise ArtifactError(
                 f"the classes of {dataset!r} are not in these results",
                 where=self.path,
                 mend="evaluate again with --resume",
             )
         if injection is not None:
-            return LabelSet.from_json(known[injection])
-        sets = [
-            LabelSet.from_json(known[name]) for name in sorted(known, key=lambda n: n != "none")
-        ]
-        return reduce(LabelSet.joined, sets)
+            return found[injection]
+        return reduce(LabelSet.joined, [found[name] for name in sorted(found, key=_plain_first)])
 
     def digest(self) -> str:
         """Hash of every prediction of every job, without times: equal for equal results."""
@@ -376,6 +375,10 @@ class Results:
         for job in sorted(self.jobs(), key=lambda job: job.key):
             total.append([job.to_json(), [asdict(p) for p in self.predictions(job.key)]])
         return digest(total)
+
+
+def _plain_first(injection: str) -> bool:
+    return injection != "none"
 
 
 def _row(p: Prediction) -> tuple[Any, ...]:

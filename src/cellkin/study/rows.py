@@ -16,9 +16,8 @@ from cellkin.study import metrics
 from cellkin.study.predictions import Job, Results
 from cellkin.study.statistics import bootstrap, percentiles, too_few, unit_index
 
-__all__ = ["PROPOSED", "binary", "owners", "right", "study_rows"]
+__all__ = ["binary", "owners", "right", "study_rows"]
 
-PROPOSED = "cellkin"
 KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recipe", "unit")
 TOLD = ("injection", "backbone", "init", "recipe")
 """What a title tells besides the method, where the rows differ in it."""
@@ -91,7 +90,7 @@ def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
     has_empty = NO_CELL in labels.clinical.values()
     return StudyRow(
         title=title,
-        proposed=job.method == PROPOSED,
+        proposed=job.proposed,
         **{name: getattr(job, name) for name in KEY if name != "tested_on"},
         tested_on=job.tested_on or job.dataset,
         independent=measuring.unit,
@@ -125,6 +124,7 @@ def _labels(results: Results, job: Job) -> LabelSet:
 
 
 def _calls(results: Results, job: Job) -> list[Call]:
+    pages, folder = results.extra(job.key).get("evidence", {}), results.path.parent
     return [
         Call(
             id=p.id,
@@ -137,6 +137,7 @@ def _calls(results: Results, job: Job) -> list[Call]:
             score=p.score,
             neighbors=tuple(p.neighbors),
             map_xy=p.map_xy,
+            page=page if (page := pages.get(p.id)) and (folder / page).is_file() else None,
         )
         for p in results.predictions(job.key)
     ]

@@ -32,7 +32,7 @@ def summarize(results: Results, *, seed: int = 0, progress: Progress = silent) -
     """
     rows = study_rows(results, progress=progress)
     tests, worth = compare(rows, seed=seed), leakage(rows, seed=seed)
-    facts = {k: v for k, v in results.facts().items() if k not in ("labels", "plan")}
+    facts = {k: v for k, v in results.facts().items() if k != "plan"}
     return Study(
         title=str(facts.get("title", "Study")),
         rows=rows,

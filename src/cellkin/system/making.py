@@ -78,6 +78,35 @@ class Making:
             tuple(s.group for s in samples),
         )
 
+    def facts(self) -> dict[str, Any]:
+        """What an atlas of these cells says of where they come from and how they were parted."""
+        data, split = self.data, self.split
+        return {
+            "dataset": data.name,
+            "layout": data.layout,
+            "citation": data.citation,
+            "licence": data.licence,
+            "specimen": data.specimen,
+            "stain": data.stain,
+            "notes": list(data.notes),
+            "split": {"unit": split.unit, "seed": split.seed, **split.counts(), "note": split.note},
+        }
+
+    def provenance(self, encoder: Encoder, recipe: str) -> dict[str, Any]:
+        """Where an atlas made now by this encoder comes from, see `Provenance`; `recipe` is the
+        recipe's id, or words for it.
+        """
+        return Provenance(
+            version=cellkin.__version__,
+            weights=encoder.weights_sha256,
+            atlas="",
+            recipe=recipe,
+            seed=self.seed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            dataset=self.data.name,
+            drawn=self.data.drawn,
+        ).to_json()
+
 
 def train(
     data: Dataset,
@@ -244,8 +273,8 @@ def _atlas(
             features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
             held_out.append((job.cells(part, ids), features))
     references = job.cells(REFERENCE, job.split.train)
-    facts = {**_facts(job), **{k: v for k, v in settings.items() if k == "training"}}
-    facts["provenance"] = _provenance(job, encoder, settings["recipe"]).to_json()
+    facts = {**job.facts(), **{k: v for k, v in settings.items() if k == "training"}}
+    facts["provenance"] = job.provenance(encoder, settings["recipe"])
     atlas = build(
         encoder,
         (references, job.images[job.rows(job.split.train)]),
@@ -283,33 +312,6 @@ def _measure(
     ]
     curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
     return {"test": scores.to_json(), "triage": curve}, predictions
-
-
-def _facts(job: Making) -> dict[str, Any]:
-    data, split = job.data, job.split
-    return {
-        "dataset": data.name,
-        "layout": data.layout,
-        "citation": data.citation,
-        "licence": data.licence,
-        "specimen": data.specimen,
-        "stain": data.stain,
-        "notes": list(data.notes),
-        "split": {"unit": split.unit, "seed": split.seed, **split.counts(), "note": split.note},
-    }
-
-
-def _provenance(job: Making, encoder: Encoder, recipe: str) -> Provenance:
-    return Provenance(
-        version=cellkin.__version__,
-        weights=encoder.weights_sha256,
-        atlas="",
-        recipe=recipe,
-        seed=job.seed,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        dataset=job.data.name,
-        drawn=job.data.drawn,
-    )
 
 
 def _with_seen_cells_as_references(

@@ -1,0 +1,85 @@
+"""From a place of a confusion matrix to its cells: evidence pages of decisions of one training.
+
+The pages are made while the network is still there, by the atlas that decided; a study that keeps
+every one would be larger than its data, so some of each place are kept (section 4.2; Figs. 13-15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin import report
+from cellkin.atlas import Atlas, calibrated
+from cellkin.core.progress import Progress, silent
+from cellkin.imaging.mapped import Rows
+from cellkin.learning.recipes import Recipe
+from cellkin.study.predictions import Prediction
+from cellkin.system import DecisionSupport
+from cellkin.system.making import Making
+
+__all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
+
+RIGHT, WRONG = 2, 12  # pages of one place of the confusion matrix of one training
+TOGETHER = 16  # images whose maps are in memory at once
+
+
+def chosen(predictions: Sequence[Prediction]) -> list[int]:
+    """Positions of the predictions that get a page: of every pair of true and called class the
+    first by id, `RIGHT` or `WRONG` of them.
+    """
+    places: dict[tuple[str, str], list[int]] = {}
+    for position in sorted(range(len(predictions)), key=lambda i: predictions[i].id):
+        found = predictions[position]
+        places.setdefault((found.truth, found.label), []).append(position)
+    kept = [
+        position
+        for (truth, label), positions in places.items()
+        for position in positions[: RIGHT if truth == label else WRONG]
+    ]
+    return sorted(kept)
+
+
+def explaining(atlas: Atlas, making: Making, recipe: Recipe) -> DecisionSupport:
+    """The atlas of a training with all that its evidence says: where its cells come from, and
+    percentiles and prediction sets from the calibration cells. It decides as before.
+    """
+    facts = {**making.facts(), "provenance": making.provenance(atlas.encoder, recipe.id)}
+    held_out = []
+    for part in ("calibration", "val"):
+        if ids := making.split.parts()[part]:
+            features = atlas.encoder.embed(making.images[making.rows(ids)], ids)
+            held_out.append((making.cells(part, ids), features))
+    images = Rows(making.images, making.rows(atlas.cells.ids))
+    return DecisionSupport(calibrated(replace(atlas, facts=facts, images=images), held_out))
+
+
+def save_pages(
+    dss: DecisionSupport,
+    images: NDArray[np.uint8],
+    names: Sequence[str],
+    folder: Path,
+    *,
+    progress: Progress = silent,
+) -> dict[str, str]:
+    """Explain prepared images (N, S, S, 3) uint8 and write a page of each into a folder.
+
+    Returns:
+        name -> file name of its page.
+
+    Raises:
+        OutputError: a page cannot be written.
+    """
+    pages: dict[str, str] = {}
+    for start in range(0, len(names), TOGETHER):
+        part = names[start : start + TOGETHER]
+        looks = dss.look_prepared(images[start : start + TOGETHER], part)
+        for name, evidence in zip(part, dss.explain_many(looks), strict=True):
+            pages[name] = f"{len(pages) + 1:04d}.html"
+            report.save(evidence, folder / pages[name])
+            progress("writing evidence", len(pages), len(names))
+    return pages
