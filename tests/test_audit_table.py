@@ -83,6 +83,13 @@ def test_table_5_mixes_two_definitions_in_one_column(table_5) -> None:
     assert "the accuracy column mixes both definitions" in text
 
 
+def test_one_sentence_says_how_the_rows_of_a_table_stand() -> None:
+    _, rows = read_table("paper-table-8")
+    some = [next(r for r in rows if r.source == "[10]"), next(r for r in rows if "vit" in r.name)]
+    *_, last = audit_lines(audit_rows(some))
+    assert last == "In short: of 2 rows, 1 can be as stated, 1 only if read otherwise than stated."
+
+
 def test_without_the_confusion_matrix_the_two_classes_of_130_cannot_be_told(table_5) -> None:
     resnet50 = next(r for r in table_5["the paper"].rows if r.row.name == "ResNet50")
     assert resnet50.row.confusion == ()

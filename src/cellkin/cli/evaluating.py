@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
-from cellkin.cli.options import Device, Json, examples
+from cellkin.cli.options import Device, Json, examples, pairs_of
 from cellkin.core.errors import CellkinError, RecipeError
 from cellkin.core.progress import Progress
 from cellkin.core.records import NOTICE
@@ -69,7 +69,8 @@ def evaluate(
     evidence: Annotated[
         bool,
         typer.Option(
-            "--evidence/--no-evidence", help="Keep pages of evidence to drill down to, some MB."
+            "--evidence/--no-evidence",
+            help="Keep evidence pages of some decisions, about 1 MB each.",
         ),
     ] = True,
     page: Annotated[
@@ -103,8 +104,8 @@ def evaluate(
     talk(f"{plan.title or plan.name}")
     with _telling() as tell:
         options: dict[str, Any] = {
-            "data": _pairs(data, "--data NAME=FOLDER"),
-            "inits": _pairs(init, "--init BACKBONE=WEIGHTS"),
+            "data": pairs_of(data, "--data NAME=FOLDER"),
+            "inits": pairs_of(init, "--init BACKBONE=WEIGHTS"),
             "device": device,
             "threads": threads,
             "resume": resume,
@@ -135,12 +136,6 @@ def _list(json: bool) -> None:
         return
     for name, one in found.items():
         typer.echo(f"{name:24} {one.title}")
-
-
-def _pairs(given: Sequence[str] | None, option: str) -> dict[str, Path]:
-    if wrong := [pair for pair in given or () if "=" not in pair]:
-        raise RecipeError(f"{wrong[0]!r} names nothing", where=option, mend=f"write {option}")
-    return {name: Path(path).expanduser() for name, path in (p.split("=", 1) for p in given or ())}
 
 
 def _command() -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "clinical_of",
     "examples",
     "images_of",
+    "pairs_of",
 ]
 
 Data = Annotated[
@@ -65,6 +66,23 @@ def clinical_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
             mend="write --clinical 'CLASS=other cell' (or =lymphoblast, ='no cell')",
         )
     return dict(pair.rsplit("=", 1) for pair in pairs)
+
+
+def pairs_of(given: Sequence[str] | None, option: str) -> dict[str, Path]:
+    """`["name=folder"]` as a mapping; `option` as it is written, "--data NAME=FOLDER".
+
+    Raises:
+        RecipeError: no name, nothing behind it, or one name twice.
+    """
+    found: dict[str, Path] = {}
+    for pair in given or ():
+        name, _, path = pair.partition("=")
+        if not (name and path):
+            raise RecipeError(f"{pair!r} names nothing", where=option, mend=f"write {option}")
+        if name in found:
+            raise RecipeError(f"{name!r} is given twice", where=option, mend="give each name once")
+        found[name] = Path(path).expanduser()
+    return found
 
 
 def images_of(paths: Sequence[Path]) -> list[Path]:

@@ -18,8 +18,8 @@ from cellkin.cli.options import (
     clinical_of,
     examples,
     images_of,
+    pairs_of,
 )
-from cellkin.core.errors import RecipeError
 from cellkin.core.records import NOTICE
 
 if TYPE_CHECKING:
@@ -101,21 +101,8 @@ def verify(
 
 
 def _outside(pairs: list[str]) -> dict[str, list[ImageRef]]:
-    """`["tissue=folder"]` as a mapping to the images in the folders.
-
-    Raises:
-        RecipeError: no `=`, or one name twice. DataError: no such folder, or no images in it.
-    """
+    """`["tissue=folder"]` as a mapping to the images in the folders."""
     from cellkin.core.records import ImageRef
 
-    found: dict[str, list[ImageRef]] = {}
-    for pair in pairs:
-        name, _, folder = pair.partition("=")
-        if not (name and folder) or name in found:
-            raise RecipeError(
-                f"{pair!r} names no pictures from outside of its own",
-                where="--outside",
-                mend="write --outside NAME=FOLDER, each name once",
-            )
-        found[name] = [ImageRef(path) for path in images_of([Path(folder)])]
-    return found
+    named = pairs_of(pairs, "--outside NAME=FOLDER")
+    return {name: [ImageRef(path) for path in images_of([at])] for name, at in named.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,12 @@ from cellkin.study.readings import Reading
 
 __all__ = ["audit_json", "audit_lines"]
 
+KINDS = (
+    "can be as stated",
+    "only if read otherwise than stated",
+    "cannot be in any way that was tried",
+    "not decided: the search was cut",
+)
 VERDICTS = {
     FITS: "can co-exist",
     IMPOSSIBLE: "cannot co-exist",
@@ -26,6 +33,23 @@ def audit_lines(audits: Sequence[SourceAudit]) -> Iterator[str]:
             yield from _row_lines(row, audit)
         yield from _source_lines(audit)
         yield ""
+    yield _in_short([row for audit in audits for row in audit.rows])
+
+
+def _in_short(rows: Sequence[RowAudit]) -> str:
+    """One sentence over all rows."""
+    counts = Counter(map(_kind, rows))
+    told = [f"{n} {kind}" for kind in KINDS if (n := counts[kind])]
+    return f"In short: of {len(rows)} {'row' if len(rows) == 1 else 'rows'}, {', '.join(told)}."
+
+
+def _kind(found: RowAudit) -> str:
+    if found.stated_outcome.state == FITS:
+        return KINDS[0]
+    if found.fitting:
+        return KINDS[1]
+    open_ = found.undecided or found.stated_outcome.state != IMPOSSIBLE
+    return KINDS[3] if open_ else KINDS[2]
 
 
 def _row_lines(found: RowAudit, audit: SourceAudit) -> Iterator[str]:

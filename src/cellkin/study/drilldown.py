@@ -24,7 +24,7 @@ from cellkin.system.making import Making
 
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
 
-RIGHT, WRONG = 2, 12  # pages of one place of the confusion matrix of one training
+RIGHT, WRONG = 1, 3  # pages of one place of the confusion matrix of one training, 1 MB each
 TOGETHER = 16  # images whose maps are in memory at once
 
 
