@@ -20,6 +20,7 @@ from cellkin.imaging.mapped import Rows
 from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
 from cellkin.system import DecisionSupport
+from cellkin.system.cards import data_facts
 from cellkin.system.making import Making
 
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
@@ -48,7 +49,10 @@ def explaining(atlas: Atlas, making: Making, recipe: Recipe) -> DecisionSupport:
     """The atlas of a training with all that its evidence says: where its cells come from, and
     percentiles and prediction sets from the calibration cells. It decides as before.
     """
-    facts = {**making.facts(), "provenance": making.provenance(atlas.encoder, recipe.id)}
+    facts = {
+        **data_facts(making.data, making.split),
+        "provenance": making.provenance(atlas.encoder, recipe.id),
+    }
     held_out = []
     for part in ("calibration", "val"):
         if ids := making.split.parts()[part]:

@@ -88,6 +88,5 @@ def data_facts(data: Dataset, split: Split) -> dict[str, Any]:
         "specimen": data.specimen,
         "stain": data.stain,
         "notes": list(data.notes),
-        "drawn": data.drawn,
         "split": {"unit": split.unit, "seed": split.seed, **split.counts(), "note": split.note},
     }

@@ -28,7 +28,7 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
 from cellkin.learning.weights import seen_by
-from cellkin.system.cards import atlas_card, documents
+from cellkin.system.cards import atlas_card, data_facts, documents
 from cellkin.system.runs import (
     chosen_options,
     fingerprints,
@@ -77,20 +77,6 @@ class Making:
             tuple(s.subject for s in samples),
             tuple(s.group for s in samples),
         )
-
-    def facts(self) -> dict[str, Any]:
-        """What an atlas of these cells says of where they come from and how they were parted."""
-        data, split = self.data, self.split
-        return {
-            "dataset": data.name,
-            "layout": data.layout,
-            "citation": data.citation,
-            "licence": data.licence,
-            "specimen": data.specimen,
-            "stain": data.stain,
-            "notes": list(data.notes),
-            "split": {"unit": split.unit, "seed": split.seed, **split.counts(), "note": split.note},
-        }
 
     def provenance(self, encoder: Encoder, recipe: str) -> dict[str, Any]:
         """Where an atlas made now by this encoder comes from, see `Provenance`; `recipe` is the
@@ -273,7 +259,10 @@ def _atlas(
             features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
             held_out.append((job.cells(part, ids), features))
     references = job.cells(REFERENCE, job.split.train)
-    facts = {**job.facts(), **{k: v for k, v in settings.items() if k == "training"}}
+    facts = {
+        **data_facts(job.data, job.split),
+        **{k: v for k, v in settings.items() if k == "training"},
+    }
     facts["provenance"] = job.provenance(encoder, settings["recipe"])
     atlas = build(
         encoder,

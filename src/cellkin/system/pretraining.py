@@ -109,7 +109,7 @@ def _card(trained: Trained, data: Dataset, split: Split, tagged: TaggedData) -> 
     absent = [n for n, c in zip(tagged.head_names, counts, strict=True) if c == 0]
     return {
         "kind": "encoder",
-        "data": {k: v for k, v in facts.items() if k != "split"},
+        "data": {**{k: v for k, v in facts.items() if k != "split"}, "drawn": data.drawn},
         "split": facts["split"],
         "network": network_facts(encoder),
         "recipe": recipe_facts(encoder.recipe),
