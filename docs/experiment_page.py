@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cellkin.core.artifacts import read_json
 from cellkin.core.records import NOTICE
 from cellkin.core.studies import Study
 from cellkin.report.exports import table_markdown
+from cellkin.study.experiment_file import load_experiment
 from cellkin.study.predictions import Results
 from cellkin.study.tables import summarize
 
@@ -57,6 +59,35 @@ def page(study: Study) -> str:
     return "\n".join([*lines, "", f"*{NOTICE}*", ""])
 
 
+def timing_page(folder: Path) -> str:
+    """Markdown of an experiment of kind "timing"."""
+    told = read_json(folder / "timing.json")
+    experiment, made = load_experiment(told["experiment"]), told["environment"]
+    libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
+    size = told["rows"][0]["recipe"]["size"]
+    lines = [
+        f"# {experiment.title}",
+        "",
+        f"    cellkin evaluate {experiment.name} --out times",
+        "",
+        f"One process, {told['threads']} thread on {told['device']}, {size} pixels. The factors "
+        "are to the bare network doing the same passes in the same run; the seconds are those of "
+        f"one machine. Python {made['python']}, {libraries}.",
+        "",
+        *(folder / "timing.md").read_text(encoding="utf-8").rstrip().splitlines(),
+        "",
+        "## The experiment",
+        "",
+        *["```toml", experiment.text.rstrip(), "```"],
+    ]
+    return "\n".join([*lines, "", f"*{NOTICE}*", ""])
+
+
 if __name__ == "__main__":
-    with Results.open(sys.argv[1], readonly=True) as results:
-        Path(sys.argv[2]).write_text(page(summarize(results)), encoding="utf-8")
+    folder = Path(sys.argv[1])
+    if (folder / "timing.json").is_file():
+        text = timing_page(folder)
+    else:
+        with Results.open(folder, readonly=True) as results:
+            text = page(summarize(results))
+    Path(sys.argv[2]).write_text(text, encoding="utf-8")
