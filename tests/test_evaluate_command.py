@@ -60,13 +60,20 @@ def test_mistakes_are_said(
     assert not (tmp_path / "out").exists()
 
 
+AS_AT_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background
+runpy.run_module("cellkin", run_name="__main__")
+"""
+
+
 def test_stopped_with_ctrl_c_it_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As at a terminal: a process, interrupted when its first job is done; then the rest."""
     tiny(tmp_path)
     words = ["evaluate", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "out")]
-    command = [sys.executable, "-m", "cellkin", *words, "--workers", "1"]
+    command = [sys.executable, "-c", AS_AT_A_TERMINAL, *words, "--workers", "1"]
     environment = {**os.environ, "COLUMNS": "200"}
     with (
         (tmp_path / "log").open("w") as log,

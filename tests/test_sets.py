@@ -17,7 +17,7 @@ from sklearn.manifold import trustworthiness
 
 from cellkin.atlas import Atlas, decide
 from cellkin.atlas import map as mapping
-from cellkin.atlas.building import _calibrated, _units
+from cellkin.atlas.building import _units, calibrated
 from cellkin.atlas.cells import Cells
 from cellkin.cli import main as cli
 from cellkin.core.artifacts import map_array, read_json, write_arrays, write_json, write_manifest
@@ -68,7 +68,7 @@ def test_scores_are_of_the_own_class_without_the_own_subject(atlas: Atlas) -> No
         getattr(atlas.cells, name)[:6] for name in ("labels", "subjects", "groups")
     ))  # fmt: skip
     features = Features(part.ids, atlas.vectors[:6], atlas.space)
-    made = _calibrated(atlas, [(part, features)]).conformal
+    made = calibrated(atlas, [(part, features)]).conformal
     assert made is not None
     assert "same people" in made.note
     naive: dict[str, list[float]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -181,6 +182,16 @@ class Network(nn.Module):
                 mend="set frozen_stages = -1 to train all layers",
             )
         return [*stem, *stages[:count]]
+
+    def freeze(self, modules: Iterable[nn.Module], *, batch_norms: bool) -> None:
+        """Nothing learns in these modules, and their batch norms keep their statistics; with
+        `batch_norms` all batch norms keep theirs.
+        """
+        for module in modules:
+            module.eval().requires_grad_(False)
+        for module in self.modules() if batch_norms else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
     def entering_last_block(self, x: Tensor) -> Tensor:
         """(N, 1 + P, C) tokens that enter the last block of a transformer, without gradients.

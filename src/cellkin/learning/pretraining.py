@@ -8,23 +8,23 @@ Randomness of epoch e is drawn from (seed, e) alone, as in fine-tuning.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import TrainingError
 from cellkin.core.progress import Progress, silent
-from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import augment
 from cellkin.learning.colour import recolour
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.keeping import Kept
 from cellkin.learning.multitask import (
     PretrainingLoss,
     PretrainingParts,
@@ -36,7 +36,7 @@ from cellkin.learning.recipes import PRETRAINING, Recipe
 from cellkin.learning.sampling import batches
 from cellkin.learning.schedule import learning_rate
 from cellkin.learning.training import Trained, resolved_precision
-from cellkin.learning.weights import initialize
+from cellkin.learning.weights import first_network
 
 __all__ = ["TaggedData", "pretrain_encoder"]
 
@@ -120,24 +120,14 @@ class _Pretraining:
         self.encoder = self._new_encoder()
         self.frozen = self.network.early_stages(recipe.frozen_stages)
         self.loss_of = self._new_loss()
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
-        self.best_state: dict[str, Tensor] | None = None
+        self.kept = Kept(self.network)
         self.steps = len(list(batches(np.arange(len(data.train)), recipe.batch)))
 
     def _new_encoder(self) -> Encoder:
         data, recipe = self.data, self.recipe
-        network, preprocessor = initialize(
-            recipe.backbone,
-            data.targets.shape[1],
-            recipe.init,
-            size=recipe.size,
-            seed=self.seed,
-            norm=recipe.norm,
+        network, preprocessor = first_network(
+            recipe, data.targets.shape[1], data.images, data.train, seed=self.seed
         )
-        if preprocessor is None or recipe.zscore == "training":
-            preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
-        preprocessor = replace(preprocessor, unsharpen=recipe.unsharpen)
         plain = recipe.to_json()
         encoder = Encoder(network, preprocessor, data.head_names, recipe=plain, device=self.device)
         encoder.heads = data.levels
@@ -168,13 +158,10 @@ class _Pretraining:
         for step in range(self._restore(optimizer), self.recipe.epochs):
             row = self._epoch(step, optimizer)
             self._validate(row, last=step == self.recipe.epochs - 1)
-            self.history.append(row)
-            self._checkpoint(step + 1, optimizer)
-        if self.best_state is None:
-            raise TrainingError("no epoch was validated", where=self.run, mend="pretrain again")
-        self.network.load_state_dict(self.best_state)
-        self.network.eval()
-        return Trained(self.encoder, tuple(self.history), dict(self.best))
+            self.kept.history.append(row)
+            self.kept.save(self.run, step + 1, optimizer, self._identity())
+        self.kept.finish(self.run)
+        return Trained(self.encoder, tuple(self.kept.history), dict(self.kept.best))
 
     # one epoch ------------------------------------------------------------------------------
 
@@ -240,12 +227,7 @@ class _Pretraining:
     def _set_mode(self) -> None:
         """Training mode, but for what is frozen: its batch norms keep their statistics."""
         self.network.train()
-        for module in self.frozen:
-            module.eval().requires_grad_(False)
-        if self.recipe.frozen_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        self.network.freeze(self.frozen, batch_norms=self.recipe.frozen_batch_norm)
 
     # selection ------------------------------------------------------------------------------
 
@@ -255,13 +237,7 @@ class _Pretraining:
         if not last and (epoch < recipe.validate_from or epoch % recipe.validate_every):
             return
         row |= self._measured()
-        found = (row["val_map"], -row["val_loss"])
-        if not self.best or found > (self.best["val_map"], -self.best["val_loss"]):
-            for earlier in self.history:
-                earlier["selected"] = False
-            row["selected"] = True
-            self.best = dict(row)
-            self.best_state = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.kept.offer(row, "val_map")
 
     def _measured(self) -> dict[str, Any]:
         data = self.data
@@ -290,15 +266,6 @@ class _Pretraining:
     def _identity(self) -> dict[str, Any]:
         return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.id}
 
-    def _checkpoint(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        facts = {**self._identity(), "history": self.history, "best": self.best}
-        state = optimizers.tensors(optimizer, self.network)
-        checkpoints.save(
-            self.run / "checkpoints",
-            checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
-        )
-        checkpoints.write_log(self.run, self.history)
-
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
         """Go back to the newest checkpoint; the number of epochs that are done."""
         checkpoints.sweep(self.run / "checkpoints")
@@ -306,14 +273,12 @@ class _Pretraining:
         if found is None:
             return 0
         checkpoints.refuse_other(found.facts, self._identity(), where=self.run)
-        self.network.load_state_dict(found.network)
+        self.kept.restore(found)
         optimizers.restore(optimizer, self.network, found.optimizer)
-        self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])
-        self.best_state = dict(found.best) if found.best else None
         return found.step
 
     def _tell(self, step: int, number: int) -> None:
-        measured = [row["val_map"] for row in self.history if row["val_map"] is not None]
+        measured = [row["val_map"] for row in self.kept.history if row["val_map"] is not None]
         seen = f", validation mAP {measured[-1]:.1%}" if measured else ""
         self.progress(
             f"pretraining, epoch {step + 1}/{self.recipe.epochs}{seen}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellkin.core.artifacts import digest
-from cellkin.core.errors import RecipeError, TrainingError
+from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
-from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import draw_turns, normalized, turn
 from cellkin.learning.colour import recolour
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.keeping import Kept
 from cellkin.learning.losses import FineTuningLoss, LossParts, batch_hard, class_weights
 from cellkin.learning.memory import peak_memory
 from cellkin.learning.networks import Network
@@ -35,7 +35,7 @@ from cellkin.learning.scale import Processes, refuse_unshared, synchronized
 from cellkin.learning.schedule import learning_rate
 from cellkin.learning.selection import validation_vote
 from cellkin.learning.watch import LossWatch
-from cellkin.learning.weights import initialize
+from cellkin.learning.weights import first_network
 
 __all__ = ["Place", "Trained", "TrainingData", "resolved_precision", "train_encoder"]
 
@@ -122,17 +122,9 @@ class _Run:
         recipe = self.recipe = recipe.with_changes(precision=precision)
         self.bf16 = precision == "bf16"
         self.weights = class_weights(data.targets[data.train].tolist(), data.labels.names)
-        network, preprocessor = initialize(
-            recipe.backbone,
-            len(data.labels.names),
-            recipe.init,
-            size=recipe.size,
-            seed=seed,
-            norm=recipe.norm,
+        network, preprocessor = first_network(
+            recipe, len(data.labels.names), data.images, data.train, seed=seed
         )
-        if preprocessor is None or recipe.zscore == "training":
-            preprocessor = Preprocessor.fit(data.images[data.train], size=recipe.size)
-        preprocessor = replace(preprocessor, unsharpen=recipe.unsharpen)
         self.found = self._found()
         self.processes = self._processes(network)
         self.encoder = Encoder(
@@ -143,9 +135,7 @@ class _Run:
             device=self.processes.device,
         )
         self.frozen = self.network.early_stages(recipe.frozen_stages)
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
-        self.best_state: dict[str, Tensor] | None = None
+        self.kept = Kept(self.network)
         self.steps_per_epoch = len(self._batches(np.arange(len(data.train))))
 
     def _found(self) -> checkpoints.Checkpoint | None:
@@ -184,21 +174,18 @@ class _Run:
                 optimizer = self._optimizer(warm_up=step < self.recipe.warmup_epochs)
             row = self._epoch(step, optimizer)
             self._validate(row, last=step == total - 1)
-            self.history.append(row)
+            self.kept.history.append(row)
             if self.processes.first:
-                self._checkpoint(step + 1, optimizer)
+                self.kept.save(self.run, step + 1, optimizer, self._identity())
             if scalars:
                 scalars.add(step + 1, row)
         if scalars:
             scalars.close()
-        if self.best_state is None:
-            raise TrainingError("no epoch was validated", where=self.run, mend="train again")
-        self.network.load_state_dict(self.best_state)
-        self.network.eval()
+        self.kept.finish(self.run)
         return Trained(
             self.encoder,
-            tuple(self.history),
-            dict(self.best),
+            tuple(self.kept.history),
+            dict(self.kept.best),
             self.processes.first,
             peak_memory(self.processes.device),
         )
@@ -293,12 +280,7 @@ class _Run:
         self.network.train(not warm_up)
         self.network.requires_grad_(not warm_up)
         self.network.head.requires_grad_(True)
-        for module in self.frozen:
-            module.eval().requires_grad_(False)
-        if self.recipe.frozen_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        self.network.freeze(self.frozen, batch_norms=self.recipe.frozen_batch_norm)
 
     def _loss(self, warm_up: bool) -> FineTuningLoss:
         recipe = self.recipe
@@ -343,29 +325,12 @@ class _Run:
         if self.processes.first:
             measured = validation_vote(self.encoder, self.data, recipe, self.weights)
         row["val_accuracy"], row["val_loss"] = self.processes.agree(measured)
-        if not self.best or (row["val_accuracy"], -row["val_loss"]) > (
-            self.best["val_accuracy"],
-            -self.best["val_loss"],
-        ):
-            for earlier in self.history:
-                earlier["selected"] = False
-            row["selected"] = True
-            self.best = dict(row)
-            self.best_state = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.kept.offer(row, "val_accuracy")
 
     # keeping and telling --------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
         return {"recipe": self.recipe.to_json(), "seed": self.seed, "data": self.data.identity}
-
-    def _checkpoint(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        facts = {**self._identity(), "history": self.history, "best": self.best}
-        state = optimizers.tensors(optimizer, self.network)
-        checkpoints.save(
-            self.run / "checkpoints",
-            checkpoints.Checkpoint(step, self.network.state_dict(), state, self.best_state, facts),
-        )
-        checkpoints.write_log(self.run, self.history)
 
     def _restore(self) -> tuple[torch.optim.Optimizer | None, int]:
         if self.processes.first:
@@ -373,9 +338,7 @@ class _Run:
         found, self.found = self.found, None
         if found is None:
             return None, 0
-        self.network.load_state_dict(found.network)
-        self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])
-        self.best_state = dict(found.best) if found.best else None
+        self.kept.restore(found)
         if found.step == self.recipe.warmup_epochs:
             return None, found.step
         optimizer = self._optimizer(warm_up=found.step < self.recipe.warmup_epochs)
@@ -389,7 +352,7 @@ class _Run:
 
     def _tell(self, step: int, number: int) -> None:
         total = (self.recipe.warmup_epochs + self.recipe.epochs) * self.steps_per_epoch
-        accuracy = [r["val_accuracy"] for r in self.history if r["val_accuracy"] is not None]
+        accuracy = [r["val_accuracy"] for r in self.kept.history if r["val_accuracy"] is not None]
         seen = f", validation vote {accuracy[-1]:.1%}" if accuracy else ""
         epochs = self.recipe.warmup_epochs + self.recipe.epochs
         done = step * self.steps_per_epoch + number + 1

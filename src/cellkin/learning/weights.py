@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellkin.core.artifacts import read_arrays, read_json, read_manifest
@@ -21,8 +24,9 @@ from cellkin.core.errors import ArtifactError, WeightsError
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.hub import fetch, names_a_hub
 from cellkin.learning.networks import Network
+from cellkin.learning.recipes import Recipe
 
-__all__ = ["PACKAGED_BACKBONE", "initialize", "seen_by"]
+__all__ = ["PACKAGED_BACKBONE", "first_network", "initialize", "seen_by"]
 
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head")
@@ -69,6 +73,27 @@ def initialize(
         return network, _from_folder(network, _encoder_folder(path), size)
     _load(network, _from_file(path), where=init)
     return network, None
+
+
+def first_network(
+    recipe: Recipe, classes: int, images: NDArray[np.uint8], train: NDArray[np.int64], *, seed: int
+) -> tuple[Network, Preprocessor]:
+    """The network that a training of a recipe begins with, and its preprocessor.
+
+    Args:
+        images: (N, S, S, 3) uint8, prepared. train: positions of the training images: the z-score
+            is fitted on them where the weights bring none, or the recipe says so.
+        seed: see `initialize`.
+
+    Raises:
+        WeightsError, ArtifactError: as `initialize`.
+    """
+    network, preprocessor = initialize(
+        recipe.backbone, classes, recipe.init, size=recipe.size, seed=seed, norm=recipe.norm
+    )
+    if preprocessor is None or recipe.zscore == "training":
+        preprocessor = Preprocessor.fit(images[train], size=recipe.size)
+    return network, replace(preprocessor, unsharpen=recipe.unsharpen)
 
 
 def seen_by(init: str) -> tuple[str, ...]:
