@@ -16,7 +16,7 @@ from cellkin.study.experiment_file import load_experiment
 from cellkin.study.predictions import Results
 from cellkin.study.tables import summarize
 
-TABLES = ("results", "leakage", "paired_tests")
+TABLES = ("results", "leakage", "external", "paired_tests")
 
 
 def page(study: Study) -> str:
