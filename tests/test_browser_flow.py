@@ -183,10 +183,15 @@ def test_nobody_decides_before_the_evidence_is_there(desk: Desk) -> None:
     page.locator("#confirm:disabled").wait_for()
     page.locator("body").press("c")
     page.get_by_text("Not yet: the evidence of this cell is still on its way.").wait_for()
-    page.locator("#comment").fill("looked at first")
     store = desk.workstation.store
     assert store.cell(cell.id).state == "proposed"
+    held.pop().abort()  # no evidence at all: still nothing to decide on
+    page.get_by_role("button", name="Try again").click()
+    page.locator("#confirm:disabled").wait_for()
     assert not store.cell(cell.id).opened
+    while not held:
+        page.wait_for_timeout(50)
+    page.locator("#comment").fill("looked at first")
     held.pop().continue_()
     decidable(page)
     assert page.locator("#comment:focus").input_value() == "looked at first"

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from study_runs import tiny
 
-from cellkin.core.errors import OutputError, RecipeError
+from cellkin.core.errors import OutputError, RecipeError, SplitError
 from cellkin.core.records import NO_CELL, NOTICE
+from cellkin.core.studies import StudyRow
 from cellkin.datasets.class_split import ClassSplit
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
+from cellkin.report.words import number
 from cellkin.study import fold_cells, jobs
 from cellkin.study.baselines import colour_histogram, packaged_encoder
 from cellkin.study.drilldown import RIGHT, WRONG
@@ -133,12 +135,22 @@ def test_ray_gives_the_same_table(whole: tuple[Experiment, Path], tmp_path: Path
 
 
 def workers_of_ray() -> list[int]:
-    """Processes of Ray that are at work now."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    """Processes of Ray that are at work now, of those that this process started."""
+    parents, at_work = dict[int, int](), []
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::_attempt"):
-                found.append(int(path.parent.name))
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rsplit(")")[-1].split()[1]
+            )
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_attempt"):
+                at_work.append(int(folder.name))
+    return [pid for pid in at_work if os.getpid() in ancestors(pid, parents)]
+
+
+def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
+    found = set()
+    while pid := parents.get(pid, 0):
+        found.add(pid)
     return found
 
 
@@ -212,6 +224,23 @@ def test_results_of_another_experiment_are_kept_apart(whole: tuple[Experiment, P
         run(replace(experiment, name="other"), out, resume=True)
     with pytest.raises(OutputError, match="no results to go on"):
         run(experiment, out / "nowhere", resume=True)
+
+
+def test_a_start_that_failed_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """Nothing was planned in it: the corrected experiment, under any name, begins there."""
+    wrong = replace(tiny(tmp_path), name="wrong", units=("patient",))
+    with pytest.raises(SplitError):
+        run(wrong, tmp_path / "out")
+    right = replace(tiny(tmp_path), methods=("colour histogram + neighbours",))
+    assert run(right, tmp_path / "out").done == 3
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    with pytest.raises(OutputError, match="something here already"):
+        run(right, tmp_path / "mine")
+
+
+def test_weights_that_nobody_asks_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="does not ask for weights of 'resnet18'"):
+        run(tiny(tmp_path), tmp_path / "out", inits={"resnet18": tmp_path / "nope"})
 
 
 def test_two_runs_on_one_folder(whole: tuple[Experiment, Path]) -> None:
@@ -344,10 +373,35 @@ def test_kept_atlases_decide_as_the_table_says(tmp_path: Path) -> None:
 
 def test_decisions_of_every_place_of_a_matrix_have_their_evidence(tmp_path: Path) -> None:
     """The page of a decision is of the very decision that the table holds."""
-    run(replace(tiny(tmp_path, maps=True), seeds=(0,), folds=3), tmp_path / "out")
+    more = """
+[data.other]
+drawn = { layout = "cnmc", cells = 12, subjects = 6, size = 48, seed = 2 }
+
+[[external]]
+train = "smears"
+test = "other"
+classes = { all = "lymphoblast", hem = "normal" }
+"""
+    experiment = replace(tiny(tmp_path, maps=True, more=more), units=("image",))
+    assert run(experiment, tmp_path / "out").failures == ()
     with Results.open(tmp_path / "out", readonly=True) as results:
-        rows = {row.method: row for row in study_rows(results)}
-    own = rows["cellkin"]
+        found = [row for row in study_rows(results) if row.dataset == "smears"]
+    assert {row.tested_on for row in found} == {"smears", "other"}
+    for row in found:
+        if row.proposed:
+            check_pages(row, tmp_path / "out")
+        else:
+            assert not any(call.page for call in row.calls)
+
+    own = next(row for row in found if row.proposed)
+    shown = [call for call in own.calls if call.page]
+    (tmp_path / "out" / str(shown[0].page)).unlink()  # a page that is gone is no link
+    with Results.open(tmp_path / "out", readonly=True) as results:
+        again = next(row for row in study_rows(results) if row.proposed)
+    assert sum(call.page is not None for call in again.calls) == len(shown) - 1
+
+
+def check_pages(own: StudyRow, out: Path) -> None:
     for fold in (1, 2, 3):
         places: dict[tuple[str, str], list[bool]] = {}
         for call in own.calls:
@@ -355,16 +409,27 @@ def test_decisions_of_every_place_of_a_matrix_have_their_evidence(tmp_path: Path
                 places.setdefault((call.truth, call.label), []).append(call.page is not None)
         for (truth, label), shown in places.items():
             assert sum(shown) == min(len(shown), RIGHT if truth == label else WRONG)
-    shown = [call for call in own.calls if call.page]
-    for call in shown:
-        text = (tmp_path / "out" / str(call.page)).read_text(encoding="utf-8")
-        assert call.id in text
-        assert NOTICE in text
-        for neighbor in call.neighbors:
-            assert neighbor["id"] in text
-    assert not any(call.page for call in rows["softmax head"].calls)
+    for call in own.calls:
+        if call.page:
+            text = (out / call.page).read_text(encoding="utf-8")
+            assert call.id in text
+            assert f"This call is {'right' if call.truth == call.label else 'wrong'}." in text
+            assert 'href="../../index.html"' in text
+            assert NOTICE in text
+            for neighbor in call.neighbors:
+                assert neighbor["id"] in text
+                assert number(float(neighbor["distance"])) in text
 
-    (tmp_path / "out" / str(shown[0].page)).unlink()  # a page that is gone is no link
+
+def test_evidence_that_cannot_be_written_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full", where="a page", mend="make room")
+
+    monkeypatch.setattr(jobs, "save_pages", full)
+    experiment = replace(tiny(tmp_path, maps=True), methods=("cellkin",))
+    summary = run(experiment, tmp_path / "out")
+    assert (summary.done, summary.failures) == (3, ())
     with Results.open(tmp_path / "out", readonly=True) as results:
-        again = next(row for row in study_rows(results) if row.proposed)
-    assert sum(call.page is not None for call in again.calls) == len(shown) - 1
+        assert all("disk is full" in results.extra(j.key)["no_evidence"] for j in results.jobs())

@@ -15,6 +15,7 @@ from study_runs import tiny
 
 from cellkin.cli import main as cli
 from cellkin.study.experiment_file import experiment_names
+from cellkin.study.predictions import Results
 
 
 def call(
@@ -60,6 +61,16 @@ def test_mistakes_are_said(
     assert not (tmp_path / "out").exists()
 
 
+def test_no_page_is_made_of_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Results.open(tmp_path).close()
+    status, _, err = call(capsys, monkeypatch, "--page", "--out", tmp_path)
+    assert status == 2
+    assert "no job of this study is done yet" in err
+    assert not (tmp_path / "tables").exists()
+
+
 AS_AT_A_TERMINAL = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background
@@ -93,7 +104,7 @@ def test_stopped_with_ctrl_c_it_says_how_to_go_on(
     assert "cellkin evaluate --page --out" in text
     status, out, _ = call(capsys, monkeypatch, "--page", "--out", tmp_path / "out", "--json")
     assert status == 0
-    assert "planned trainings are missing" in Path(json.loads(out)["page"]).read_text()
+    assert "planned jobs are missing" in Path(json.loads(out)["page"]).read_text()
     status, out, err = call(capsys, monkeypatch, *words[1:], "--workers", 1, "--resume", "--json")
     assert status == 0
     result = json.loads(out)

@@ -101,3 +101,16 @@ def test_label_sets_are_joined_and_cut_down() -> None:
     assert both.only(first.names) == first
     assert both.only(["c", "b"]).names == ("b", "c")
     assert set(both.only(["c", "b"]).clinical) == {"b", "c"}
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.sqlite").write_text("no database, but long enough to be looked at as one")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Results.open(tmp_path / "text.sqlite")
+    with pytest.raises(ArtifactError, match="no results here"):
+        Results.open(tmp_path, readonly=True)
+    newer = sqlite3.connect(tmp_path / "newer.sqlite")
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(ArtifactError, match="schema 99"):
+        Results.open(tmp_path / "newer.sqlite")

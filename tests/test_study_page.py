@@ -163,7 +163,7 @@ def test_few_subjects_and_missing_trainings_are_said(tmp_path) -> None:
         results.add(plan[0], cells, 1.0, CLASSES)
         study = summarize(results)
     page = save_study(study, tmp_path).read_text(encoding="utf-8")
-    assert "1 planned training is missing" in page
+    assert "1 planned job is missing" in page
     assert "too few subjects for an interval" in page
 
 

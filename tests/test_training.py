@@ -29,7 +29,9 @@ from cellkin.imaging import loading, mapped
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints
 from cellkin.learning.augmentation import draw_turns, normalized, turn
+from cellkin.learning.keeping import Kept
 from cellkin.learning.memory import peak_memory
+from cellkin.learning.networks import Network
 from cellkin.learning.orthogonality import NARROW_FROM, orthogonality
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData, batches, epoch_order
@@ -376,6 +378,18 @@ def test_killed_at_random_moments_and_resumed_equals_undisturbed(
     assert alike(resumed, undisturbed)
     left = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
     assert left == ["step-00004"], "nothing half-written is left"
+
+
+@pytest.mark.parametrize("worse", [(0.5, float("nan")), (float("nan"), 0.1), (0.5, 1.0)])
+def test_what_is_no_number_is_never_the_best(worse: tuple[float, float]) -> None:
+    kept = Kept(Network("test_resnet", 2, size=32))
+    first = {"val_map": 0.5, "val_loss": 1.0, "selected": False}
+    kept.offer(first, "val_map")
+    kept.history.append(first)
+    row = {"val_map": worse[0], "val_loss": worse[1], "selected": False}
+    kept.offer(row, "val_map")
+    assert (kept.best["val_map"], kept.best["val_loss"]) == (0.5, 1.0)
+    assert (first["selected"], row["selected"]) == (True, False)
 
 
 def test_a_full_disk_keeps_the_last_good_state(

@@ -41,6 +41,7 @@ CREATE UNIQUE INDEX by_id ON cells (id);
 
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+"""N prepared images (S, S, 3) uint8: one array, or anything that hands them out by position."""
 
 
 @dataclass(frozen=True)

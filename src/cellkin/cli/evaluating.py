@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
 from cellkin.cli.options import Device, Json, examples, pairs_of
-from cellkin.core.errors import CellkinError, RecipeError
+from cellkin.core.errors import ArtifactError, CellkinError, RecipeError
 from cellkin.core.progress import Progress
 from cellkin.core.records import NOTICE
 
@@ -193,8 +193,16 @@ def _page(out: Path, tell: Progress) -> dict[str, Any]:
     from cellkin.study.tables import summarize
 
     with Results.open(out, readonly=True) as results:
+        if not results.jobs():
+            raise ArtifactError(
+                "no job of this study is done yet, so there is nothing to show",
+                where=out,
+                mend="go on with cellkin evaluate EXPERIMENT --resume",
+            )
         study = summarize(results, progress=tell)
     page = report.save_study(study, out, images=Pictures(out))
+    if study.missing:
+        talk(f"{len(study.missing)} planned jobs are missing in it")
     talk(f"\nThe page: {page}")
     return {"page": str(page), "missing": list(study.missing)}
 

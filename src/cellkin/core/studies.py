@@ -91,7 +91,8 @@ class StudyRow:
         real: the same over real cells alone; None where no class is "no cell".
         confusion: (K, K) counts by `labels.names`, rows true. clinical: (C, C) by `clinical_names`.
         mixups: `{name, cells, confused, which}`: classes that should never be confused.
-        calls: every decision. seconds: mean time of one fold.
+        calls: every decision. seconds: mean time of one fold. planned: how many of `folds` there
+            are to be.
     """
 
     title: str
@@ -119,6 +120,7 @@ class StudyRow:
     mixups: tuple[Mapping[str, Any], ...]
     calls: tuple[Call, ...]
     seconds: float | None = None
+    planned: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confusion", frozen(self.confusion))

@@ -31,9 +31,11 @@ class Kept:
         self.state: dict[str, Tensor] | None = None
 
     def offer(self, row: dict[str, Any], measure: str) -> None:
-        """Select an epoch that is the best by now: `measure` larger, then `val_loss` smaller."""
+        """Select an epoch that is the best by now: `measure` larger, then `val_loss` smaller; one
+        that is not a number is never better. Offered before it is added to the history.
+        """
         found = (row[measure], -row["val_loss"])
-        if self.best and found <= (self.best[measure], -self.best["val_loss"]):
+        if self.best and not found > (self.best[measure], -self.best["val_loss"]):
             return
         for earlier in self.history:
             earlier["selected"] = False

@@ -40,13 +40,19 @@ Array = NDArray[Any]
 THUMBNAIL = 176  # pixels, shown at half of it
 
 
-def save(evidence: Evidence, path: str | Path) -> Path:
+def save(evidence: Evidence, path: str | Path, *, known: str = "", back: str = "") -> Path:
     """Write the evidence for one decision as one HTML page (the paper's Figs. 7-10, 13-15).
+
+    Args:
+        known: what is known of this cell besides, a sentence. back: the page that leads here,
+            relative to this one.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_page("evidence.html.j2", evidence_context(evidence), Path(path))
+    return write_page(
+        "evidence.html.j2", {**evidence_context(evidence), "known": known, "back": back}, Path(path)
+    )
 
 
 def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:

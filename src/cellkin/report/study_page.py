@@ -34,7 +34,8 @@ def save_study(
     *,
     images: Images | None = None,
 ) -> Path:
-    """Write `index.html`, `study.json` and `tables/` into a folder; the page is returned.
+    """Write `index.html`, `study.json` and `tables/` into the folder of the results; the page is
+    returned. The paths of its calls' pages are relative to that folder.
 
     Args:
         images: gives the (H, W, 3) uint8 RGB image of a cell by data set and id, or None; asked
@@ -71,7 +72,7 @@ class _View:
             "maps": study_maps(study),
             "examples": self._examples(),
             "counts": _counts(study),
-            "command": study.facts.get("command") or "",
+            "command": _command(study),
             "notice": NOTICE,
             "drawn": _drawn(study),
             "facts": _facts(study),
@@ -260,10 +261,16 @@ def _counts(study: Study) -> list[tuple[str, str]]:
     rows = study.rows
     return [
         ("Rows", str(len(rows))),
-        ("Trainings scored", str(sum(row.folds for row in rows))),
+        ("Jobs scored", str(sum(row.folds for row in rows))),
         ("Decisions kept", f"{sum(row.cells for row in rows):,}"),
         ("Data sets", str(len({row.tested_on for row in rows}))),
     ]
+
+
+def _command(study: Study) -> str:
+    """What makes these results, or the rest of them."""
+    command = str(study.facts.get("command") or "")
+    return f"{command} --resume" if command and study.missing else command
 
 
 def _about(study: Study) -> str:

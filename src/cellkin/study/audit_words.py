@@ -78,8 +78,8 @@ def _other_lines(found: RowAudit, audit: SourceAudit) -> Iterator[str]:
     row = found.row
     shown = _with_definitions(_in_common(found, audit), row)
     if not shown:
-        cut = f"; {found.undecided} readings were not searched to the end" * bool(found.undecided)
-        yield f"  fits no reading that was tried{cut}"
+        open_ = f"  no fitting reading is found yet: {found.undecided} were not searched to the end"
+        yield open_ if found.undecided else "  fits no reading that was tried"
     for reading, outcome in shown:
         yield f"  fits if {'; '.join(reading.departures(row))}"
         yield f"    {_witness(row, reading, outcome)}"
@@ -139,7 +139,7 @@ def _source_lines(audit: SourceAudit) -> Iterator[str]:
     for reading, outcomes in zip(audit.common, audit.by_row, strict=True):
         undecided = sum(outcome.state != FITS for outcome in outcomes)
         said = "; ".join(reading.departures(rows[0])) or "as its caption says"
-        cut = f" ({undecided} of them not decided, the search was cut)" if undecided else ""
+        cut = f" or may fit ({undecided} not decided: the search was cut)" if undecided else ""
         yield f"  => all {len(rows)} rows of {name} fit{cut}: {said}"
     yield from _definition_lines(audit)
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin import report
-from cellkin.atlas import Atlas, calibrated
+from cellkin.atlas import Atlas, Cells, calibrated
 from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Features
 from cellkin.imaging.mapped import Rows
 from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
@@ -26,6 +27,7 @@ from cellkin.system.making import Making
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
 
 RIGHT, WRONG = 1, 3  # pages of one place of the confusion matrix of one training, 1 MB each
+BACK = "../../index.html"  # from a page to that of the study
 TOGETHER = 16  # images whose maps are in memory at once
 
 
@@ -45,45 +47,58 @@ def chosen(predictions: Sequence[Prediction]) -> list[int]:
     return sorted(kept)
 
 
-def explaining(atlas: Atlas, making: Making, recipe: Recipe) -> DecisionSupport:
+def explaining(
+    atlas: Atlas, making: Making, held_out: tuple[Cells, Features], recipe: Recipe
+) -> DecisionSupport:
     """The atlas of a training with all that its evidence says: where its cells come from, and
-    percentiles and prediction sets from the calibration cells. It decides as before.
+    percentiles and prediction sets from held-out cells. It decides as before.
+
+    Args:
+        held_out: the calibration cells (or those of the selection) with their features. They are
+            measured as the test cells are: whom the split does not keep apart may be kin.
     """
+    cells, features = held_out
+    if making.split.unit != "subject":
+        cells = replace(cells, subjects=(None,) * len(cells))
+    images = Rows(making.images, making.rows(atlas.cells.ids))
     facts = {
         **data_facts(making.data, making.split),
         "provenance": making.provenance(atlas.encoder, recipe.id),
     }
-    held_out = []
-    for part in ("calibration", "val"):
-        if ids := making.split.parts()[part]:
-            features = atlas.encoder.embed(making.images[making.rows(ids)], ids)
-            held_out.append((making.cells(part, ids), features))
-    images = Rows(making.images, making.rows(atlas.cells.ids))
-    return DecisionSupport(calibrated(replace(atlas, facts=facts, images=images), held_out))
+    known = replace(atlas, facts=facts, images=images)
+    return DecisionSupport(calibrated(known, [(cells, features)]))
 
 
 def save_pages(
     dss: DecisionSupport,
     images: NDArray[np.uint8],
-    names: Sequence[str],
+    asked: Sequence[Prediction],
     folder: Path,
     *,
+    told: str = "",
     progress: Progress = silent,
 ) -> dict[str, str]:
     """Explain prepared images (N, S, S, 3) uint8 and write a page of each into a folder.
 
+    Args:
+        asked: what was decided on them, N. told: of which training the decisions are.
+
     Returns:
-        name -> file name of its page.
+        id -> file name of its page.
 
     Raises:
         OutputError: a page cannot be written.
     """
     pages: dict[str, str] = {}
-    for start in range(0, len(names), TOGETHER):
-        part = names[start : start + TOGETHER]
-        looks = dss.look_prepared(images[start : start + TOGETHER], part)
-        for name, evidence in zip(part, dss.explain_many(looks), strict=True):
-            pages[name] = f"{len(pages) + 1:04d}.html"
-            report.save(evidence, folder / pages[name])
-            progress("writing evidence", len(pages), len(names))
+    for start in range(0, len(asked), TOGETHER):
+        part = asked[start : start + TOGETHER]
+        looks = dss.look_prepared(images[start : start + TOGETHER], [p.id for p in part])
+        for made, evidence in zip(part, dss.explain_many(looks), strict=True):
+            pages[made.id] = f"{len(pages) + 1:04d}.html"
+            call = "right" if made.truth == made.label else "wrong"
+            known = (
+                f"Known to be: {dss.atlas.labels.title(made.truth)}. This call is {call}. {told}"
+            )
+            report.save(evidence, folder / pages[made.id], known=known, back=BACK)
+            progress("writing evidence", len(pages), len(asked))
     return pages

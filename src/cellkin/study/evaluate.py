@@ -149,7 +149,7 @@ def _refuse_existing(out: Path, *, resume: bool) -> None:
         raise OutputError(
             "there are no results to go on with", where=out, mend="leave --resume away to start"
         )
-    if resume or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if resume or not out.exists() or (out.is_dir() and _untouched(out)):
         return
     raise OutputError(
         "there are results here already" if there else "there is something here already",
@@ -160,9 +160,19 @@ def _refuse_existing(out: Path, *, resume: bool) -> None:
     )
 
 
+def _untouched(out: Path) -> bool:
+    """Whether nothing lies there but what a start leaves that failed before its first job."""
+    if not {path.name for path in out.iterdir()} <= {".lock", "data", FILE, f"{FILE}-journal"}:
+        return False
+    if not (out / FILE).is_file():
+        return not (out / "data").exists()
+    with Results.open(out) as results:
+        return results.fact("plan") is None
+
+
 def _refuse_other(results: Results, experiment: Experiment) -> None:
     known = results.fact("experiment", {"name": experiment.name})["name"]
-    if known != experiment.name:
+    if known != experiment.name and results.fact("plan") is not None:
         raise RecipeError(
             f"these are results of the experiment {known!r}, not of {experiment.name!r}",
             where=results.path,
@@ -246,7 +256,8 @@ def _run(works: Sequence[Work], results: Results, chosen: _Chosen, *, already: i
         failed += len(work.rows) if isinstance(answer, Trouble) else 0
         told = f"{JOBS}, {done} of {rows} done" + (f", {failed} failed" if failed else "")
         chosen.progress(told, min(1000, round(1000 * spent / total)), 1000)
-        shutil.rmtree(run_folder(chosen.place.out, work), ignore_errors=True)
+        if not isinstance(answer, Trouble):  # what failed goes on from its checkpoint
+            shutil.rmtree(run_folder(chosen.place.out, work), ignore_errors=True)
 
 
 def _keep(results: Results, work: Work, answer: Answer) -> None:

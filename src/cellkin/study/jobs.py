@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cellkin.atlas import Atlas, decide
 from cellkin.atlas.cells import REFERENCE
 from cellkin.atlas.map import fit_map
+from cellkin.core.errors import CellkinError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet, Sample
 from cellkin.decision import Calibration, Index, MinMaxScale
@@ -120,11 +122,12 @@ def _by_network(
     trained: Trained | None = None
     if work.kind == "trained":
         seen = seen_by(work.recipe.init)  # before a training that may take hours
-        trained = trained_on(work, cells, place, progress)
+        trained = trained_on(work, cells, place, seen, progress)
         encoder = trained.encoder
     else:
         encoder = packaged_encoder(work.recipe.size, place.device)
     atlas = atlas_of(work, cells, encoder, progress)
+    pages = _Pages(work, cells, atlas, place, progress)
     looks: dict[str, _Look] = {}
     found: list[_Found] = []
     for row in work.rows:
@@ -132,11 +135,7 @@ def _by_network(
             looks[target] = _look(work, row, cells, atlas, (place, progress))
         look = looks[target]
         predictions = _by_head(atlas, look) if row.how == "head" else _by_vote(atlas, look)
-        pages = {}
-        if row.job.proposed and work.maps and place.evidence:
-            dss = explaining(atlas, _making(work, cells, progress), work.recipe)
-            pages = _pages(dss, look, predictions, place.out, row.job, progress)
-        found.append((predictions, {"evidence": pages} if pages else {}))
+        found.append((predictions, pages.of(look, predictions, row.job)))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
     if trained is not None:
         best = trained.best
@@ -151,15 +150,20 @@ def _by_network(
     return found, extra
 
 
-def trained_on(work: Work, cells: FoldCells, place: Place, progress: Progress) -> Trained:
+def trained_on(
+    work: Work, cells: FoldCells, place: Place, seen: tuple[str, ...], progress: Progress
+) -> Trained:
     """The training of a work, gone on from its newest checkpoint.
+
+    Args:
+        seen: fingerprints that the first weights carry, see `cellkin.learning.weights.seen_by`.
 
     Raises:
         SplitError: its first weights have seen cells of the test part.
         TrainingError: see `cellkin.learning.training`.
     """
     split, labels = work.split, cells.data.labels
-    if seen := seen_by(work.recipe.init):
+    if seen:
         test = cells.images[cells.rows((*split.calibration, *split.test))]
         refuse_seen(test, seen, init=work.recipe.init)
     data = TrainingData(
@@ -251,21 +255,47 @@ def _by_head(atlas: Atlas, look: _Look) -> list[Prediction]:
     return by_head(atlas, look.features, look.samples, atlas.labels, look.places)
 
 
-def _pages(
-    dss: DecisionSupport,
-    look: _Look,
-    predictions: Sequence[Prediction],
-    out: Path,
-    job: Job,
-    progress: Progress,
-) -> dict[str, str]:
-    """Cell -> its evidence page, relative to the folder of the results."""
-    positions = chosen(predictions)
-    images = np.asarray(look.cells.images[look.rows[positions]])
-    names = [predictions[i].id for i in positions]
-    folder = Path("evidence", job.key[:24])
-    pages = save_pages(dss, images, names, out / folder, progress=progress)
-    return {name: str(folder / page) for name, page in pages.items()}
+class _Pages:
+    """Writes the evidence pages of a training; what they need is made once, for the first."""
+
+    def __init__(
+        self, work: Work, cells: FoldCells, atlas: Atlas, place: Place, progress: Progress
+    ) -> None:
+        self.work, self.cells, self.atlas = work, cells, atlas
+        self.place, self.progress = place, progress
+
+    @cached_property
+    def _dss(self) -> DecisionSupport:
+        work, cells, atlas = self.work, self.cells, self.atlas
+        making, parts = _making(work, cells, self.progress), work.split.parts()
+        part = "calibration" if parts["calibration"] else "val"
+        vectors = embedded(atlas.encoder, cells, cells.rows(parts[part]), self.progress)
+        features = Features(parts[part], vectors, atlas.space)
+        return explaining(atlas, making, (making.cells(part, parts[part]), features), work.recipe)
+
+    def of(self, look: _Look, predictions: Sequence[Prediction], job: Job) -> dict[str, Any]:
+        """What is kept with a job: cell -> its page, relative to the folder of the results. No
+        page is worth a training: where one fails, the reason is kept in place of them.
+        """
+        if not (job.proposed and self.work.maps and self.place.evidence):
+            return {}
+        positions = chosen(predictions)
+        images = np.asarray(look.cells.images[look.rows[positions]])
+        asked = [predictions[i] for i in positions]
+        told = f"{job.title}."
+        folder = Path("evidence", job.key[:24])
+        try:
+            made = save_pages(
+                self._dss,
+                images,
+                asked,
+                self.place.out / folder,
+                told=told,
+                progress=self.progress,
+            )
+        except CellkinError as error:
+            return {"no_evidence": str(error)}
+        return {"evidence": {name: (folder / page).as_posix() for name, page in made.items()}}
 
 
 def _making(work: Work, cells: FoldCells, progress: Progress, seen: tuple[str, ...] = ()) -> Making:

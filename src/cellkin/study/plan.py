@@ -135,13 +135,22 @@ def _settings(
 
 def _recipes(experiment: Experiment, inits: Mapping[str, Path]) -> list[tuple[str, Recipe]]:
     """The recipes, each with the start that the experiment names."""
-    found = []
+    found, asked = [], set[str]()
     for name in experiment.recipes:
         base = recipe_fields(name, experiment.changes)
         for backbone in experiment.backbones or (base.get("backbone"),):
             for init in experiment.inits or (base.get("init"),):
                 fields = {"backbone": backbone, "init": _init(experiment, backbone, init, inits)}
                 found.append((str(init), load_recipe(name, **{**experiment.changes, **fields})))
+                asked |= {str(backbone)} if init == GIVEN else set()
+    if unasked := sorted(set(inits) - asked):
+        raise RecipeError(
+            f"the experiment {experiment.name!r} does not ask for weights of {unasked[0]!r}",
+            where=f"--init {unasked[0]}=...",
+            mend=f"it asks for those of {', '.join(sorted(asked))}"
+            if asked
+            else 'leave it away, or write inits = ["given"] in the experiment',
+        )
     return found
 
 

@@ -318,7 +318,7 @@ class Results:
     # facts ----------------------------------------------------------------------------------
 
     def state(self, name: str, value: Any) -> None:
-        """Keep plain data under a name: environment, hashes, command, plan, label sets."""
+        """Keep plain data under a name: environment, hashes, command, plan."""
         text = json.dumps(value, sort_keys=True, allow_nan=False)
         with self._whole():
             self._base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -58,13 +59,18 @@ def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyR
     """
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in results.jobs():
-        groups.setdefault(tuple(str(getattr(job, name)) for name in KEY), []).append(job)
+        groups.setdefault(_key(job), []).append(job)
+    planned = Counter(map(_key, results.planned()))
     rows: list[StudyRow] = []
     for jobs, title in zip(groups.values(), _titles(groups), strict=True):
         progress("measuring rows", len(rows), len(groups))
-        rows.append(_row(results, jobs, title))
+        rows.append(replace(_row(results, jobs, title), planned=planned[_key(jobs[0])]))
     progress("measuring rows", len(rows), len(rows))
     return tuple(rows)
+
+
+def _key(job: Job) -> tuple[str, ...]:
+    return tuple(str(getattr(job, name)) for name in KEY)
 
 
 def _titles(keys: Iterable[tuple[str, ...]]) -> list[str]:
@@ -120,7 +126,7 @@ def _labels(results: Results, job: Job) -> LabelSet:
     if met <= set(own.names):
         return own
     both = own.joined(results.labels(job.tested_on))
-    return replace(both, names=tuple(n for n in both.names if n in met | set(own.names)))
+    return both.only(met | set(own.names))
 
 
 def _calls(results: Results, job: Job) -> list[Call]:

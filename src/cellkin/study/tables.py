@@ -32,7 +32,7 @@ def summarize(results: Results, *, seed: int = 0, progress: Progress = silent) -
     """
     rows = study_rows(results, progress=progress)
     tests, worth = compare(rows, seed=seed), leakage(rows, seed=seed)
-    facts = {k: v for k, v in results.facts().items() if k != "plan"}
+    facts = {k: v for k, v in results.facts().items() if k not in ("labels", "plan")}
     return Study(
         title=str(facts.get("title", "Study")),
         rows=rows,
@@ -63,10 +63,12 @@ def _findings(
 
 def _worth(test: PairedTest) -> Mapping[str, str]:
     gain = f"{100 * test.difference:+.1f}".replace("-", "−")
+    chance = "" if test.significant else ", which cannot be told from chance"
     return {
         "state": "warn",
         "text": f"{test.dataset}, {test.first}: splitting by image instead of by {test.unit} was "
-        f"worth {gain} points of accuracy on {test.n} cells",
+        f"worth {gain} points of accuracy on {test.n} cells (p = {test.p_holm:.2g} after Holm)"
+        f"{chance}",
     }
 
 
@@ -105,7 +107,8 @@ def _results_table(rows: Sequence[StudyRow]) -> Table:
     for row in rows:
         chosen = [row.measures[name] for name in (row.main, "sensitivity", "specificity")]
         shown = [_mean(measure) for measure in chosen]
-        lines.append((row.data, row.unit, row.title, *shown, str(row.cells)))
+        part = f" ({row.folds} of {row.planned} trainings)" if row.folds < row.planned else ""
+        lines.append((row.data, row.unit, row.title, *shown, f"{row.cells}{part}"))
     note = (
         "Percent, mean ± standard deviation over folds (ddof = 1; in brackets ddof = 0). Accuracy "
         "is lymphoblast or not where a class means lymphoblast, else over the classes."

@@ -32,7 +32,7 @@ from cellkin.core.records import Features
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import CHUNK, Encoder, choose_device
 from cellkin.learning.training import resolved_precision
-from cellkin.learning.weights import initialize
+from cellkin.learning.weights import initialize, seen_by
 from cellkin.study.evaluate import environment
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import (
@@ -139,7 +139,7 @@ def _measured(work: Work, place: Place, repeats: int, progress: Progress) -> dic
         before = _bare_training(work, cells, place, progress)
         shutil.rmtree(run_folder(place.out, work), ignore_errors=True)
         started = time.perf_counter()
-        trained = trained_on(work, cells, place, progress)
+        trained = trained_on(work, cells, place, seen_by(work.recipe.init), progress)
         seconds = time.perf_counter() - started
         bare = (before + _bare_training(work, cells, place, progress)) / 2
         atlas = atlas_of(replace(work, maps=False), cells, trained.encoder, progress)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from anyio import CapacityLimiter
 from PIL import Image
@@ -29,6 +30,7 @@ class Station:
 
     Attributes:
         support: the atlas; its network is asked by `deciding` alone.
+        kept: answers that are the same for every request, made for the first.
         threads: hand images to the decoding processes. intakes: bounds uploads in work.
     """
 
@@ -41,6 +43,7 @@ class Station:
     evidence: EvidenceCache
     threads: ThreadPoolExecutor
     intakes: CapacityLimiter
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(cls, support: DecisionSupport, store: Store, settings: Settings) -> Station:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -97,12 +96,13 @@ def _limits(station: Stationed) -> dict[str, int]:
 @router.get("/map")
 def atlas_map(_: Reader, station: Stationed) -> AtlasMap:
     """Where the reference cells lie."""
-    return _map(station.support)
+    if "map" not in station.kept:
+        station.kept["map"] = _map(station.support)
+    found: AtlasMap = station.kept["map"]
+    return found
 
 
-@lru_cache(maxsize=1)
 def _map(support: DecisionSupport) -> AtlasMap:
-    """The same for every request: a station has one atlas."""
     cells, measured = support.atlas.cells, support.facts().get("map")
     places = zip(cells.ids, cells.labels, cells.subjects, support.atlas.xy.tolist(), strict=True)
     return AtlasMap(

@@ -80,6 +80,7 @@ async function show(id) {
   } catch (error) {
     if (mine !== turn) return;
     $("#evidence").replaceChildren(h("div", { class: "strip" }, h("figure", { class: "kin query" }, h("img", { src: imageOf(cell.id), alt: "The cell in question" }))), errorState(error, () => show(id)));
+    return; // not opened, and not to be decided: there were no reasons to look at
   }
   ready = true;
   review.wake();
