@@ -186,7 +186,9 @@ def test_nobody_decides_before_the_evidence_is_there(desk: Desk) -> None:
     store = desk.workstation.store
     assert store.cell(cell.id).state == "proposed"
     held.pop().abort()  # no evidence at all: still nothing to decide on
-    page.get_by_role("button", name="Try again").click()
+    again = page.get_by_role("button", name="Try again")
+    again.click()
+    again.wait_for(state="detached")  # the cell is drawn anew
     page.locator("#confirm:disabled").wait_for()
     assert not store.cell(cell.id).opened
     while not held:
