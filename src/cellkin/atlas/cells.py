@@ -67,11 +67,7 @@ class Cells:
         return {cell: i for i, cell in enumerate(self.ids)}
 
 
-def write_cells(
-    path: Path,
-    parts: Sequence[Cells],
-    reference_images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-) -> None:
+def write_cells(path: Path, parts: Sequence[Cells], reference_images: Images) -> None:
     """Write all cells; N images (S, S, 3) uint8 belong to the part "reference"."""
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript(SCHEMA)

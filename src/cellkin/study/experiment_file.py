@@ -11,6 +11,7 @@ from typing import Any
 
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.learning.recipes import load_recipe
+from cellkin.study.predictions import PROPOSED
 
 __all__ = [
     "GIVEN",
@@ -51,7 +52,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("cellkin", "trained", "neighbors"),
+        Method(PROPOSED, "trained", "neighbors"),
         Method("softmax head", "trained", "head"),
         Method("no metric learning", "trained", "neighbors", {"metric": 0.0}),
         Method("no metric learning, softmax head", "trained", "head", {"metric": 0.0}),

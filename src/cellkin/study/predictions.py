@@ -20,7 +20,7 @@ from cellkin.core.artifacts import digest, guarded_writes
 from cellkin.core.errors import ArtifactError
 from cellkin.core.records import LabelSet
 
-__all__ = ["FILE", "Failure", "Job", "Prediction", "Results"]
+__all__ = ["FILE", "PROPOSED", "Failure", "Job", "Prediction", "Results"]
 
 FILE = "results.sqlite"
 PROPOSED = "cellkin"  # the method under study
