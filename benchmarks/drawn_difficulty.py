@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cellkin import datasets
 from cellkin.core.records import Split
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.imaging.decode import decode
 
 K = 5

@@ -39,7 +39,7 @@ import torch
 from PIL import Image
 
 from cellkin import datasets
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, train

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cellkin import datasets
-from cellkin.datasets.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0

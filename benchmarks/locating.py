@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin import datasets
-from cellkin.datasets.drawing import scene
-from cellkin.datasets.drawing.canvas import Canvas
-from cellkin.datasets.drawing.scene import WHITE_CELLS
-from cellkin.datasets.drawn import subject_style
-from cellkin.datasets.locating import Located, Location
+from cellkin.datasets.locating.locating import Located, Location
+from cellkin.drawing import scene
+from cellkin.drawing.canvas import Canvas
+from cellkin.drawing.drawn import subject_style
+from cellkin.drawing.scene import WHITE_CELLS
 
 SCALE = 13.0  # pixels per micrometre
 SIDE = 257

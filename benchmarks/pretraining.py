@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from cellkin import datasets
-from cellkin.datasets.drawn import draw
-from cellkin.datasets.mosaics import TISSUES, make_mosaics
+from cellkin.drawing.drawn import draw
+from cellkin.drawing.mosaics import TISSUES, make_mosaics
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, encoder_facts, pretrain, train

@@ -39,7 +39,7 @@ import numpy as np
 from PIL import Image
 
 from cellkin import datasets
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.learning.recipes import Recipe
 from cellkin.system import train
 from cellkin.web.store import Actor, Store

@@ -33,11 +33,11 @@ from cellkin import datasets
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import digest, read_json, write_json
 from cellkin.core.records import Dataset, Sample, Split
-from cellkin.datasets import splits
+from cellkin.datasets.parts import splits
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.study.outside import Answers, answers, outside_row, shares
+from cellkin.proving.outside import Answers, answers, outside_row, shares
 from cellkin.system import DecisionSupport, run_folder, train
 
 COVERAGE = 0.95

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cellkin import datasets
 from cellkin.core.records import LabelSet
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.system import propose_split
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cellkin.datasets.drawn import Order, draw_cell, draw_layout, subject_style
 from cellkin.datasets.listing import list_folder
+from cellkin.drawing.drawn import Order, draw_cell, draw_layout, subject_style
 
 HERE = Path(__file__).resolve().parent
 KINDS = {

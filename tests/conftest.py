@@ -15,7 +15,7 @@ import pytest
 
 from cellkin import datasets
 from cellkin.core.records import Dataset
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport
 

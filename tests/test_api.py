@@ -18,10 +18,10 @@ from workstation import Workstation, png, upload
 from cellkin.core.records import LYMPHOBLAST
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
-from cellkin.web.deciding import Deciding
 from cellkin.web.decoding import Decoders, Prepared, Unanswered
 from cellkin.web.evidence import EvidenceCache, cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
+from cellkin.web.model_thread import Deciding
 from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 

@@ -210,7 +210,7 @@ def test_calibration_cells_are_never_references(atlas: Atlas, smears: Dataset) -
 
 
 def test_index_with_an_encoder_that_is_there(atlas_folder: Path, tmp_path: Path) -> None:
-    from cellkin.datasets.drawn import draw
+    from cellkin.drawing.drawn import draw
 
     other = datasets.open(draw(tmp_path / "other", cells=80, subjects=10, size=64, seed=11))
     folder = index(atlas_folder, other, out=tmp_path / "indexed", k=3, distance="cosine")
@@ -287,7 +287,7 @@ def test_resume_refuses_another_recipe(
         raise KeyboardInterrupt
 
     out = tmp_path / "atlas"
-    monkeypatch.setattr("cellkin.system.making.report.training_curve", stop)
+    monkeypatch.setattr("cellkin.system.atlases.report.training_curve", stop)
     with pytest.raises(KeyboardInterrupt):
         train(smears, small_recipe, out=out)
     monkeypatch.undo()

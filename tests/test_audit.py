@@ -26,7 +26,7 @@ from cellkin.datasets.auditing import alignment, audit, merged, proposals, read_
 from cellkin.datasets.auditing.pairs import clusters
 from cellkin.datasets.auditing.pictures import Keypoints, keypoints, mirrored, picture
 from cellkin.datasets.auditing.shortcuts import measure
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.imaging.decode import decode
 from cellkin.report import headlines, save_audit
 from cellkin.report.audits import SHOWN, shown_pairs

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from cellkin.cli.main import app
 from cellkin.core.errors import DataError
-from cellkin.study.audit_table import FITS, IMPOSSIBLE, audit_rows
-from cellkin.study.audit_words import audit_json, audit_lines
-from cellkin.study.fold_mixes import fold_sizes
-from cellkin.study.fold_search import Column, allocations, search_fixed
-from cellkin.study.printed import parse_cell, parse_row, read_table
-from cellkin.study.readings import strange_shares
+from cellkin.printed.definitions import strange_shares
+from cellkin.printed.fixed_folds import Column, allocations, search_fixed
+from cellkin.printed.judging import FITS, IMPOSSIBLE, audit_rows
+from cellkin.printed.random_folds import fold_sizes
+from cellkin.printed.tables import parse_cell, parse_row, read_table
+from cellkin.printed.words import audit_json, audit_lines
 
 
 def row(printed: dict[str, str], classes: tuple[str, ...] = ("normal=130", "blast=130"), folds=5):

@@ -15,7 +15,7 @@ from torch import nn
 from cellkin import datasets
 from cellkin.core.errors import ArtifactError, SplitError, WeightsError
 from cellkin.core.records import Dataset
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import hub
 from cellkin.learning.encoder import Encoder

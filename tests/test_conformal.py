@@ -17,7 +17,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Decision, LabelSet, PredictionSet
-from cellkin.decision import Conformal, abstention, triage, units_needed
+from cellkin.decision import Conformal, abstention, units_needed
+from cellkin.measures.triage import triage
 
 BLASTS = LabelSet(
     ("normal", "blast (1)", "blast (2)"),

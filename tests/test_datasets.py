@@ -214,7 +214,7 @@ def test_drawn_data(tmp_path: Path) -> None:
 
 
 def test_what_the_draw_command_writes_is_read(tmp_path: Path) -> None:
-    drawn = pytest.importorskip("cellkin.datasets.drawn")
+    drawn = pytest.importorskip("cellkin.drawing.drawn")
     drawn.draw(tmp_path / "out", cells=16, subjects=4, size=32, seed=0)
     data = datasets.open(tmp_path / "out")
     assert data.drawn

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cellkin.core.errors import CellkinError, OutputError, RecipeError
-from cellkin.datasets.drawing.folders import class_counts, plan
-from cellkin.datasets.drawing.plan import NORMAL_KINDS, check_order, generator
-from cellkin.datasets.drawn import (
+from cellkin.drawing.drawn import (
     CLASSES,
     KINDS,
     MAGNIFICATIONS,
@@ -26,6 +24,8 @@ from cellkin.datasets.drawn import (
     draw_cell,
     subject_style,
 )
+from cellkin.drawing.folders import class_counts, plan
+from cellkin.drawing.plan import NORMAL_KINDS, check_order, generator
 
 NAMES = [drawn_class.name for drawn_class in CLASSES]
 WHITE = [kind for kind in KINDS if kind not in ("nothing", "platelet")]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.measure import label, regionprops
 
-from cellkin.datasets.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import draw_cell, subject_style
 
 CELLS = 16
 SIDE = 128

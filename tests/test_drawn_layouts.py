@@ -18,9 +18,9 @@ from skimage.measure import label
 from cellkin import datasets
 from cellkin.core.errors import RecipeError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL
-from cellkin.datasets.drawing import allidb, single, tissue
-from cellkin.datasets.drawing.plan import shares
-from cellkin.datasets.drawn import LAYOUTS, Order, draw_layout
+from cellkin.drawing import allidb, single, tissue
+from cellkin.drawing.drawn import LAYOUTS, Order, draw_layout
+from cellkin.drawing.plan import shares
 
 ORDER = Order(cells=40, subjects=8, size=48, seed=4)
 
@@ -294,9 +294,9 @@ def test_orders_that_cannot_be_drawn(tmp_path: Path, name: str, order: Order, me
 
 
 def test_too_many_cells_for_a_field_is_an_error() -> None:
-    from cellkin.datasets.drawing.canvas import Canvas
-    from cellkin.datasets.drawing.scene import draw_field
-    from cellkin.datasets.drawn import subject_style
+    from cellkin.drawing.canvas import Canvas
+    from cellkin.drawing.drawn import subject_style
+    from cellkin.drawing.scene import draw_field
 
     rng = np.random.default_rng(0)
     with pytest.raises(RecipeError, match="no room"):

@@ -10,8 +10,8 @@ import pytest
 
 from cellkin import datasets
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset
-from cellkin.datasets.drawing import tissue
-from cellkin.datasets.drawn import Order, draw_layout
+from cellkin.drawing import tissue
+from cellkin.drawing.drawn import Order, draw_layout
 
 pytest.importorskip("cellkin.datasets.readers.allidb1", reason="no readers of these layouts here")
 
@@ -28,7 +28,7 @@ def drawn(name: str, tmp_path: Path) -> tuple[Dataset, list[dict[str, str]]]:
 
 
 def test_all_idb1(tmp_path: Path) -> None:
-    from cellkin.datasets.centroids import read_others
+    from cellkin.datasets.injecting.centroids import read_others
 
     data, truth = drawn("all-idb1", tmp_path)
     blasts, others = defaultdict(list), defaultdict(list)

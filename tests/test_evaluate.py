@@ -19,7 +19,7 @@ from study_runs import tiny
 from cellkin.core.errors import OutputError, RecipeError, SplitError
 from cellkin.core.records import NO_CELL, NOTICE
 from cellkin.core.studies import StudyRow
-from cellkin.datasets.class_split import ClassSplit
+from cellkin.datasets.injecting.halving import ClassSplit
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
 from cellkin.report.words import number
@@ -30,9 +30,9 @@ from cellkin.study.engine import Crew, Trouble
 from cellkin.study.evaluate import Summary, evaluate
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import Place, cells_in_fold, prepare
+from cellkin.study.method_rows import study_rows
 from cellkin.study.plan import plan
 from cellkin.study.predictions import Results
-from cellkin.study.rows import study_rows
 from cellkin.study.sources import gather
 
 Tell = Callable[[str, int, int], None]
@@ -305,7 +305,7 @@ def test_halves_are_fitted_on_training_cells_alone(
 
     monkeypatch.setattr(fold_cells.ClassSplit, "fit", noted)
     monkeypatch.setattr(fold_cells, "LEAST_CELLS", 1)
-    monkeypatch.setattr("cellkin.datasets.class_split.LEAST_CELLS", 1)
+    monkeypatch.setattr("cellkin.datasets.injecting.halving.LEAST_CELLS", 1)
     assigned = []
     for other in (0.0, 5.0):
         seen = np.array([s.id in train for s in data.samples])

@@ -18,11 +18,8 @@ from sklearn.metrics import brier_score_loss
 from cellkin.atlas.map import place
 from cellkin.core.errors import DataError, DecisionError
 from cellkin.core.records import Dataset
-from cellkin.datasets.masks import NUCLEUS, cell_masks
 from cellkin.decision import Index, MinMaxScale
-from cellkin.decision.detection import auroc, rate
-from cellkin.decision.reliability import reliability
-from cellkin.decision.resampling import mean_interval
+from cellkin.drawing.masks import NUCLEUS, cell_masks
 from cellkin.evidence.attention import attention, coverage
 from cellkin.evidence.faithfulness import blurred, covered, deletion, relevance_order
 from cellkin.evidence.probing import Probe, Space, method_maps, targets
@@ -32,6 +29,9 @@ from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.networks import Network
 from cellkin.learning.untrained import untrained
+from cellkin.measures.means import mean_interval
+from cellkin.measures.ranking import auroc, rate
+from cellkin.measures.reliability import reliability
 from cellkin.system import DecisionSupport
 
 Floats = NDArray[np.float64]

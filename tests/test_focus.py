@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import erf
 
 from cellkin.core.errors import ImageError
-from cellkin.datasets.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.decode import decode
 from cellkin.imaging.focus import MAX_WIDTH, blur_width, focus_score
 

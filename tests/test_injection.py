@@ -23,14 +23,14 @@ from cellkin import datasets
 from cellkin.cli import main as cli
 from cellkin.core.errors import CellkinError, DataError, LabelError, RecipeError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
-from cellkin.datasets import imaging_groups
-from cellkin.datasets.cell_free import CELL_PER_NUCLEUS, survey, windows_of
-from cellkin.datasets.class_split import ClassSplit, explained_by, separation
-from cellkin.datasets.drawing import scene
-from cellkin.datasets.drawing.canvas import Canvas
-from cellkin.datasets.drawn import draw_cell, subject_style
-from cellkin.datasets.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
-from cellkin.datasets.injection import add_class, find_windows, halved, open_fields
+from cellkin.datasets.injecting import imaging_groups
+from cellkin.datasets.injecting.cell_free import CELL_PER_NUCLEUS, survey, windows_of
+from cellkin.datasets.injecting.halving import ClassSplit, explained_by, separation
+from cellkin.datasets.injecting.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
+from cellkin.datasets.injecting.injection import add_class, find_windows, halved, open_fields
+from cellkin.drawing import scene
+from cellkin.drawing.canvas import Canvas
+from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.learning.recipes import Recipe
 from cellkin.system import inject_nothing, propose_split, train
 

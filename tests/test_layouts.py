@@ -28,7 +28,7 @@ from cellkin import datasets
 from cellkin.core.errors import ImageError, LabelError, SplitError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef
 from cellkin.datasets import known
-from cellkin.datasets.leakage import TWINS
+from cellkin.datasets.parts.leakage import TWINS
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb1, cnmc, cnmc_test, pbc
 from cellkin.imaging import npz, series

@@ -18,14 +18,21 @@ from typer.testing import CliRunner
 from cellkin import datasets
 from cellkin.cli.main import app
 from cellkin.core.errors import DataError, ImageError, LayoutError, OutputError, RecipeError
-from cellkin.datasets.drawing import scene
-from cellkin.datasets.drawing.canvas import Canvas
-from cellkin.datasets.drawing.scene import WHITE_CELLS
-from cellkin.datasets.drawn import subject_style
-from cellkin.datasets.located import write_labels
-from cellkin.datasets.locating import FOUND, locate
-from cellkin.datasets.matching import ORIENTATIONS, Hit, Piece, Poses, search_field, upright
-from cellkin.datasets.notebook import Notebook
+from cellkin.datasets.locating.located import write_labels
+from cellkin.datasets.locating.locating import FOUND, locate
+from cellkin.datasets.locating.matching import (
+    ORIENTATIONS,
+    Hit,
+    Piece,
+    Poses,
+    search_field,
+    upright,
+)
+from cellkin.datasets.locating.notebook import Notebook
+from cellkin.drawing import scene
+from cellkin.drawing.canvas import Canvas
+from cellkin.drawing.drawn import subject_style
+from cellkin.drawing.scene import WHITE_CELLS
 
 Bytes = NDArray[np.uint8]
 

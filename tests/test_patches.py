@@ -16,8 +16,8 @@ from layouts import allidb1_names, pictures, points, write_csv
 from cellkin import datasets
 from cellkin.core.errors import CellkinError, LabelError, LayoutError, RecipeError
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, OTHER_CELL, Dataset
-from cellkin.datasets.centroids import OtherCells, read_others
-from cellkin.datasets.patches import cut_patches
+from cellkin.datasets.injecting.centroids import OtherCells, read_others
+from cellkin.datasets.injecting.patches import cut_patches
 from cellkin.imaging.decode import decode
 
 BLASTS = {"Im001_1": [(10.0, 10.0), (70.0, 50.0)], "Im003_1": [(5.0, 5.0)]}

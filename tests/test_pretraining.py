@@ -22,8 +22,8 @@ from cellkin.cli import main as cli
 from cellkin.core.artifacts import read_manifest
 from cellkin.core.errors import DataError, LabelError, RecipeError, SplitError, TrainingError
 from cellkin.core.records import NOTICE, Dataset, ImageRef, LabelSet, Sample
-from cellkin.datasets.mosaics import TISSUES, levels_of_codes, make_mosaics
 from cellkin.datasets.multilabel import hold_out, target_matrix
+from cellkin.drawing.mosaics import TISSUES, levels_of_codes, make_mosaics
 from cellkin.imaging.decode import decode
 from cellkin.learning import checkpoints
 from cellkin.learning.colour import BRIGHTNESS, CONTRAST, recolour

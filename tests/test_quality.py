@@ -14,7 +14,7 @@ from cellkin import datasets, report
 from cellkin.cli.main import main
 from cellkin.core.errors import ArtifactError, DataError, ImageError
 from cellkin.core.records import QUALITY, Dataset, ImageRef
-from cellkin.datasets.drawn import draw
+from cellkin.drawing.drawn import draw
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.imaging.quality import QualityGate, measure

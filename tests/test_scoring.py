@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from cellkin.core.errors import DecisionError, LabelError
 from cellkin.core.records import OTHER_CELL, LabelSet
-from cellkin.decision import score, wilson
+from cellkin.measures.scores import score, wilson
 
 ALL_IDB2 = LabelSet(
     ("nothing", "lymphoblast (2)", "normal", "lymphoblast (1)"),  # lymphoblasts not side by side

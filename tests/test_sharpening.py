@@ -19,7 +19,7 @@ from cellkin import report
 from cellkin.cli.main import app
 from cellkin.core.errors import RecipeError
 from cellkin.core.records import Dataset
-from cellkin.datasets.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.decode import decode
 from cellkin.imaging.focus import blur_width, focus_score
 from cellkin.imaging.preprocess import Preprocessor

@@ -18,9 +18,9 @@ from cellkin import datasets
 from cellkin.cli import main as cli
 from cellkin.core.errors import SplitError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample, Split
-from cellkin.datasets import splits
-from cellkin.datasets.leakage import TWINS, hashed, leaders, leaks, twins
-from cellkin.datasets.split_files import open_splits, part_table, save_splits
+from cellkin.datasets.parts import splits
+from cellkin.datasets.parts.leakage import TWINS, hashed, leaders, leaks, twins
+from cellkin.datasets.parts.split_files import open_splits, part_table, save_splits
 
 LABELS = LabelSet(("normal", "lymphoblast"), {"normal": "other cell", "lymphoblast": "lymphoblast"})
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from cellkin import datasets
 from cellkin.core.errors import SplitError
 from cellkin.core.records import OTHER_CELL, Dataset, ImageRef, LabelSet, Sample, Split
-from cellkin.datasets.balance import Unit, deal_cells, deal_units
-from cellkin.datasets.splits import SHARED_CALIBRATION
+from cellkin.datasets.parts.balance import Unit, deal_cells, deal_units
+from cellkin.datasets.parts.splits import SHARED_CALIBRATION
 
 
 def dataset(samples: Sequence[Sample]) -> Dataset:

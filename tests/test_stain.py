@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cellkin.core.errors import ImageError
-from cellkin.datasets.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.decode import decode
 from cellkin.imaging.stain import (
     DOUBTFUL,

@@ -145,7 +145,8 @@ DYING = """
     import sys
     sys.path.insert(0, {tests!r})
     from storing import *
-    from cellkin.web.store import audit_log, gallery, signing
+    from cellkin.web.store import gallery, signing
+    from cellkin.web.store import log
     from cellkin.web.store.database import Transaction
     store = prepared(Store.open({path!r}))
     steps = 0

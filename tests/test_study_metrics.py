@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as oracle
+from sklearn import matrices as oracle
 from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import LabelSet
-from cellkin.study import metrics
+from cellkin.measures import matrices
+from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
-from cellkin.study.rows import study_rows
 from cellkin.study.tables import summarize
 
 CLOSE = 1e-9
@@ -35,15 +35,15 @@ def near(found: float | None, wanted: float) -> bool:
 @given(tables)
 def test_measures_agree_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     truth, called = [a for a, _ in pairs], [b for _, b in pairs]
-    counts = metrics.confusion(truth, called, NAMES)
+    counts = matrices.confusion(truth, called, NAMES)
     assert counts.tolist() == oracle.confusion_matrix(truth, called, labels=NAMES).tolist()
-    assert near(metrics.accuracy(counts), oracle.accuracy_score(truth, called))
+    assert near(matrices.accuracy(counts), oracle.accuracy_score(truth, called))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # called classes without true cells
         balanced = oracle.balanced_accuracy_score(truth, called)
-    assert near(metrics.balanced_accuracy(counts), balanced)
+    assert near(matrices.balanced_accuracy(counts), balanced)
     f1 = oracle.f1_score(truth, called, average="weighted", zero_division=0)
-    assert near(metrics.weighted_f1(counts), f1)
+    assert near(matrices.weighted_f1(counts), f1)
 
 
 @settings(deadline=None)
@@ -51,9 +51,9 @@ def test_measures_agree_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:
 def test_sensitivity_and_specificity_are_recalls_of_the_merged_sides(
     pairs: list[tuple[str, str]],
 ) -> None:
-    counts = metrics.confusion([a for a, _ in pairs], [b for _, b in pairs], NAMES)
+    counts = matrices.confusion([a for a, _ in pairs], [b for _, b in pairs], NAMES)
     truth, called = ([BLASTS.is_positive(name) for name in names] for names in zip(*pairs))  # noqa: B905
-    for side, read in ((True, metrics.sensitivity), (False, metrics.specificity)):
+    for side, read in ((True, matrices.sensitivity), (False, matrices.specificity)):
         found = read(counts, BLASTS)
         if side in truth:
             assert near(found, oracle.recall_score(truth, called, pos_label=side))
@@ -65,7 +65,7 @@ def test_sensitivity_and_specificity_are_recalls_of_the_merged_sides(
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40))
 def test_auroc_agrees_with_scikit_learn_ties_and_all(pairs: list[tuple[bool, int]]) -> None:
     truth, votes = [a for a, _ in pairs], [b / 5 for _, b in pairs]
-    found = metrics.auroc(truth, votes)
+    found = matrices.auroc(truth, votes)
     if len(set(truth)) == 1:
         assert found is None
     else:
@@ -73,22 +73,22 @@ def test_auroc_agrees_with_scikit_learn_ties_and_all(pairs: list[tuple[bool, int
 
 
 def test_ties_everywhere_are_a_coin_flip() -> None:
-    assert metrics.auroc([True, False, False, True], [0.6] * 4) == 0.5
+    assert matrices.auroc([True, False, False, True], [0.6] * 4) == 0.5
 
 
 def test_a_class_absent_from_a_fold_keeps_its_place() -> None:
-    counts = metrics.confusion(["normal", "blast (2)"], ["normal", "blast (2)"], NAMES)
+    counts = matrices.confusion(["normal", "blast (2)"], ["normal", "blast (2)"], NAMES)
     assert counts.shape == (4, 4)
     assert np.diag(counts).tolist() == [0, 1, 0, 1]
-    assert metrics.balanced_accuracy(counts) == 1.0
-    names, clinical = metrics.merged(counts, BLASTS)
+    assert matrices.balanced_accuracy(counts) == 1.0
+    names, clinical = matrices.merged(counts, BLASTS)
     assert names == ("lymphoblast", "other cell", "no cell")
     assert clinical.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_merging_adds_rows_and_columns_by_name_not_by_place() -> None:
     counts = np.arange(16).reshape(4, 4)
-    names, clinical = metrics.merged(counts, BLASTS)
+    names, clinical = matrices.merged(counts, BLASTS)
     blast = [2, 3]
     assert clinical[0, 0] == counts[np.ix_(blast, blast)].sum()
     assert clinical[names.index("no cell"), names.index("other cell")] == counts[0, 1]
@@ -98,54 +98,54 @@ def test_merging_adds_rows_and_columns_by_name_not_by_place() -> None:
 def test_percentages_are_of_all_cells_as_in_table_6() -> None:
     counts = np.diag([130, 129, 73, 57])
     counts[1, 3] = 1
-    shares = metrics.percentages(counts)
+    shares = matrices.percentages(counts)
     assert math.isclose(shares.sum(), 100)
     assert round(shares[0, 0], 2) == 33.33
     assert round(shares[3, 3], 2) == 14.62
-    assert metrics.percentages(np.zeros((2, 2), int)).tolist() == [[0, 0], [0, 0]]
+    assert matrices.percentages(np.zeros((2, 2), int)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_without_cells_nothing_is_measured() -> None:
     empty = np.zeros((4, 4), np.int64)
-    assert metrics.accuracy(empty) is None
-    assert metrics.balanced_accuracy(empty) is None
-    assert metrics.weighted_f1(empty) is None
-    assert metrics.sensitivity(empty, BLASTS) is None
+    assert matrices.accuracy(empty) is None
+    assert matrices.balanced_accuracy(empty) is None
+    assert matrices.weighted_f1(empty) is None
+    assert matrices.sensitivity(empty, BLASTS) is None
 
 
 def test_no_sensitivity_without_a_lymphoblast_class() -> None:
     labels = LabelSet(("a", "b"), {"a": "other cell", "b": "other cell"})
     counts = np.array([[3, 1], [0, 2]])
-    assert metrics.sensitivity(counts, labels) is None
-    assert metrics.specificity(counts, labels) is None
+    assert matrices.sensitivity(counts, labels) is None
+    assert matrices.specificity(counts, labels) is None
 
 
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(DecisionError, match="no confusion matrix"):
-        metrics.confusion(["normal"], ["basophil"], NAMES)
+        matrices.confusion(["normal"], ["basophil"], NAMES)
     with pytest.raises(DecisionError, match="no confusion matrix"):
-        metrics.confusion(["normal"], [], NAMES)
+        matrices.confusion(["normal"], [], NAMES)
 
 
 def test_spread_names_both_deviations() -> None:
-    found = metrics.spread([1.0, 1.0, 1.0, 1.0, 26 / 27])
+    found = matrices.spread([1.0, 1.0, 1.0, 1.0, 26 / 27])
     assert near(found.sd_population, float(np.std([1, 1, 1, 1, 26 / 27])))
     assert near(found.sd_sample, float(np.std([1, 1, 1, 1, 26 / 27], ddof=1)))
-    some = metrics.spread([0.5, None, 1.0])
+    some = matrices.spread([0.5, None, 1.0])
     assert (some.mean, some.folds, some.missing) == (0.75, 2, 1)
-    assert metrics.spread([0.5]).sd_sample is None
-    assert metrics.spread([None]).mean is None
+    assert matrices.spread([0.5]).sd_sample is None
+    assert matrices.spread([None]).mean is None
 
 
 def test_the_claims_about_nothing_and_the_groups_are_checked() -> None:
     counts = np.diag([5, 5, 5, 5])
-    assert [found.confused for found in metrics.mixups(counts, BLASTS)] == [0, 0]
+    assert [found.confused for found in matrices.mixups(counts, BLASTS)] == [0, 0]
     counts[0, 1], counts[2, 3], counts[1, 2] = 2, 1, 7  # a cell called another cell is no mix-up
-    empty, groups = metrics.mixups(counts, BLASTS)
+    empty, groups = matrices.mixups(counts, BLASTS)
     assert (empty.confused, empty.which) == (2, (("nothing", "normal", 2),))
     assert (groups.confused, groups.which) == (1, (("blast (1)", "blast (2)", 1),))
     plain = LabelSet(("a", "b"), {"a": "lymphoblast", "b": "other cell"})
-    assert metrics.mixups(np.diag([1, 1]), plain) == ()
+    assert matrices.mixups(np.diag([1, 1]), plain) == ()
 
 
 @pytest.fixture(scope="module")

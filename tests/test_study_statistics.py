@@ -14,8 +14,8 @@ from statsmodels.stats.proportion import proportion_confint
 from study_results import CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
-from cellkin.decision import wilson
-from cellkin.study import statistics
+from cellkin.measures import paired
+from cellkin.measures.scores import wilson
 from cellkin.study.predictions import Results
 from cellkin.study.tables import summarize
 
@@ -33,7 +33,7 @@ def test_wilson_agrees_with_statsmodels(counts: tuple[int, int]) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_agrees_with_statsmodels(first: int, second: int) -> None:
-    found = statistics.mcnemar(first, second)
+    found = paired.mcnemar(first, second)
     if first + second == 0:
         assert found == 1.0
     else:
@@ -43,22 +43,22 @@ def test_mcnemar_agrees_with_statsmodels(first: int, second: int) -> None:
 
 def test_mcnemar_refuses_negative_counts() -> None:
     with pytest.raises(DecisionError, match="negative"):
-        statistics.mcnemar(-1, 3)
+        paired.mcnemar(-1, 3)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 20])
 def test_holm_agrees_with_statsmodels(size: int) -> None:
     values = np.random.default_rng(size).random(size).round(2).tolist()  # rounded: ties as well
     wanted = multipletests(values, method="holm")[1]
-    assert np.allclose(statistics.holm(values), wanted, rtol=0, atol=CLOSE)
+    assert np.allclose(paired.holm(values), wanted, rtol=0, atol=CLOSE)
 
 
 def test_holm_of_none_and_of_nonsense() -> None:
-    assert statistics.holm([]) == ()
+    assert paired.holm([]) == ()
     with pytest.raises(DecisionError, match="no p-values"):
-        statistics.holm([0.1, 1.5])
+        paired.holm([0.1, 1.5])
     with pytest.raises(DecisionError, match="no p-values"):
-        statistics.holm([float("nan")])
+        paired.holm([float("nan")])
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
@@ -67,17 +67,17 @@ def test_sign_flips_count_every_pattern(sums: list[int]) -> None:
     totals = [abs(sum(s * v for s, v in zip(signs, values, strict=True)))
               for signs in product((-1, 1), repeat=len(values))]  # fmt: skip
     wanted = np.mean([total >= abs(sum(values)) for total in totals])
-    assert abs(statistics.sign_flips(sums, seed=0) - wanted) < CLOSE
+    assert abs(paired.sign_flips(sums, seed=0) - wanted) < CLOSE
 
 
 def test_sign_flips_of_single_cells_are_mcnemar() -> None:
-    assert abs(statistics.sign_flips([1] * 9 + [-1] * 2, seed=0) - statistics.mcnemar(9, 2)) < CLOSE
+    assert abs(paired.sign_flips([1] * 9 + [-1] * 2, seed=0) - paired.mcnemar(9, 2)) < CLOSE
 
 
 def test_random_sign_flips_come_near_the_exact_value() -> None:
-    found = statistics.sign_flips([1] * 40 + [-1] * 20, seed=3)
-    assert abs(found - statistics.mcnemar(40, 20)) < 0.005
-    assert found == statistics.sign_flips([1] * 40 + [-1] * 20, seed=3)
+    found = paired.sign_flips([1] * 40 + [-1] * 20, seed=3)
+    assert abs(found - paired.mcnemar(40, 20)) < 0.005
+    assert found == paired.sign_flips([1] * 40 + [-1] * 20, seed=3)
 
 
 def test_subjects_of_equal_cells_count_once() -> None:
@@ -85,8 +85,8 @@ def test_subjects_of_equal_cells_count_once() -> None:
     first = np.ones(60, bool)
     second = np.repeat([False, True, True, True, True, True], 10)
     people = np.repeat(list("abcdef"), 10).tolist()
-    by_cell = statistics.paired_difference(first, second, range(60), unit="image", seed=0)
-    by_person = statistics.paired_difference(first, second, people, unit="subject", seed=0)
+    by_cell = paired.paired_difference(first, second, range(60), unit="image", seed=0)
+    by_person = paired.paired_difference(first, second, people, unit="subject", seed=0)
     assert by_cell.p_value == pytest.approx(2 / 2**10)
     assert by_person.p_value == 1.0
     assert by_person.difference == by_cell.difference == pytest.approx(1 / 6)
@@ -95,25 +95,25 @@ def test_subjects_of_equal_cells_count_once() -> None:
 
 def test_identical_methods_differ_by_nothing() -> None:
     right = [True, False] * 10
-    found = statistics.paired_difference(right, right, range(20), unit="image", seed=0)
+    found = paired.paired_difference(right, right, range(20), unit="image", seed=0)
     assert (found.difference, found.p_value, found.interval.low) == (0.0, 1.0, None)
 
 
 def test_lists_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DecisionError, match="do not fit"):
-        statistics.paired_difference([True], [True, False], ["a"], unit="image", seed=0)
+        paired.paired_difference([True], [True, False], ["a"], unit="image", seed=0)
     with pytest.raises(DecisionError, match="nothing to compare"):
-        statistics.paired_difference([], [], [], unit="image", seed=0)
+        paired.paired_difference([], [], [], unit="image", seed=0)
 
 
 def test_too_few_subjects_give_no_interval_but_a_reason() -> None:
-    owner = statistics.unit_index([f"p{i % 12}" for i in range(48)])
+    owner = paired.unit_index([f"p{i % 12}" for i in range(48)])
     classes = ["a" if i % 12 < 4 else "b" for i in range(48)]
-    why = statistics.too_few(owner, classes, "subject")
+    why = paired.too_few(owner, classes, "subject")
     assert why == "too few subjects for an interval (a: 4, b: 8; 10 per class needed)"
-    found = statistics.bootstrap(lambda drawn: 0.5, owner, "subject", seed=0, refusal=why)
+    found = paired.bootstrap(lambda drawn: 0.5, owner, "subject", seed=0, refusal=why)
     assert (found.low, found.note) == (None, why)
-    assert statistics.too_few(np.arange(40), ["a", "b"] * 20, "subject") == ""
+    assert paired.too_few(np.arange(40), ["a", "b"] * 20, "subject") == ""
 
 
 def test_the_bootstrap_draws_whole_subjects() -> None:
@@ -123,8 +123,8 @@ def test_the_bootstrap_draws_whole_subjects() -> None:
         seen.append(drawn.copy())
         return float(drawn @ np.array([1, 1, 0, 0, 0, 1]) / drawn.sum())
 
-    owner = statistics.unit_index(["x", "x", "y", "y", "z", "z"])
-    found = statistics.bootstrap(measure, owner, "subject", seed=1, resamples=200)
+    owner = paired.unit_index(["x", "x", "y", "y", "z", "z"])
+    found = paired.bootstrap(measure, owner, "subject", seed=1, resamples=200)
     assert all(d[0] == d[1] and d[2] == d[3] and d[4] == d[5] for d in seen)
     assert all(d[::2].sum() == 3 for d in seen)
     assert 0 <= found.low < found.high <= 1
@@ -132,11 +132,11 @@ def test_the_bootstrap_draws_whole_subjects() -> None:
 
 def test_a_bootstrap_says_how_often_a_measure_was_undefined() -> None:
     owner = np.arange(4)
-    found = statistics.bootstrap(
+    found = paired.bootstrap(
         lambda drawn: None if drawn[0] == 0 else float(drawn[0]), owner, "cell", seed=0
     )
     assert "not defined in" in found.note
-    none = statistics.bootstrap(lambda drawn: None, owner, "cell", seed=0)
+    none = paired.bootstrap(lambda drawn: None, owner, "cell", seed=0)
     assert (none.low, none.note) == (None, "not defined in any resample")
 
 
@@ -145,7 +145,7 @@ def test_the_bootstrap_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
     hits = 0
     for trial in range(60):
         values = generator.random(80) < 0.8
-        found = statistics.bootstrap(
+        found = paired.bootstrap(
             lambda drawn, v=values: float(drawn @ v / drawn.sum()),
             np.arange(80),
             "cell",
@@ -234,7 +234,7 @@ def test_the_paired_bootstrap_draws_whole_subjects() -> None:
     people = np.repeat(np.arange(15), generator.integers(1, 9, 15))
     first = generator.random(len(people)) < 0.8
     second = generator.random(len(people)) < 0.6
-    found = statistics.paired_difference(first, second, people.tolist(), unit="subject", seed=0)
+    found = paired.paired_difference(first, second, people.tolist(), unit="subject", seed=0)
     gain, values = first.astype(int) - second.astype(int), []
     for _ in range(4000):
         cells = np.concatenate(

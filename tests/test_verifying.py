@@ -22,11 +22,11 @@ from cellkin.cli import main as cli
 from cellkin.core.artifacts import read_json
 from cellkin.core.errors import ArtifactError, DataError, LabelError, OutputError, RecipeError
 from cellkin.core.records import NOTICE, Dataset, ImageRef
+from cellkin.proving.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
+from cellkin.proving.outside import is_far, says_unlike
+from cellkin.proving.proving import Verifying, verify
+from cellkin.proving.verdicts import verdicts, warnings
 from cellkin.report.plots import course_view, reliability_view
-from cellkin.study import Verifying, verify
-from cellkin.study.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
-from cellkin.study.outside import is_far, says_unlike
-from cellkin.study.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 from cellkin.system.runs import fingerprints
 
@@ -58,7 +58,7 @@ def verified(
 @pytest.fixture(autouse=True)
 def _no_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One verification has asked about them, in `verified`; the others need not."""
-    monkeypatch.setattr("cellkin.study.verifying.photographs", dict)
+    monkeypatch.setattr("cellkin.proving.proving.photographs", dict)
 
 
 # --- who is held out -----------------------------------------------------------------------------
@@ -202,24 +202,24 @@ def test_a_verification_that_was_stopped_goes_on(
     atlas_folder: Path, smears: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finished parts are not measured twice, half ones are, and others' are not taken."""
-    from cellkin.study import proofs
+    from cellkin.proving import heatmaps
 
     calls: list[str] = []
     for name in ("completeness", "deleted", "randomised", "stable"):
-        original = getattr(proofs, name)
+        original = getattr(heatmaps, name)
 
         def counted(*given: Any, name: str = name, original: Any = original) -> Any:
             calls.append(name)
             return original(*given)
 
-        monkeypatch.setattr(proofs, name, counted)
+        monkeypatch.setattr(heatmaps, name, counted)
 
     def interrupted(*given: Any) -> Any:
         raise KeyboardInterrupt
 
     small, out = Verifying(cells=2, networks=2), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(proofs, "stable", interrupted)
+        patch.setattr(heatmaps, "stable", interrupted)
         with pytest.raises(KeyboardInterrupt):
             verify(atlas_folder, smears, out, settings=small)
     assert not out.exists()

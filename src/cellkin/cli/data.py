@@ -31,7 +31,7 @@ def draw(
     seed: Annotated[int, typer.Option(help="The same seed draws the same cells.")] = 0,
 ) -> None:
     """Draw a synthetic smear data set, plainly labelled as drawn, with exact masks."""
-    from cellkin.datasets.drawn import Order, draw_layout, layout_named
+    from cellkin.drawing.drawn import Order, draw_layout, layout_named
 
     order = Order(cells, subjects, layout_named(layout).size if size is None else size, seed)
     with progress() as tell:

@@ -66,7 +66,7 @@ def demo(
 
 
 def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
-    from cellkin.datasets.drawn import draw
+    from cellkin.drawing.drawn import draw
 
     if (folder / "dataset.json").is_file():
         return folder

@@ -50,7 +50,7 @@ def locate(
     Stopped with Ctrl-C, the same command goes on where it was.
     """
     from cellkin import datasets
-    from cellkin.datasets.located import rows, write_labels, write_table
+    from cellkin.datasets.locating.located import rows, write_labels, write_table
 
     for target in (out, *([labels] if labels else [])):
         if not overwrite:

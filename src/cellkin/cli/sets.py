@@ -51,9 +51,9 @@ def split(
 ) -> None:
     """Cut training, validation, calibration and test parts, and say what is in each."""
     from cellkin import datasets as sets
-    from cellkin.datasets.leakage import hashed
-    from cellkin.datasets.split_files import part_table, save_splits
-    from cellkin.datasets.splits import cut
+    from cellkin.datasets.parts.leakage import hashed
+    from cellkin.datasets.parts.split_files import part_table, save_splits
+    from cellkin.datasets.parts.splits import cut
 
     dataset = sets.open(data, clinical=clinical_of(clinical))
     with progress() as tell:
@@ -92,8 +92,8 @@ def planned(
         RecipeError: a file beside --folds or --by, --fold without a file, or no such fold.
         SplitError: the splits cannot be cut, or are refused (see `open_splits`).
     """
-    from cellkin.datasets.split_files import open_splits
-    from cellkin.datasets.splits import cut
+    from cellkin.datasets.parts.split_files import open_splits
+    from cellkin.datasets.parts.splits import cut
 
     (folds, by, seed), (file, fold, leaky) = new, saved
     if file is None:
@@ -171,8 +171,8 @@ def patches(
 ) -> None:
     """Cut fields into windows labelled by the white cells inside (ALL-IDB Patches)."""
     from cellkin import datasets as sets
-    from cellkin.datasets.centroids import read_others
-    from cellkin.datasets.patches import cut_patches
+    from cellkin.datasets.injecting.centroids import read_others
+    from cellkin.datasets.injecting.patches import cut_patches
 
     listed = read_others(others, complete=complete)
     with progress() as tell:

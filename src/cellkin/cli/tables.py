@@ -46,9 +46,9 @@ def audit_table(
     the recall of a part of the classes, with either definition of the standard deviation.
     """
     from cellkin.core.errors import DataError
-    from cellkin.study.audit_table import audit_rows
-    from cellkin.study.audit_words import audit_json, audit_lines
-    from cellkin.study.printed import parse_row, read_table
+    from cellkin.printed.judging import audit_rows
+    from cellkin.printed.tables import parse_row, read_table
+    from cellkin.printed.words import audit_json, audit_lines
 
     printed = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
     if (table is None) == (not classes):

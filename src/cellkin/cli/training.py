@@ -83,7 +83,7 @@ def train(
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
     from cellkin import datasets
     from cellkin.cli.sets import planned
-    from cellkin.datasets.leakage import hashed
+    from cellkin.datasets.parts.leakage import hashed
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
 

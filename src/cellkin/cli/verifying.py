@@ -72,8 +72,8 @@ def verify(
     it goes on where it was.
     """
     from cellkin import datasets
-    from cellkin.study import Verifying
-    from cellkin.study import verify as verify_evidence
+    from cellkin.proving.proving import Verifying
+    from cellkin.proving.proving import verify as verify_evidence
 
     with progress() as tell:
         result = verify_evidence(

@@ -9,14 +9,14 @@ for split in datasets.folds(data):   seeded, stratified, by subject where subjec
 from __future__ import annotations
 
 from cellkin.datasets.checking import CheckReport, check
+from cellkin.datasets.injecting.patches import cut_patches
 from cellkin.datasets.known import PUBLISHED
-from cellkin.datasets.locating import locate
+from cellkin.datasets.locating.locating import locate
 from cellkin.datasets.opening import READERS, Reader
 from cellkin.datasets.opening import open_dataset as open  # noqa: A004
-from cellkin.datasets.patches import cut_patches
+from cellkin.datasets.parts.split_files import open_splits, save_splits
+from cellkin.datasets.parts.splits import folds, official, single, split_unit, verify_split
 from cellkin.datasets.saved import save_dataset as save
-from cellkin.datasets.split_files import open_splits, save_splits
-from cellkin.datasets.splits import folds, official, single, split_unit, verify_split
 
 __all__ = [
     "PUBLISHED",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cellkin.core.records import Dataset
-from cellkin.datasets import patches
+from cellkin.datasets.injecting import patches
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import adp, allidb1, allidb2, bloodmnist, cnmc, cnmc_test, pbc
 

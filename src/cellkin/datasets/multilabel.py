@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import LabelError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
-from cellkin.datasets.splits import split_unit
+from cellkin.datasets.parts.splits import split_unit
 
 __all__ = ["hold_out", "levels_of", "target_matrix"]
 

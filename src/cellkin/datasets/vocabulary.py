@@ -25,7 +25,7 @@ from cellkin.core.records import (
     LabelSet,
     Sample,
 )
-from cellkin.datasets.rows import raise_faults, read_rows
+from cellkin.datasets.csv_rows import raise_faults, read_rows
 
 __all__ = [
     "KNOWN",

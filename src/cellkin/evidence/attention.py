@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.decision.resampling import MeanInterval, mean_interval
+from cellkin.measures.means import MeanInterval, mean_interval
 
 __all__ = ["Attention", "attention", "coverage"]
 

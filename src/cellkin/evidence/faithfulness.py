@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.progress import Progress, silent
-from cellkin.decision.resampling import MeanInterval, mean_interval
+from cellkin.measures.means import MeanInterval, mean_interval
 
 __all__ = ["Deletion", "blurred", "covered", "deletion", "relevance_order"]
 

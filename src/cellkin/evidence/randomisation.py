@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cellkin.decision.resampling import MeanInterval, mean_interval
+from cellkin.measures.means import MeanInterval, mean_interval
 
 __all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.decision.resampling import MeanInterval, mean_interval
 from cellkin.evidence.randomisation import rank_correlation
+from cellkin.measures.means import MeanInterval, mean_interval
 
 __all__ = ["CHANGES", "Change", "map_stability"]
 

@@ -5,8 +5,8 @@ from cellkin.report.audits import headlines, save_audit
 from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import pretraining_curve, training_curve
+from cellkin.report.halving_page import SplitReport, save_split
 from cellkin.report.pages import save, save_all, save_table
-from cellkin.report.split_page import SplitReport, save_split
 from cellkin.report.study_page import save_study
 from cellkin.report.verification import save_verification
 

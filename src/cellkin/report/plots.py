@@ -42,7 +42,7 @@ def reliability_view(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A dot for every bin, as large as its share of the cells, with the diagonal of the honest.
 
     Args:
-        bins: as `cellkin.decision.reliability.Reliability` holds them.
+        bins: as `cellkin.measures.reliability.Reliability` holds them.
     """
     most = max(b["n"] for b in bins)
     return {

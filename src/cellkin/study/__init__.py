@@ -7,22 +7,14 @@ from typing import Any
 
 __all__ = [
     "Results",
-    "Verifying",
-    "audit_rows",
     "cross_validate",
-    "read_table",
     "summarize",
-    "verify",
 ]
 
 _HOMES = {
     "Results": "predictions",
-    "audit_rows": "audit_table",
     "cross_validate": "experiments",
-    "read_table": "printed",
-    "Verifying": "verifying",
     "summarize": "tables",
-    "verify": "verifying",
 }
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import combinations
 
 from cellkin.core.studies import Call, PairedTest, StudyRow
-from cellkin.study.rows import owners, right
-from cellkin.study.statistics import holm, paired_difference, too_few, unit_index
+from cellkin.measures.paired import holm, paired_difference, too_few, unit_index
+from cellkin.study.method_rows import owners, right
 
 __all__ = ["compare", "leakage", "win_findings"]
 

@@ -21,8 +21,8 @@ from cellkin.imaging.mapped import Rows
 from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
 from cellkin.system import DecisionSupport
+from cellkin.system.atlases import Making
 from cellkin.system.cards import data_facts
-from cellkin.system.making import Making
 
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
 

@@ -12,9 +12,9 @@ from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import read_json, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.records import Dataset, Split
-from cellkin.datasets import splits
-from cellkin.decision import score
+from cellkin.datasets.parts import splits
 from cellkin.learning.recipes import Recipe
+from cellkin.measures.scores import score
 from cellkin.system import run_folder, train
 
 __all__ = ["cross_validate"]

@@ -22,8 +22,8 @@ from cellkin import datasets
 from cellkin.core.artifacts import read_arrays, replacing, write_arrays
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset
-from cellkin.datasets.class_split import LEAST_CELLS, ClassSplit
-from cellkin.datasets.injection import halved
+from cellkin.datasets.injecting.halving import LEAST_CELLS, ClassSplit
+from cellkin.datasets.injecting.injection import halved
 from cellkin.imaging import mapped
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder

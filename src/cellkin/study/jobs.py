@@ -49,7 +49,7 @@ from cellkin.study.fold_cells import (
 from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction
 from cellkin.system import DecisionSupport
-from cellkin.system.making import Making, save_trained
+from cellkin.system.atlases import Making, save_trained
 from cellkin.system.runs import refuse_seen
 
 __all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]

@@ -17,7 +17,7 @@ import cellkin
 from cellkin.core.artifacts import digest, file_sha256, read_json
 from cellkin.core.errors import RecipeError, SplitError
 from cellkin.core.records import Split
-from cellkin.datasets import splits
+from cellkin.datasets.parts import splits
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.weights import PACKAGED_BACKBONE
 from cellkin.study.experiment_file import (

@@ -19,10 +19,10 @@ from cellkin.core.artifacts import digest
 from cellkin.core.errors import DataError, LabelError, RecipeError, did_you_mean
 from cellkin.core.progress import Progress
 from cellkin.core.records import Dataset, LabelSet, Sample
-from cellkin.datasets.centroids import read_others
-from cellkin.datasets.drawn import Order, draw_layout, layout_named
-from cellkin.datasets.injection import NOTHING, add_class, find_windows, open_fields
-from cellkin.datasets.patches import cut_patches
+from cellkin.datasets.injecting.centroids import read_others
+from cellkin.datasets.injecting.injection import NOTHING, add_class, find_windows, open_fields
+from cellkin.datasets.injecting.patches import cut_patches
+from cellkin.drawing.drawn import Order, draw_layout, layout_named
 from cellkin.study.experiment_file import Experiment, Source
 
 __all__ = ["REAL_DATA", "Gathered", "gather"]

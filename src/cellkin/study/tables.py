@@ -7,10 +7,10 @@ from typing import Any
 
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
-from cellkin.study import metrics
+from cellkin.measures import matrices
 from cellkin.study.comparing import compare, leakage, win_findings
+from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
-from cellkin.study.rows import study_rows
 
 __all__ = ["points", "summarize"]
 
@@ -236,7 +236,7 @@ def _same_training(own: StudyRow, external: StudyRow) -> bool:
 
 def _confusion_table(row: StudyRow, number: int) -> Table:
     titles = [row.labels.title(name) for name in row.labels.names]
-    shares = metrics.percentages(row.confusion)
+    shares = matrices.percentages(row.confusion)
     lines = tuple(
         (title, *(f"{p:.2f} ({n})" for p, n in zip(share, counts, strict=True)))
         for title, share, counts in zip(titles, shares, row.confusion.tolist(), strict=True)

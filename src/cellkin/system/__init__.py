@@ -2,12 +2,12 @@
 `pretrain`.
 """
 
+from cellkin.system.atlases import index, train
 from cellkin.system.auditing import audit
+from cellkin.system.halving import SplitProposal, propose_split
 from cellkin.system.injecting import Injected, inject_nothing
-from cellkin.system.making import index, train
 from cellkin.system.pretraining import pretrain
 from cellkin.system.runs import encoder_facts, run_folder
-from cellkin.system.splitting import SplitProposal, propose_split
 from cellkin.system.support import DecisionSupport, Look
 
 __all__ = [

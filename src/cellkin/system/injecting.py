@@ -11,7 +11,7 @@ from cellkin import datasets, report
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NOTICE, Dataset
-from cellkin.datasets.injection import add_class, find_windows, open_fields
+from cellkin.datasets.injecting.injection import add_class, find_windows, open_fields
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import packaged_lite0
 
@@ -43,7 +43,7 @@ def inject_nothing(
     sheet of all windows beside it, which a person should look through.
 
     Args:
-        fields: field images, see `cellkin.datasets.injection.open_fields`.
+        fields: field images, see `cellkin.datasets.injecting.injection.open_fields`.
         out: the description to write, `.json`; the sheet is named after it.
         options: `count` and `window` (None: as many as the classes have on average; the side of
             the cells' images), `name` ("nothing"), `overwrite` (False), `progress`.

@@ -12,10 +12,10 @@ from PIL import Image
 
 from cellkin.core.errors import CellkinError
 from cellkin.system import DecisionSupport
-from cellkin.web.deciding import Deciding
 from cellkin.web.decoding import Decoders
 from cellkin.web.evidence import EvidenceCache
 from cellkin.web.identity import Identities
+from cellkin.web.model_thread import Deciding
 from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 

@@ -13,8 +13,8 @@ from cellkin.core.artifacts import read_json, write_bytes
 from cellkin.core.errors import LayoutError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets.auditing.pairs import clusters
+from cellkin.datasets.parts.splits import single, verify_split
 from cellkin.datasets.saved import save_dataset
-from cellkin.datasets.splits import single, verify_split
 
 __all__ = ["merged", "read_split", "sides_of", "write_merged"]
 

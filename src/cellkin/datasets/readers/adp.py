@@ -14,9 +14,9 @@ from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
+from cellkin.datasets.csv_rows import Rows, columns_of, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
-from cellkin.datasets.rows import Rows, columns_of, raise_faults, read_rows
 
 __all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from cellkin.core.errors import LayoutError
 from cellkin.core.records import LYMPHOBLAST, Dataset, ImageRef, Sample
-from cellkin.datasets.leakage import TWINS
 from cellkin.datasets.listing import Listing, shown
+from cellkin.datasets.parts.leakage import TWINS
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
+from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.published import Published
-from cellkin.datasets.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
 __all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "PUBLISHED_SUBJECTS", "read", "recognises"]

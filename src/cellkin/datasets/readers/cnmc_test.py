@@ -14,11 +14,11 @@ from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, Sample
+from cellkin.datasets.csv_rows import Rows, columns_of, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, shown
+from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import cnmc
-from cellkin.datasets.rows import Rows, columns_of, raise_faults, read_rows
-from cellkin.datasets.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import fixed_label_set
 
 __all__ = ["BOTH", "LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "read", "recognises"]

@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, Sample
+from cellkin.datasets.csv_rows import Rows, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, is_image_name, shown
-from cellkin.datasets.rows import Rows, raise_faults, read_rows
-from cellkin.datasets.split_units import refuse_subjects_in_two_folds
+from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import label_set
 
 __all__ = ["LAYOUT", "read", "recognises"]

@@ -25,7 +25,7 @@ from cellkin.web.api.asking import (
     Uploader,
     Version,
 )
-from cellkin.web.api.deciding import UPLOAD
+from cellkin.web.api.stateless import UPLOAD
 from cellkin.web.intake import Decided, decided, new_cell
 from cellkin.web.station import Station
 from cellkin.web.store import Actor, Case, Cell

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from cellkin.web.api import atlas, cases, cells, deciding, people, reports, sessions
+from cellkin.web.api import atlas, cases, cells, people, reports, sessions, stateless
 from cellkin.web.api.asking import PROBLEMS
 from cellkin.web.security import API
 
 __all__ = ["router"]
 
 router = APIRouter(prefix=API, responses=PROBLEMS)
-for part in (sessions, atlas, deciding, cases, cells, reports, people):
+for part in (sessions, atlas, stateless, cases, cells, reports, people):
     router.include_router(part.router)

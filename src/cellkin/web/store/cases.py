@@ -9,11 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
-from cellkin.web.store.audit_log import plain_json
+from cellkin.web.store.converting import (
+    case_of,
+    cursor_of,
+    cursor_to,
+    new_id,
+    require_role,
+    written,
+)
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import Conflict, NotFound, Refused
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Actor, Case
-from cellkin.web.store.rows import case_of, cursor_of, cursor_to, new_id, require_role, written
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
 

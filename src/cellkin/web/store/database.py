@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, CellkinError, OutputError
 from cellkin.web.store.errors import Busy
+from cellkin.web.store.log import append
 from cellkin.web.store.records import Actor
 from cellkin.web.store.tables import audit_head
 
@@ -83,9 +84,7 @@ class Transaction:
         after: Any = None,
     ) -> int:
         """Append an entry to the audit log; returns its number."""
-        from cellkin.web.store.audit_log import append
-
-        return append(self, actor, (action, case, cell), before, after)
+        return append(self.conn, self.now, actor, (action, case, cell), before, after)
 
 
 class Database:

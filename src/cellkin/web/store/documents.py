@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellkin.core.records import NOTICE, LabelSet
-from cellkin.web.store.audit_log import plain_json
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import AuditEntry, Case, Cell, Revision
 from cellkin.web.worklist.differential import Counted, differential
 from cellkin.web.worklist.kinds import kind

@@ -11,12 +11,8 @@ from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from cellkin.core.artifacts import digest
 from cellkin.core.records import LabelSet
-from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.cases import get, refresh, require_open
-from cellkin.web.store.database import Transaction
-from cellkin.web.store.errors import NotFound, Refused
-from cellkin.web.store.records import CELL, Actor, Added, Cell, NewCell
-from cellkin.web.store.rows import (
+from cellkin.web.store.converting import (
     cell_of,
     cursor_of,
     cursor_to,
@@ -24,6 +20,10 @@ from cellkin.web.store.rows import (
     require_role,
     storable,
 )
+from cellkin.web.store.database import Transaction
+from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.log import plain_json
+from cellkin.web.store.records import CELL, Actor, Added, Cell, NewCell
 from cellkin.web.store.tables import atlases, cases, cells, pictures, uploads
 from cellkin.web.worklist.held import held_reasons, worry
 

@@ -16,11 +16,11 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from cellkin.web.store.audit_log import plain_json
+from cellkin.web.store.converting import new_id, require_role, storable
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import Forbidden, NotFound, Refused, Throttled
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import ROLES, SCOPES, Actor, ApiToken, Session, User
-from cellkin.web.store.rows import new_id, require_role, storable
 from cellkin.web.store.tables import api_tokens, attempts, sessions, users
 
 __all__ = ["SHORTEST", "WINDOW"]

@@ -11,9 +11,9 @@ from PIL import Image
 from sqlalchemy import Connection, select
 
 from cellkin.core.records import LabelSet
-from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Actor, Cell
 from cellkin.web.store.tables import atlases, references
 

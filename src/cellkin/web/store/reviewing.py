@@ -11,12 +11,12 @@ from sqlalchemy import Connection, select, update
 from cellkin.core.errors import did_you_mean
 from cellkin.core.records import LabelSet
 from cellkin.web.store import gallery
-from cellkin.web.store.audit_log import plain_json
 from cellkin.web.store.cases import locked, refresh, require_open
+from cellkin.web.store.converting import require_role, written
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import CELL, DISPOSITIONS, Actor, Case, Cell
-from cellkin.web.store.rows import require_role, written
 from cellkin.web.store.tables import atlases, cells, reviews
 
 __all__ = ["DECIDED", "confirm_many", "decided", "review", "undo"]

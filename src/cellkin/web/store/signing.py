@@ -10,14 +10,14 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 import cellkin
 from cellkin.web.store import gallery
-from cellkin.web.store.audit_log import head, plain_json, walk
 from cellkin.web.store.cases import get, locked, refresh, require_open
+from cellkin.web.store.converting import cell_of, require_role, written
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.documents import CaseReport, compose
 from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.log import head, plain_json, walk
 from cellkin.web.store.records import Actor, Case, Revision
 from cellkin.web.store.reviewing import together
-from cellkin.web.store.rows import cell_of, require_role, written
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 
 __all__ = ["amend", "document", "missing", "report", "sign"]

@@ -12,16 +12,7 @@ from typing import Any
 
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import LabelSet
-from cellkin.web.store import (
-    audit_log,
-    backup,
-    cases,
-    gallery,
-    registry,
-    reviewing,
-    signing,
-    verifying,
-)
+from cellkin.web.store import backup, cases, gallery, log, registry, reviewing, signing, verifying
 from cellkin.web.store.accounts import Accounts
 from cellkin.web.store.database import Clock, Database, address, utc_now
 from cellkin.web.store.documents import CaseReport
@@ -312,7 +303,7 @@ class Store(Accounts):
     ) -> tuple[list[AuditEntry], str | None]:
         """A page of the audit log, the newest entry first, and the cursor of the next page."""
         with self.database.reading() as conn:
-            return audit_log.page(conn, case, cursor, limit)
+            return log.page(conn, case, cursor, limit)
 
     def verify_audit(
         self, witness: tuple[int, str] | None = None, progress: Progress = silent

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from cellkin.core.progress import Progress, silent
-from cellkin.web.store.audit_log import FIRST, hash_of, head, walk
 from cellkin.web.store.gallery import record_hash
+from cellkin.web.store.log import FIRST, hash_of, head, walk
 from cellkin.web.store.records import AuditCheck, AuditEntry
 from cellkin.web.store.replaying import Replay
 from cellkin.web.store.tables import audit, cases, cells, pictures, revisions, users

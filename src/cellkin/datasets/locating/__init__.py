@@ -1,0 +1,1 @@
+"""Where single cells were cut from: crops found again in their fields."""

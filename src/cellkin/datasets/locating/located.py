@@ -1,0 +1,94 @@
+"""Located crops as tables: where each lies, and groups for a data set to be split by."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from cellkin.core.artifacts import write_bytes
+from cellkin.core.errors import DataError
+from cellkin.core.records import Dataset
+from cellkin.datasets.locating.locating import Located, Location
+
+__all__ = ["COLUMNS", "rows", "write_labels", "write_table"]
+
+COLUMNS = (
+    "crop",
+    "field",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "scale",
+    "rotation",
+    "mirrored",
+    "score",
+    "group",
+    "state",
+)
+
+
+def rows(located: Located) -> list[dict[str, object]]:
+    """One row per crop, in order: positions in pixels of the field, to a tenth; "" if unknown."""
+    return [_row(location) for location in located.crops]
+
+
+def _row(location: Location) -> dict[str, object]:
+    row: dict[str, object] = dict.fromkeys(COLUMNS, "")
+    row |= {
+        "crop": location.crop,
+        "field": location.field or "none",
+        "score": round(location.score, 3),
+        "group": location.group,
+        "state": location.state,
+    }
+    if (hit := location.hit) is not None:
+        edges = {edge: round(getattr(hit, edge), 1) for edge in ("left", "top", "right", "bottom")}
+        row |= edges | {
+            "scale": round(hit.scale, 4),
+            "rotation": hit.rotation,
+            "mirrored": int(hit.mirrored),
+        }
+    return row
+
+
+def write_table(located: Located, path: Path) -> Path:
+    """Write the rows as a CSV file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return _write(path, COLUMNS, rows(located))
+
+
+def write_labels(located: Located, data: Dataset, path: Path) -> Path:
+    """Write a `labels.csv` (file, label, group) of a data set whose images are the crops.
+
+    Args:
+        data: opened from the very folder of crops, so that ids are their paths.
+
+    Raises:
+        DataError: the data set holds an image that was not sought.
+        OutputError: the file cannot be written.
+    """
+    groups = {location.crop: location.group for location in located.crops}
+    if unknown := [sample.id for sample in data.samples if sample.id not in groups]:
+        raise DataError(
+            f"{len(unknown)} images of the data set were not among the crops, first: {unknown[0]}",
+            where=data.root or data.name,
+            mend="locate the folder that the data set lies in",
+        )
+    table: list[dict[str, object]] = [
+        {"file": s.id, "label": s.label, "group": groups[s.id]} for s in data.samples
+    ]
+    return _write(path, ("file", "label", "group"), table)
+
+
+def _write(path: Path, columns: Sequence[str], table: Sequence[dict[str, object]]) -> Path:
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,350 @@
+"""Training, validation, calibration and test parts (section 5.2), seeded and stratified.
+
+The paper splits by image. Cells of one subject are alike, so here subjects (or slides or fields)
+stay on one side wherever they are known; `unit="image"` gives the paper's way, and says so.
+
+Images that are known to be equal, or documented as duplicates, stay on one side when images are
+dealt; where a split by a larger unit or the publisher's folds part them, its note says LEAK.
+
+Calibration cells are cut from the validation part: cells that were neither trained on nor looked
+at for selection. Where that part is too small to share, it calibrates as well; the note says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cellkin.core.errors import SplitError, did_you_mean
+from cellkin.core.records import Dataset, Sample, Split
+from cellkin.datasets.parts.balance import Unit, deal_cells, deal_units
+from cellkin.datasets.parts.leakage import leaders, leaks
+from cellkin.datasets.parts.split_units import (
+    IMAGE,
+    SUBJECT,
+    UNITS,
+    refuse_subjects_in_two_folds,
+    required_unit,
+    split_unit,
+    unit_of,
+    verify_split,
+)
+
+__all__ = [
+    "SHARED_CALIBRATION",
+    "UNITS",
+    "cut",
+    "folds",
+    "official",
+    "refuse_subjects_in_two_folds",
+    "single",
+    "split_unit",
+    "verify_split",
+]
+
+PARTS = ("train", "val", "test")
+SHARED_CALIBRATION = "calibrated on the selection set"
+
+
+def folds(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
+    """n-fold cross-validation: fold i is tested, fold i + 1 selects and calibrates, the rest train.
+
+    With n = 5 about 3/5 train, 1/5 validate and 1/5 are tested (section 5.2). The same seed gives
+    the same folds, in whatever order the files are listed.
+
+    Args:
+        unit: "auto" (see `split_unit`), "subject", "slide/field" ("slide", "field") or "image".
+
+    Returns:
+        n splits; every image is tested exactly once.
+
+    Raises:
+        SplitError: n below 3 or above the number of units; an unknown unit, or one that not every
+            image has; a class that would be missing from a training part.
+    """
+    unit = _checked_unit(dataset, unit)
+    _check_numbers(n, seed)
+    units = _units(dataset.samples, unit)
+    if n > len(units):
+        raise SplitError(
+            f"{n} folds cannot be cut from {len(units)} {unit}s",
+            where=dataset.root,
+            mend=f"take at most {len(units)} folds" if len(units) > 2 else "add data",
+        )
+    _refuse_rare_classes(dataset, unit)
+    dealt = _deal(dataset.samples, unit, n, np.random.default_rng([seed, 0]))
+    splits = []
+    for i in range(n):
+        j = (i + 1) % n
+        train = [sample for k, part in enumerate(dealt) if k not in (i, j) for sample in part]
+        rng = np.random.default_rng([seed, 1, i])
+        splits.append(_finish(dataset, (train, dealt[j], dealt[i]), unit, (seed, rng)))
+    return tuple(splits)
+
+
+def single(dataset: Dataset, *, seed: int = 0, unit: str = "auto", n: int = 5) -> Split:
+    """One split: the first of `folds`. Raises what `folds` raises."""
+    return folds(dataset, n=n, seed=seed, unit=unit)[0]
+
+
+def cut(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
+    """`folds`, or `single` for n = 1; for the unit "official" the publisher's own folds.
+
+    With n = 1 the last official fold is tested (see `official`); otherwise n must be the number of
+    official folds, and each is tested once.
+
+    Raises:
+        SplitError, LabelError: as they do, and for another number of official folds.
+    """
+    if unit != "official":
+        return (
+            (single(dataset, seed=seed, unit=unit),)
+            if n == 1
+            else folds(dataset, n=n, seed=seed, unit=unit)
+        )
+    if n == 1:
+        return (official(dataset, seed=seed),)
+    names = _official_folds(dataset)
+    if n != len(names) or set(names) == set(PARTS):
+        raise SplitError(
+            f"{n} folds cannot be cut from the official ones: {', '.join(names)}",
+            where=dataset.root,
+            mend="take --folds 1"
+            + ("" if set(names) == set(PARTS) else f", or --folds {len(names)}"),
+        )
+    return tuple(official(dataset, test_fold=name, seed=seed) for name in names)
+
+
+def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -> Split:
+    """The publisher's own parts, or a test on one of the publisher's folds (the last by default).
+
+    Where the folds are named train, val and test (BloodMNIST), they are taken as they are.
+    Elsewhere the other folds are divided 3 : 1 into training and validation part, by subject where
+    known.
+
+    Raises:
+        SplitError: images without a fold, fewer than two folds, no fold of this name, a subject in
+            two folds, or a class that would be missing from the training part.
+        LabelError: several labels per image.
+    """
+    dataset.require_cells()
+    _check_numbers(3, seed)
+    names = _official_folds(dataset)
+    chosen = test_fold if test_fold is not None else names[-1]
+    as_parts = set(names) == set(PARTS)
+    if chosen not in names or (as_parts and test_fold not in (None, PARTS[-1])):
+        raise SplitError(
+            f"there is no official fold {chosen!r}"
+            if chosen not in names
+            else f"the publisher tests on {PARTS[-1]!r}, not on {chosen!r}",
+            where=f"{dataset.root} (folds: {', '.join(names)})",
+            mend=did_you_mean(chosen, names) or "name one of these folds",
+        )
+    refuse_subjects_in_two_folds(dataset.samples, where=dataset.root)
+    unit = split_unit(dataset)
+    by_fold = {name: [s for s in dataset if s.fold == name] for name in names}
+    if as_parts:
+        train, held_out, test = (by_fold[name] for name in PARTS)
+    else:
+        test = by_fold.pop(chosen)
+        rest = [sample for sample in dataset if sample.fold != chosen]
+        quarters = _deal(rest, unit, 4, np.random.default_rng([seed, 2]))
+        train, held_out = [sample for part in quarters[1:] for sample in part], quarters[0]
+    rng = np.random.default_rng([seed, 3])
+    return _finish(dataset, (train, held_out, test), unit, (seed, rng))
+
+
+def _official_folds(dataset: Dataset) -> list[str]:
+    names = sorted({sample.fold for sample in dataset if sample.fold is not None})
+    lacking = sum(sample.fold is None for sample in dataset)
+    if lacking or len(names) < 2:
+        raise SplitError(
+            f"{lacking} of {len(dataset)} images have no official fold"
+            if lacking
+            else f"the publisher's folds are {len(names)}, two are needed",
+            where=dataset.root,
+            mend="cut folds of your own: datasets.folds(...)",
+        )
+    return names
+
+
+def _checked_unit(dataset: Dataset, unit: str) -> str:
+    dataset.require_cells()
+    if not len(dataset):
+        raise SplitError("the data set has no images", where=dataset.root, mend="add images")
+    if unit == "auto":
+        return split_unit(dataset)
+    if unit not in UNITS:
+        raise SplitError(
+            f"unknown unit {unit!r}",
+            where="unit",
+            mend=did_you_mean(unit, UNITS) or f"use one of: auto, {', '.join(UNITS)}",
+        )
+    lacking = sum(unit_of(sample, unit) is None for sample in dataset)
+    if lacking:
+        raise SplitError(
+            f"{lacking} of {len(dataset)} images have no {unit}",
+            where=dataset.root,
+            mend=f"name the {unit} of every image in labels.csv, or take unit 'auto'",
+        )
+    return unit
+
+
+def _check_numbers(n: int, seed: int) -> None:
+    if n < 3:
+        raise SplitError(
+            f"{n} folds are too few",
+            where="the number of folds (--folds)",
+            mend="take 3 or more: one to test, one to select, the rest to train",
+        )
+    if seed < 0:
+        raise SplitError(f"a seed of {seed}", where="seed", mend="take 0 or a positive number")
+
+
+def _units(samples: Iterable[Sample], unit: str) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        found[required_unit(sample, unit)].append(sample)
+    return dict(found)
+
+
+def _units_per_class(samples: Iterable[Sample], unit: str) -> Counter[str]:
+    return Counter(label for label, _ in {(s.label, required_unit(s, unit)) for s in samples})
+
+
+def _refuse_rare_classes(dataset: Dataset, unit: str) -> None:
+    found = _units_per_class(dataset.samples, unit)
+    needed = 3 if unit == IMAGE else 2
+    rare = [f"{name!r} ({found[name]})" for name in dataset.labels.names if found[name] < needed]
+    if rare:
+        raise SplitError(
+            f"too few {unit}s for a split: class {', '.join(rare)}",
+            where=dataset.root,
+            mend=f"a class needs cells of {needed} {unit}s or more, to be trained in every fold",
+        )
+
+
+def _deal(
+    samples: Sequence[Sample], unit: str, parts: int, rng: np.random.Generator
+) -> list[list[Sample]]:
+    by_id = {sample.id: sample for sample in samples}
+    if unit == IMAGE:
+        return _deal_images(samples, parts, rng)
+    names = sorted({sample.label for sample in samples})
+    units = [
+        Unit(name, tuple(s.id for s in members), _class_counts(members, names))
+        for name, members in _units(samples, unit).items()
+    ]
+    dealt = deal_units(units, parts, rng, train=parts > 2)
+    return [[by_id[i] for u in part for i in u.ids] for part in dealt]
+
+
+def _deal_images(
+    samples: Sequence[Sample], parts: int, rng: np.random.Generator
+) -> list[list[Sample]]:
+    """Deal images; known twins (see `leakage`) follow the first of them into its part."""
+    first = leaders(tuple(samples))
+    followers: dict[str, list[Sample]] = defaultdict(list)
+    classes: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        followers[first[sample.id]].append(sample)
+        if first[sample.id] == sample.id:
+            classes[sample.label].append(sample.id)
+    return [[s for i in ids for s in followers[i]] for ids in deal_cells(classes, parts, rng)]
+
+
+def _class_counts(samples: Iterable[Sample], names: Sequence[str]) -> tuple[int, ...]:
+    counts = Counter(sample.label for sample in samples)
+    return tuple(counts[name] for name in names)
+
+
+def _finish(
+    dataset: Dataset,
+    parts: tuple[Sequence[Sample], Sequence[Sample], Sequence[Sample]],
+    unit: str,
+    randomness: tuple[int, np.random.Generator],
+) -> Split:
+    train, held_out, test = parts
+    seed, rng = randomness
+    _refuse_empty_part(dataset, parts, unit)
+    _refuse_untrained_class(dataset, train)
+    val, calibration = _cut_calibration(held_out, unit, rng)
+    notes = [*_unit_notes(dataset, unit), *_absent_notes(dataset, held_out, test)]
+    if not calibration:
+        notes.append(SHARED_CALIBRATION)
+    split = Split(
+        train=_ids(train),
+        val=_ids(val),
+        calibration=_ids(calibration),
+        test=_ids(test),
+        unit=unit,
+        seed=seed,
+    )
+    verify_split(split, dataset)
+    notes += [f"LEAK, {sentence}" for sentence in leaks(split, dataset)]
+    return replace(split, note="; ".join(notes))
+
+
+def _ids(samples: Iterable[Sample]) -> tuple[str, ...]:
+    return tuple(sorted(sample.id for sample in samples))
+
+
+def _cut_calibration(
+    held_out: Sequence[Sample], unit: str, rng: np.random.Generator
+) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    classes = {sample.label for sample in held_out}
+    found = _units_per_class(held_out, unit)
+    if classes and min(found.values()) >= 2:
+        first, second = _deal(held_out, unit, 2, rng)
+        if {s.label for s in first} == classes == {s.label for s in second}:
+            return first, second
+    return held_out, ()
+
+
+def _refuse_empty_part(dataset: Dataset, parts: Sequence[Sequence[Sample]], unit: str) -> None:
+    for name, samples in zip(("training", "validation", "test"), parts, strict=True):
+        if not samples:
+            raise SplitError(
+                f"the {name} part would be empty: too few {unit}s",
+                where=dataset.root,
+                mend="add data, or cut by a smaller unit",
+            )
+
+
+def _refuse_untrained_class(dataset: Dataset, train: Iterable[Sample]) -> None:
+    trained = {sample.label for sample in train}
+    missing = [name for name in dataset.labels.names if name not in trained]
+    if missing:
+        raise SplitError(
+            f"class {', '.join(map(repr, missing))} would have no cell to train on",
+            where=dataset.root,
+            mend="take more folds or another seed, or add subjects of this class",
+        )
+
+
+def _unit_notes(dataset: Dataset, unit: str) -> list[str]:
+    notes = []
+    if unit != SUBJECT and any(sample.subject is not None for sample in dataset):
+        notes.append(
+            f"by {unit} although subjects are known: cells of one subject are on both sides"
+        )
+    elif unit == IMAGE and any(sample.group is not None for sample in dataset):
+        notes.append("by image although slides or fields are known: cells of one are on both sides")
+    return notes
+
+
+def _absent_notes(
+    dataset: Dataset, held_out: Iterable[Sample], test: Iterable[Sample]
+) -> list[str]:
+    notes = []
+    for part, samples in (("validation", held_out), ("test", test)):
+        present = {sample.label for sample in samples}
+        absent = [name for name in dataset.labels.names if name not in present]
+        if absent:
+            named = ", ".join(map(repr, absent))
+            said = f"class {named} is" if len(absent) == 1 else f"classes {named} are"
+            notes.append(f"{said} absent from the {part} part")
+    return notes

@@ -1,0 +1,258 @@
+"""The measures of `cellkin.evidence` put to one atlas and a sample of its held-out cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas import decide
+from cellkin.core.progress import Progress
+from cellkin.core.records import CLOSES, Dataset, Decision
+from cellkin.decision import MinMaxScale
+from cellkin.drawing.masks import CYTOPLASM, NUCLEUS, cell_masks
+from cellkin.evidence.attention import attention, coverage
+from cellkin.evidence.faithfulness import deletion
+from cellkin.evidence.probing import Probe, Space, method_maps, targets
+from cellkin.evidence.randomisation import randomisation
+from cellkin.evidence.stability import CHANGES, map_stability
+from cellkin.imaging.stain import nuclei
+from cellkin.learning.untrained import untrained
+from cellkin.measures.means import mean_interval
+from cellkin.measures.ranking import rate
+from cellkin.proving.held_out import HeldOut
+from cellkin.system import DecisionSupport
+
+__all__ = ["Case", "completeness", "deleted", "pointed", "randomised", "stable"]
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+CHUNK = 8  # cells explained at once
+SETTLING = 64  # reference cells that a random network is set up with
+CELL = 1.5  # radius of a cell in radii of its nucleus, where no mask says it
+COVERED = 0.25  # share of a position's pixels from which on it belongs to the cell
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sample of held-out cells with their decisions, and the atlas that made them.
+
+    Attributes:
+        decisions: of all held-out cells. chosen: positions of the sample among them.
+    """
+
+    dss: DecisionSupport
+    data: Dataset
+    held: HeldOut
+    decisions: list[Decision]
+    chosen: list[int]
+    seed: int
+
+    @cached_property
+    def images(self) -> Bytes:
+        """(M, S, S, 3) of the sample."""
+        return np.asarray(self.held.images[self.chosen])
+
+    @cached_property
+    def subjects(self) -> list[str | None]:
+        return [self.held.samples[i].subject for i in self.chosen]
+
+    @cached_property
+    def kin_positions(self) -> list[int]:
+        """Of each cell of the sample, its nearest reference cell."""
+        place = {id_: i for i, id_ in enumerate(self.dss.atlas.cells.ids)}
+        return [place[self.decisions[i].neighbors[0].id] for i in self.chosen]
+
+    @cached_property
+    def probe(self) -> Probe:
+        atlas = self.dss.atlas
+        return Probe(
+            [self.held.samples[i].id for i in self.chosen],
+            self.images,
+            np.stack([atlas.image(p) for p in self.kin_positions]),
+            [self.decisions[i].label for i in self.chosen],
+        )
+
+    @cached_property
+    def space(self) -> Space:
+        atlas = self.dss.atlas
+        return Space(atlas.encoder, atlas.scale, atlas.distance)
+
+    @cached_property
+    def maps(self) -> dict[str, Floats]:
+        """Of the trained network."""
+        return method_maps(self.space, self.probe)
+
+    @cached_property
+    def masks(self) -> list[Bytes | None]:
+        samples = [self.held.samples[i] for i in self.chosen]
+        return cell_masks(self.data, samples, self.images.shape[1])
+
+    @cached_property
+    def regions(self) -> Bools:
+        """(M, S, S): the cell, by its mask, or as a disc about the nucleus that its stain tells;
+        nothing where there is neither.
+        """
+        return np.stack(
+            [
+                _disc(image) if mask is None else mask > 0
+                for image, mask in zip(self.images, self.masks, strict=True)
+            ]
+        )
+
+    @cached_property
+    def inside(self) -> Bools:
+        """(M, h, w): the positions of the map that belong to the cell."""
+        shape = next(iter(self.maps.values())).shape[1:]
+        return coverage(self.regions, (shape[0], shape[1])) >= COVERED
+
+    def told_by(self) -> dict[str, int]:
+        """How many cells are known by what."""
+        masked = sum(mask is not None for mask in self.masks)
+        empty = int((~self.regions.any(axis=(1, 2))).sum())
+        return {"mask": masked, "stain": len(self.masks) - masked, "without a cell": empty}
+
+
+def _disc(image: Bytes) -> Bools:
+    S = len(image)
+    found = nuclei(image)
+    if not found:
+        return np.zeros((S, S), bool)
+    middle = min(found, key=lambda n: float(np.hypot(n.x - S / 2, n.y - S / 2)))
+    y, x = np.indices((S, S))
+    return np.asarray(np.hypot(x - middle.x, y - middle.y) <= CELL * middle.radius)
+
+
+def completeness(case: Case, tell: Progress) -> dict[str, Any]:
+    """Errors of every map of the sample's evidence, made through `explain_many`."""
+    errors: dict[str, list[float]] = {"likeness": [], "difference": []}
+    exact = True
+    for start in range(0, len(case.images), CHUNK):
+        images = case.images[start : start + CHUNK]
+        names = case.probe.ids[start : start + CHUNK]
+        looks = case.dss.look_prepared(images, names)
+        subjects = case.subjects[start : start + CHUNK]
+        for found in case.dss.explain_many(looks, subjects=subjects):
+            more = found.counter
+            pairs = (*found.pairs, *(more.pairs if more else ()))
+            differences = (*found.differences, *(more.differences if more else ()))
+            errors["likeness"] += [pair.completeness for pair in pairs]
+            errors["difference"] += [d.completeness for d in differences]
+            exact = exact and all(pair.exact for pair in pairs)
+        tell("adding up the heatmaps", start + len(images), len(case.images))
+    return {
+        "exact": exact,
+        "limit": CLOSES,
+        "methods": {
+            name: {
+                "maps": len(values),
+                "largest": max(values),
+                "median": float(np.median(values)),
+                "refused": sum(not value <= CLOSES for value in values) if exact else 0,
+            }
+            for name, values in errors.items()
+        },
+    }
+
+
+def randomised(case: Case, networks: int, tell: Progress) -> dict[str, Any]:
+    """Every method against the maps of random networks."""
+    atlas = case.dss.atlas
+    rows = np.linspace(0, len(atlas.cells) - 1, min(SETTLING, len(atlas.cells))).astype(int)
+    settling = np.stack([atlas.image(int(i)) for i in rows])
+    found: dict[str, list[Floats]] = {}
+    for n in range(networks):
+        encoder = untrained(atlas.encoder, settling, seed=1 + n + 1000 * case.seed)
+        scale = MinMaxScale.fit(encoder.vectors(settling))
+        maps = method_maps(Space(encoder, scale, atlas.distance), case.probe)
+        for name in case.maps:
+            found.setdefault(name, []).append(maps[name])
+        tell("drawing heatmaps of random networks", n + 1, networks)
+    return {
+        "cells": case.told_by(),
+        "methods": {
+            name: randomisation(
+                case.maps[name], np.stack(others), case.inside, seed=case.seed
+            ).to_json()
+            for name, others in found.items()
+        },
+    }
+
+
+def deleted(case: Case, tell: Progress) -> dict[str, Any]:
+    """Every method by deletion and insertion."""
+    kin = np.asarray(case.dss.atlas.vectors)[case.kin_positions]
+
+    def measure(images: Bytes, cells: NDArray[np.int64]) -> dict[str, Floats]:
+        return targets(case.space, case.probe.part(cells).with_images(images), kin[cells])
+
+    tested = deletion(
+        case.images,
+        case.maps,
+        measure,
+        subjects=case.subjects,
+        seed=case.seed,
+        progress=tell,
+    )
+    return {name: found.to_json() for name, found in tested.items()}
+
+
+def pointed(case: Case) -> dict[str, Any] | None:
+    """Nucleus share, nucleus-and-cytoplasm share and pointing game; None without masks."""
+    kept = [i for i, mask in enumerate(case.masks) if mask is not None and (mask == NUCLEUS).any()]
+    if not kept:
+        return None
+    masks = np.stack([mask for i in kept if (mask := case.masks[i]) is not None])
+    subjects = [case.subjects[i] for i in kept]
+    maps = {name: values[kept] for name, values in case.maps.items()}
+    maps["uniform"] = np.ones_like(next(iter(maps.values())))
+    regions = {"nucleus": masks == NUCLEUS, "nucleus and cytoplasm": masks >= CYTOPLASM}
+    tables: dict[str, dict[str, Any]] = {}
+    for region, pixels in regions.items():
+        tables[region] = {}
+        for name, values in maps.items():
+            found = attention(values, pixels, subjects, seed=case.seed)
+            tables[region][name] = None if found is None else found.to_json()
+    return {"cells": len(kept), "regions": tables}
+
+
+def stable(case: Case, tell: Progress) -> dict[str, Any]:
+    """Maps, calls and neighbours after changes that change nothing about the cell."""
+    rng = np.random.default_rng(case.seed)
+    rows = {}
+    for i, (name, change) in enumerate(CHANGES.items()):
+        images = change.apply(case.images, rng)
+        after = method_maps(case.space, case.probe.with_images(images))
+        rows[name] = {
+            "title": change.title,
+            "maps": {
+                method: None if (found := map_stability(
+                    case.maps[method], change.undo(values), case.inside, seed=case.seed
+                )) is None else found.to_json()
+                for method, values in after.items()
+            },
+            **_answers_after(case, images),
+        }  # fmt: skip
+        tell("changing what should not matter", i + 1, len(CHANGES))
+    return rows
+
+
+def _answers_after(case: Case, images: Bytes) -> dict[str, Any]:
+    atlas = case.dss.atlas
+    features = atlas.encoder.embed(images, case.probe.ids)
+    after = decide(atlas, features, subjects=case.subjects)
+    before = [case.decisions[i] for i in case.chosen]
+    kept = [
+        len({n.id for n in a.neighbors} & {n.id for n in b.neighbors}) / len(b.neighbors)
+        for a, b in zip(after, before, strict=True)
+    ]
+    same = [a.label == b.label for a, b in zip(after, before, strict=True)]
+    return {
+        "label": rate(same).to_json(),
+        "neighbors": mean_interval(kept, seed=case.seed).to_json(),
+    }

@@ -1,0 +1,179 @@
+"""What an atlas says to pictures that it knows nothing about, beside cells that it should know.
+
+A picture is answered "unlike this atlas" where its prediction set is empty, or where the quality
+gate finds colours and textures that are not those of the atlas's smears. Both limits come from the
+atlas's own cells; no picture from outside has moved them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.atlas import Atlas, consult
+from cellkin.core.errors import ImageError
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Decision, Features, ImageRef
+from cellkin.imaging.decode import decode
+from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.quality import measure
+from cellkin.measures.ranking import auroc, rate
+
+__all__ = [
+    "Answers",
+    "answers",
+    "is_far",
+    "outside_row",
+    "photographs",
+    "readable",
+    "says_unlike",
+    "shares",
+]
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+PHOTOGRAPHS = "photographs of scikit-image"
+UNLIKE_LOOK = "not like its smears"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Decisions on N pictures, with how odd each is.
+
+    Attributes:
+        decisions: with the quality gate asked.
+        features: (N,) smallest nonconformity over the classes. look: (N,) distance of colours and
+            textures, 1 at the gate's limit; zeros where the atlas has no gate.
+    """
+
+    decisions: list[Decision]
+    features: Floats
+    look: Floats
+
+    def part(self, rows: Sequence[int]) -> Answers:
+        """Some of the answers."""
+        kept = np.asarray(rows, np.int64)
+        decisions = [self.decisions[i] for i in rows]
+        return Answers(decisions, self.features[kept], self.look[kept])
+
+    def both(self, limit: float) -> Floats:
+        """(N,) the larger of the two, each over its limit; `limit` is that of the features."""
+        return np.maximum(self.features / limit, self.look)
+
+
+def answers(
+    atlas: Atlas,
+    images: Bytes,
+    names: Sequence[str],
+    *,
+    subjects: Sequence[str | None] | None = None,
+    coverage: float,
+    progress: Progress = silent,
+) -> Answers:
+    """Ask the atlas about prepared images (N, S, S, 3) uint8."""
+    vectors = atlas.encoder.vectors(images, progress=progress)
+    features = Features(tuple(names), vectors, atlas.space)
+    asked = consult(atlas, features, subjects=subjects, coverage=coverage, classes=True)
+    assert asked.near is not None  # it was asked for
+    measured = [measure(image) for image in images] if atlas.quality else []
+    gate = atlas.quality
+    found = [gate.reasons(m) for m in measured] if gate else [None] * len(images)
+    look = [gate.unlikeness(m) for m in measured] if gate else [0.0] * len(images)
+    return Answers(
+        [d.gated(q) for d, q in zip(asked.decisions, found, strict=True)],
+        asked.near.nonconformity().min(axis=1),
+        np.array(look),
+    )
+
+
+def says_unlike(decision: Decision) -> bool:
+    """Whether the answer is "unlike this atlas"."""
+    return "unlike" in decision.reasons or UNLIKE_LOOK in (decision.quality or ())
+
+
+def is_far(decision: Decision, coverage: float) -> bool:
+    """Whether its mean distance lies beyond that share of the calibration cells of its class.
+
+    No promise is made by it, and nothing is refused for it: cells of one person are alike.
+    """
+    percentile = decision.distance_percentile
+    return percentile is not None and percentile > 100 * coverage
+
+
+def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str, Any]]:
+    """Rates (see `Rate.to_json`) of what is said: "unlike" and "refused" for any reason; by the
+    prediction sets and by the quality gate alone; and "far" (see `is_far`).
+    """
+    hits = {
+        "unlike": [says_unlike(d) for d in decisions],
+        "refused": [bool(d.reasons) for d in decisions],
+        "sets_alone": ["unlike" in d.reasons for d in decisions],
+        "gate_alone": [bool(d.quality) for d in decisions],
+        "far": [is_far(d, coverage) for d in decisions],
+    }
+    return {name: rate(hit).to_json() for name, hit in hits.items()}
+
+
+def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float) -> dict[str, Any]:
+    """How one kind of outside pictures was answered, and how well it can be told apart."""
+    limit = _limit(atlas, coverage)
+    decisions = outside.decisions
+    called = Counter(d.label for d in decisions if not says_unlike(d))
+    return {
+        "n": len(decisions),
+        **shares(decisions, coverage),
+        "gate_reasons": dict(Counter(q for d in decisions for q in d.quality or ())),
+        "called": dict(called),
+        "auroc": {
+            "features": auroc(inside.features.tolist(), outside.features.tolist()),
+            "look": auroc(inside.look.tolist(), outside.look.tolist()) if atlas.quality else None,
+            "both": None
+            if limit is None
+            else auroc(inside.both(limit).tolist(), outside.both(limit).tolist()),
+        },
+    }
+
+
+def _limit(atlas: Atlas, coverage: float) -> float | None:
+    """The oddness that a share of `coverage` of all calibration cells stays below."""
+    if atlas.conformal is None or not atlas.conformal.scores:
+        return None
+    scores = [s for units in atlas.conformal.scores.values() for cells in units for s in cells]
+    return max(float(np.quantile(scores, coverage)), 1e-9)
+
+
+def readable(
+    sources: Sequence[ImageRef], preprocessor: Preprocessor, *, progress: Progress = silent
+) -> tuple[Bytes, list[str], int]:
+    """The pictures that can be read, prepared; their names; and how many were refused at once
+    (greyscale, transparent, no picture): an atlas never gets to see those.
+    """
+    images, names, refused = [], [], 0
+    for i, source in enumerate(sources):
+        try:
+            images.append(preprocessor.prepare(decode(source)))
+            names.append(str(source))
+        except ImageError:
+            refused += 1
+        progress("reading pictures from outside", i + 1, len(sources))
+    side = preprocessor.size
+    empty = np.zeros((0, side, side, 3), np.uint8)
+    return (np.stack(images) if images else empty), names, refused
+
+
+def photographs() -> dict[str, list[ImageRef]]:
+    """The sample pictures in scikit-image's package, by name; empty where it is not installed."""
+    found = importlib.util.find_spec("skimage")
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent / "data"
+    files = [p for p in sorted(folder.glob("*")) if p.suffix in (".png", ".jpg")]
+    return {PHOTOGRAPHS: [ImageRef(path) for path in files]} if files else {}

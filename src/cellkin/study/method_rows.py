@@ -1,0 +1,334 @@
+"""From the kept predictions to one row per method: measures, intervals, confusion matrices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.core.labels import NO_CELL, LabelSet
+from cellkin.core.progress import Progress, silent
+from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
+from cellkin.measures import matrices
+from cellkin.measures.paired import bootstrap, percentiles, too_few, unit_index
+from cellkin.measures.scores import LEVEL, RESAMPLES, Interval, score
+from cellkin.study.predictions import Job, Results
+
+__all__ = ["binary", "owners", "right", "study_rows"]
+
+KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recipe", "unit")
+TOLD = ("injection", "backbone", "init", "recipe")
+"""What a title tells besides the method, where the rows differ in it."""
+
+Ints = NDArray[np.int64]
+Read = Callable[[Ints], float | None]
+
+
+def binary(name: str, labels: LabelSet) -> str:
+    """The side of a fine class: lymphoblast or not."""
+    return matrices.BINARY.names[0 if labels.is_positive(name) else 1]
+
+
+def _sides(names: Sequence[str], labels: LabelSet) -> list[str]:
+    return [binary(name, labels) for name in names]
+
+
+def right(call: Call, labels: LabelSet, measure: str) -> bool:
+    """Whether a call is right, by fine class ("accuracy") or as lymphoblast or not."""
+    if measure == "accuracy":
+        return call.label == call.truth
+    return labels.is_positive(call.label) == labels.is_positive(call.truth)
+
+
+def owners(calls: Sequence[Call], unit: str) -> list[Hashable]:
+    """What each call belongs to, of the unit that is taken as independent."""
+    if unit == "subject":
+        return [call.subject for call in calls]
+    if unit in ("slide", "field", "slide/field"):
+        return [call.group for call in calls]
+    return [call.id for call in calls]
+
+
+def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyRow, ...]:
+    """One row per method, data set, injection, backbone, start, recipe and unit.
+
+    Rows follow the order of the plan. Folds and seeds of one row are pooled.
+    """
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in results.jobs():
+        groups.setdefault(_key(job), []).append(job)
+    planned = Counter(map(_key, results.planned()))
+    rows: list[StudyRow] = []
+    for jobs, title in zip(groups.values(), _titles(groups), strict=True):
+        progress("measuring rows", len(rows), len(groups))
+        rows.append(replace(_row(results, jobs, title), planned=planned[_key(jobs[0])]))
+    progress("measuring rows", len(rows), len(rows))
+    return tuple(rows)
+
+
+def _key(job: Job) -> tuple[str, ...]:
+    return tuple(str(getattr(job, name)) for name in KEY)
+
+
+def _titles(keys: Iterable[tuple[str, ...]]) -> list[str]:
+    """The method and what else tells a row from others of the same data set and unit."""
+    rows = [dict(zip(KEY, key, strict=True)) for key in keys]
+    differing = [name for name in TOLD if len({row[name] for row in rows if row[name]}) > 1]
+    titles = []
+    for row in rows:
+        words = [row[name] for name in differing if row[name] and row[name] != "none"]
+        words = [word for word in words if word.lower() not in row["method"].lower()]
+        titles.append(", ".join([row["method"], *words]))
+    return titles
+
+
+def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
+    job = jobs[0]
+    labels = _labels(results, job)
+    calls = tuple(call for one in jobs for call in _calls(results, one))
+    measuring = _Measuring(labels, _independent(calls, job.unit), job.seed)
+    counts = matrices.confusion([c.truth for c in calls], [c.label for c in calls], labels.names)
+    clinical_names, clinical = matrices.merged(counts, labels)
+    real = tuple(c for c in calls if labels.clinical[c.truth] != NO_CELL)
+    has_empty = NO_CELL in labels.clinical.values()
+    return StudyRow(
+        title=title,
+        proposed=job.proposed,
+        **{name: getattr(job, name) for name in KEY if name != "tested_on"},
+        tested_on=job.tested_on or job.dataset,
+        independent=measuring.unit,
+        seeds=tuple(sorted({one.seed for one in jobs})),
+        folds=len(jobs),
+        cells=len(calls),
+        distinct=len({c.id for c in calls}),
+        subjects=len({c.subject for c in calls if c.subject is not None}),
+        labels=labels,
+        measures=measuring.all_of(calls),
+        real=measuring.all_of(real) if has_empty else None,
+        confusion=counts,
+        clinical_names=clinical_names,
+        clinical=clinical,
+        mixups=tuple(asdict(found) for found in matrices.mixups(counts, labels)),
+        calls=calls,
+        seconds=float(np.mean([results.seconds(one.key) for one in jobs])),
+    )
+
+
+def _labels(results: Results, job: Job) -> LabelSet:
+    """The classes of a row; an external test may add some of the other data set."""
+    own = results.labels(job.dataset, job.injection or None)
+    if not job.tested_on or job.tested_on == job.dataset:
+        return own
+    met = {n for p in results.predictions(job.key) for n in (p.truth, p.label)}
+    if met <= set(own.names):
+        return own
+    both = own.joined(results.labels(job.tested_on))
+    return both.only(met | set(own.names))
+
+
+def _calls(results: Results, job: Job) -> list[Call]:
+    pages, folder = results.extra(job.key).get("evidence", {}), results.path.parent
+    return [
+        Call(
+            id=p.id,
+            seed=job.seed,
+            fold=job.fold,
+            truth=p.truth,
+            label=p.label,
+            subject=p.subject,
+            group=p.group,
+            score=p.score,
+            neighbors=tuple(p.neighbors),
+            map_xy=p.map_xy,
+            page=page if (page := pages.get(p.id)) and (folder / page).is_file() else None,
+        )
+        for p in results.predictions(job.key)
+    ]
+
+
+def _independent(calls: Sequence[Call], unit: str) -> str:
+    """What may be taken as independent: the unit of the split, where all cells have one; single
+    images where each was decided once, else the cells.
+    """
+    if unit not in ("image", "cell") and None not in owners(calls, unit):
+        return unit
+    return "image" if len({call.id for call in calls}) == len(calls) else "cell"
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """How the cells of one row are measured."""
+
+    labels: LabelSet
+    unit: str
+    seed: int
+
+    @property
+    def clinical(self) -> bool:
+        return self.labels.positive is not None
+
+    def all_of(self, calls: Sequence[Call]) -> dict[str, Measure]:
+        """Every measure of `MEASURES`; those that these classes cannot give have no value."""
+        folds: dict[tuple[int, int], list[Call]] = {}
+        for call in calls:
+            folds.setdefault((call.seed, call.fold), []).append(call)
+        intervals = self._intervals(calls) if calls else {}
+        values = self._values(calls)
+        by_fold = [self._values(fold) for fold in folds.values()]
+        none = Interval(None, None, "", LEVEL, "not defined for these cells")
+        return {
+            name: _measure(
+                values[name], [fold[name] for fold in by_fold], intervals.get(name, none)
+            )
+            for name in MEASURES
+        }
+
+    def _counts(self, calls: Sequence[Call]) -> tuple[Ints, Ints]:
+        """Confusion matrices of the fine classes and of lymphoblast or not."""
+        truth, called = [c.truth for c in calls], [c.label for c in calls]
+        fine = matrices.confusion(truth, called, self.labels.names)
+        sides = (_sides(truth, self.labels), _sides(called, self.labels))
+        return fine, matrices.confusion(sides[0], sides[1], matrices.BINARY.names)
+
+    def _values(self, calls: Sequence[Call]) -> dict[str, float | None]:
+        found: dict[str, float | None] = dict.fromkeys(MEASURES)
+        fine, sides = self._counts(calls)
+        for name, read in _READ.items():
+            if self.clinical or not _is_clinical(name):
+                found[name] = read(sides if _is_clinical(name) else fine)
+        if self.clinical and calls and all(call.score is not None for call in calls):
+            found["auroc"] = matrices.auroc(self._positive(calls), [c.score or 0.0 for c in calls])
+        return found
+
+    def _positive(self, calls: Sequence[Call]) -> list[bool]:
+        return [self.labels.is_positive(call.truth) for call in calls]
+
+    def _intervals(self, calls: Sequence[Call]) -> dict[str, Interval]:
+        """Wilson for shares of independent cells, else bootstraps over what is independent."""
+        held = owners(calls, self.unit)
+        owner = unit_index(held)
+        unit = "cell" if self.unit == "image" else self.unit
+        truth, called = [c.truth for c in calls], [c.label for c in calls]
+        found = self._shares(calls, held)
+        refusal = too_few(owner, truth, unit)
+        found |= self._resampled(_FINE, (truth, called, self.labels.names), owner, refusal)
+        if not self.clinical:
+            return found
+        sides = (_sides(truth, self.labels), _sides(called, self.labels), matrices.BINARY.names)
+        refusal = too_few(owner, sides[0], unit)
+        found |= self._resampled(_SIDES, sides, owner, refusal)
+        if all(call.score is not None for call in calls):
+            found["auroc"] = self._auroc_interval(calls, owner, unit, refusal)
+        return found
+
+    def _shares(self, calls: Sequence[Call], held: Sequence[Hashable]) -> dict[str, Interval]:
+        truth, called = [c.truth for c in calls], [c.label for c in calls]
+        subjects = [
+            c.subject if self.unit == "image" else str(o) for c, o in zip(calls, held, strict=True)
+        ]
+        scores = score(
+            truth, called, self.labels, subjects=subjects, unit=self.unit, seed=self.seed
+        )
+        found = {"accuracy": scores.interval}
+        if self.clinical:
+            scores = score(
+                _sides(truth, self.labels),
+                _sides(called, self.labels),
+                matrices.BINARY,
+                subjects=subjects,
+                unit=self.unit,
+                seed=self.seed,
+            )
+            found["clinical_accuracy"] = scores.interval
+            for measure, side in zip(
+                ("sensitivity", "specificity"), matrices.BINARY.names, strict=True
+            ):
+                found[measure] = scores.per_class[side].interval
+        return found
+
+    def _resampled(
+        self,
+        names: Sequence[str],
+        table: tuple[Sequence[str], Sequence[str], Sequence[str]],
+        owner: Ints,
+        refusal: str,
+    ) -> dict[str, Interval]:
+        """Measures of confusion matrices, each unit's matrix drawn as a whole.
+
+        Units with equal matrices are drawn together, as one multinomial.
+        """
+        unit = "cell" if self.unit == "image" else self.unit
+        method = f"bootstrap over {unit}s"
+        if refusal:
+            return {name: Interval(None, None, method, LEVEL, refusal) for name in names}
+        draws = _drawn_matrices(table, owner, self.seed)
+        return {
+            name: percentiles(
+                [value for draw in draws if (value := _READ[name](draw)) is not None], method
+            )
+            for name in names
+        }
+
+    def _auroc_interval(
+        self, calls: Sequence[Call], owner: Ints, unit: str, refusal: str
+    ) -> Interval:
+        positive = np.array(self._positive(calls))
+        _, place = np.unique([call.score for call in calls], return_inverse=True)
+        size = int(place.max()) + 1
+
+        def area(drawn: Ints) -> float | None:
+            high = np.bincount(place, weights=drawn * positive, minlength=size)
+            low = np.bincount(place, weights=drawn * ~positive, minlength=size)
+            pairs = high.sum() * low.sum()
+            below = np.cumsum(low) - low
+            return float(high @ (below + low / 2) / pairs) if pairs else None
+
+        return bootstrap(area, owner, unit, seed=self.seed, refusal=refusal)
+
+
+_READ: Mapping[str, Read] = {
+    "accuracy": matrices.accuracy,
+    "balanced_accuracy": matrices.balanced_accuracy,
+    "weighted_f1": matrices.weighted_f1,
+    "clinical_accuracy": matrices.accuracy,
+    "clinical_balanced_accuracy": matrices.balanced_accuracy,
+    "clinical_weighted_f1": matrices.weighted_f1,
+    "sensitivity": lambda counts: matrices.sensitivity(counts, matrices.BINARY),
+    "specificity": lambda counts: matrices.specificity(counts, matrices.BINARY),
+}
+_FINE = ("balanced_accuracy", "weighted_f1")
+_SIDES = ("clinical_balanced_accuracy", "clinical_weighted_f1")
+
+
+def _is_clinical(name: str) -> bool:
+    return name.startswith("clinical_") or name in ("sensitivity", "specificity", "auroc")
+
+
+def _measure(value: float | None, folds: Sequence[float | None], interval: Interval) -> Measure:
+    low, high = (None, None) if value is None else (interval.low, interval.high)
+    return Measure(
+        value=value,
+        **asdict(matrices.spread(folds)),
+        low=low,
+        high=high,
+        method=interval.method,
+        note=interval.note,
+    )
+
+
+def _drawn_matrices(
+    table: tuple[Sequence[str], Sequence[str], Sequence[str]], owner: Ints, seed: int
+) -> Ints:
+    """(R, K, K) confusion matrices of resamples of the units."""
+    truth, called, names = table
+    place = {name: i for i, name in enumerate(names)}
+    size, units = len(names), int(owner.max()) + 1
+    each = np.zeros((units, size * size), np.int64)
+    flat = [place[a] * size + place[b] for a, b in zip(truth, called, strict=True)]
+    np.add.at(each, (owner, np.array(flat)), 1)
+    kinds, many = np.unique(each, axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(units, many / units, size=RESAMPLES)
+    return np.asarray(drawn @ kinds).reshape(RESAMPLES, size, size)

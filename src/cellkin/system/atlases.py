@@ -1,0 +1,329 @@
+"""Making an atlas: train an encoder on labelled cells, or index cells with one that is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cellkin
+from cellkin import report
+from cellkin.atlas import Atlas, Cells, build, decide
+from cellkin.atlas.cells import REFERENCE
+from cellkin.core.artifacts import refuse_existing
+from cellkin.core.errors import RecipeError
+from cellkin.core.progress import Progress
+from cellkin.core.ranks import process_rank
+from cellkin.core.records import Dataset, Features, Provenance, Split
+from cellkin.datasets.parts import splits
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
+from cellkin.learning.weights import seen_by
+from cellkin.measures.scores import score
+from cellkin.measures.triage import triage
+from cellkin.system.cards import atlas_card, data_facts, documents
+from cellkin.system.runs import (
+    chosen_options,
+    fingerprints,
+    load_images,
+    open_encoder,
+    open_run,
+    refuse_seen,
+    run_folder,
+    tidied,
+)
+
+__all__ = ["Making", "index", "save_trained", "train"]
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Making:
+    """What train and index share: the cells, their images, their parts, and where things go.
+
+    Attributes:
+        seen: fingerprints that the first weights carried, see `cellkin.learning.weights.seen_by`.
+    """
+
+    data: Dataset
+    split: Split
+    images: Images
+    seed: int
+    progress: Progress
+    maps: str = "none"
+    seen: tuple[str, ...] = ()
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {sample.id: i for i, sample in enumerate(self.data.samples)}
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self._places[id_] for id_ in ids], dtype=np.int64)
+
+    def cells(self, part: str, ids: Sequence[str]) -> Cells:
+        samples = self.data.select(ids)
+        return Cells(
+            part,
+            tuple(ids),
+            tuple(s.label for s in samples),
+            tuple(s.subject for s in samples),
+            tuple(s.group for s in samples),
+        )
+
+    def provenance(self, encoder: Encoder, recipe: str) -> dict[str, Any]:
+        """Where an atlas made now by this encoder comes from, see `Provenance`; `recipe` is the
+        recipe's id, or words for it.
+        """
+        return Provenance(
+            version=cellkin.__version__,
+            weights=encoder.weights_sha256,
+            atlas="",
+            recipe=recipe,
+            seed=self.seed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            dataset=self.data.name,
+            drawn=self.data.drawn,
+        ).to_json()
+
+
+def train(
+    data: Dataset,
+    recipe: str | Recipe = "quick",
+    *,
+    seed: int = 0,
+    out: str | Path = "atlas",
+    split: Split | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train an encoder, build its atlas and measure it on the untouched test part.
+
+    Args:
+        data: labelled cells. recipe: a shipped recipe's name, a TOML file, or a `Recipe`.
+        seed: of the split, the weights, the order and the augmentation.
+        out: the atlas folder to write; it appears when everything is done.
+        split: parts made beforehand; by default one part of five is tested, by subject where
+            every cell names one.
+        options: `device` ("auto"), `devices` (1), `nodes` (1), `tensorboard` (a folder, or None),
+            `resume` (False), `overwrite` (False), `progress`, `maps` ("none"; "fp16" keeps the
+            references' feature maps, so that evidence is faster).
+
+    Returns:
+        the atlas folder. Where several processes train, the first alone makes it; in the others
+        this returns when training is over.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    chosen = chosen_options(options)
+    out = Path(out).expanduser()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe.require_task("fine-tuning", verb="pretrain")
+    data.require_cells()
+    device = choose_device(chosen["device"])
+    if not chosen["overwrite"] and process_rank() == 0:
+        refuse_existing(out)
+    split = split or splits.single(data, seed=seed)
+    splits.verify_split(split, data)
+    run = open_run(run_folder(out), resume=chosen["resume"])
+    place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
+    with tidied(run):
+        images = load_images(data, recipe.geometry, chosen["progress"], cache=run / "prepared")
+        seen = seen_by(recipe.init)
+        job = Making(data, split, images, seed, chosen["progress"], chosen["maps"], seen)
+        refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
+        trained = train_encoder(
+            _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
+        )
+    if not trained.first:
+        return out
+    save_trained(job, trained, out=out, run=run, overwrite=chosen["overwrite"])
+    shutil.rmtree(run, ignore_errors=True)
+    return out
+
+
+def save_trained(
+    job: Making, trained: Trained, *, out: Path, run: Path, overwrite: bool = False
+) -> None:
+    """The atlas of a training that is over: built, measured on the test part, and written.
+
+    Args:
+        run: folder of the training, whose log and curve are copied along.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    report.training_curve(trained.history, run / "training.png")
+    used = np.concatenate([job.rows(job.split.train), job.rows(job.split.val)])
+    trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(job.images[used]))))
+    atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
+    trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
+    texts = {"split.json": job.split.to_json(), "predictions.json": predictions}
+    atlas.save(
+        out,
+        extra=[run / "log.jsonl", run / "training.png"],
+        texts=texts | documents(atlas_card(atlas, "atlas")),
+        overwrite=overwrite,
+    )
+
+
+def index(
+    source: str | Path,
+    data: Dataset,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    k: int = 5,
+    distance: str = "euclidean",
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """A new atlas over other cells, with the encoder of an atlas or an encoder folder.
+
+    One part of five is held out to measure it, and part of another to calibrate it. Cells that the
+    encoder was trained on become references and never held-out cells: their distances would
+    flatter.
+
+    Raises:
+        CellkinError: of many kinds; see `cellkin.core.errors`.
+    """
+    data.require_cells()
+    chosen = chosen_options(options)
+    out = Path(out).expanduser()
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    if k < 1:
+        raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
+    encoder = open_encoder(Path(source).expanduser(), chosen["device"])
+    images = load_images(data, encoder.preprocessor, chosen["progress"])
+    split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
+    job = Making(data, split, images, seed, chosen["progress"], chosen["maps"])
+    settings = {
+        "k": k,
+        "distance": distance,
+        "recipe": f"index with {encoder.recipe.get('name', 'an encoder')}",
+    }
+    atlas, predictions = _atlas(job, encoder, settings)
+    texts = {"split.json": split.to_json(), "predictions.json": predictions}
+    texts |= documents(atlas_card(atlas, "atlas"))
+    atlas.save(out, texts=texts, overwrite=chosen["overwrite"])
+    return out
+
+
+# parts of the work -----------------------------------------------------------------------------
+
+
+def _training_data(job: Making) -> TrainingData:
+    labels = job.data.labels
+    return TrainingData(
+        images=job.images,
+        ids=tuple(s.id for s in job.data.samples),
+        targets=np.array([labels.index(s.label) for s in job.data.samples], dtype=np.int64),
+        train=job.rows(job.split.train),
+        val=job.rows(job.split.val),
+        labels=labels,
+    )
+
+
+def _settings(trained: Trained, job: Making) -> dict[str, Any]:
+    recipe = Recipe(**trained.encoder.recipe)
+    best = trained.best
+    return {
+        "k": recipe.k,
+        "distance": recipe.distance,
+        "recipe": recipe.id,
+        "training": {
+            "epochs": len(trained.history),
+            "selected_epoch": best["epoch"],
+            "validation_vote": best["val_accuracy"],
+            "precision": recipe.precision,
+            **trained.memory,
+        },
+    }
+
+
+def _atlas(
+    job: Making, encoder: Encoder, settings: Mapping[str, Any]
+) -> tuple[Atlas, list[dict[str, Any]]]:
+    """The atlas over the training cells, measured on the test cells; and every test decision."""
+    held_out = []
+    for part in ("val", "calibration", "test"):
+        ids = job.split.parts()[part]
+        if ids:
+            features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
+            held_out.append((job.cells(part, ids), features))
+    references = job.cells(REFERENCE, job.split.train)
+    facts = {
+        **data_facts(job.data, job.split),
+        **{k: v for k, v in settings.items() if k == "training"},
+    }
+    facts["provenance"] = job.provenance(encoder, settings["recipe"])
+    atlas = build(
+        encoder,
+        (references, job.images[job.rows(job.split.train)]),
+        held_out,
+        labels=job.data.labels,
+        settings={
+            "k": settings["k"],
+            "distance": settings["distance"],
+            "seed": job.seed,
+            "facts": facts,
+            "maps": job.maps,
+        },
+        progress=job.progress,
+    )
+    tested = [pair for pair in held_out if pair[0].part == "test"]
+    measured, predictions = _measure(atlas, *tested[0], job) if tested else ({"test": None}, [])
+    return replace(atlas, facts={**atlas.facts, **measured}), predictions
+
+
+def _measure(
+    atlas: Atlas, cells: Cells, features: Features, job: Making
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    decisions = decide(atlas, features, subjects=cells.subjects)
+    scores = score(
+        cells.labels,
+        [d.label for d in decisions],
+        atlas.labels,
+        subjects=cells.subjects,
+        unit=job.split.unit,
+        seed=job.seed,
+    )
+    predictions = [
+        {**d.to_json(), "truth": truth, "subject": subject}
+        for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)
+    ]
+    curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
+    return {"test": scores.to_json(), "triage": curve}, predictions
+
+
+def _with_seen_cells_as_references(
+    data: Dataset, images: Images, encoder: Encoder, split: Split
+) -> Split:
+    """Move the validation cells, and every held-out cell the encoder has learned from, to the
+    references: without training there is nothing to select.
+    """
+    known = set(encoder.trained_on)
+    marks = fingerprints(images)
+    seen = {s.id for s, mark in zip(data.samples, marks, strict=True) if mark in known}
+    moved = [i for part in (split.calibration, split.test) for i in part if i in seen]
+    calibration = split.calibration or split.val
+    val = split.val if split.calibration else ()
+    notes = [split.note] if split.note and split.calibration else []
+    if moved:
+        notes.append(f"{len(moved)} held-out cells were trained on: they serve as references")
+    return replace(
+        split,
+        train=(*split.train, *val, *moved),
+        val=(),
+        calibration=tuple(i for i in calibration if i not in seen),
+        test=tuple(i for i in split.test if i not in seen),
+        note="; ".join(notes),
+    )

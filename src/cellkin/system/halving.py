@@ -1,0 +1,233 @@
+"""Propose splitting a class in two (section 3.2): evidence first, nothing applied unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cellkin
+from cellkin import datasets, report
+from cellkin.atlas.map import fit_map
+from cellkin.core.artifacts import new_folder, refuse_existing, write_json
+from cellkin.core.errors import DataError, RecipeError, did_you_mean
+from cellkin.core.progress import Progress, silent
+from cellkin.core.records import Dataset, Sample
+from cellkin.datasets.injecting.imaging_groups import (
+    AUTO,
+    FEATURES,
+    SIMPLE,
+    Trial,
+    Verdict,
+    judge,
+    listed,
+    measured,
+    tried,
+)
+from cellkin.datasets.injecting.injection import halved, require_class
+from cellkin.decision import Index, MinMaxScale
+from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import packaged_lite0
+from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
+from cellkin.system.runs import open_encoder
+
+__all__ = ["SplitProposal", "propose_split"]
+
+OTHERS = 600  # cells of other classes on the map, at most
+SHOWN = 24  # cells of each half on the page
+THUMB = 112
+
+
+@dataclass(frozen=True)
+class SplitProposal:
+    """What `propose_split` found and wrote.
+
+    Attributes:
+        verdict: the split that is believed, or why none. halves: id -> 0 or 1.
+        folder: with `split.html`, `split.png`, `split.json`, and `injected.json` where applied.
+        applied: the description of the split data set, None where it was not written.
+    """
+
+    verdict: Verdict
+    halves: Mapping[str, int]
+    trials: Mapping[str, Trial]
+    folder: Path
+    applied: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "split": self.verdict.split,
+            "by": self.verdict.trial.by,
+            "why": list(self.verdict.why),
+            "halves": dict(self.halves),
+            "trials": {name: trial.to_json() for name, trial in self.trials.items()},
+        }
+
+
+def propose_split(
+    data: Dataset,
+    name: str,
+    *,
+    out: str | Path,
+    by: str | Path = AUTO,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> SplitProposal:
+    """Look whether a class has two modes, and write the evidence as a page, a figure and JSON.
+
+    Args:
+        name: of the class. out: folder to write; it must not exist, or be empty.
+        by: "auto", "features", "file-size", "field-size", "diameter", or a CSV with the columns
+            `file,half`.
+        options: `encoder` (None: the packaged ImageNet network, else a folder of an encoder or
+            atlas), `size` (None: the encoder's; 224), `apply` (False: write `injected.json` where
+            the split is believed), `device` ("auto"), `overwrite` (False), `progress`.
+
+    Raises:
+        LabelError: no such class. DataError: too few cells, or unreadable ones.
+        CellkinError: of other kinds; see `cellkin.core.errors`.
+    """
+    chosen = {**_DEFAULTS, **(options or {})}
+    out, tell = Path(out).expanduser(), chosen["progress"]
+    if not chosen["overwrite"]:
+        refuse_existing(out)
+    require_class(data, name)
+    way = _way(by)
+    cells = [s for s in data.samples if s.label == name]
+    shown = [*cells, *_others(data, name, seed)]
+    encoder = _encoder(chosen)
+    images = load_prepared([s.image for s in shown], encoder.preprocessor, progress=tell)
+    vectors = encoder.embed(images, [s.id for s in shown], progress=tell).vectors
+    trials = _trials(cells, np.asarray(vectors[: len(cells)]), way, seed, tell)
+    verdict = judge(trials, Path(way).name if way.endswith(".csv") else way)
+    proposal = SplitProposal(verdict, _by_id(cells, verdict.trial), trials, out, None)
+    page = _page(data, name, proposal, (shown, vectors), (encoder, seed))
+    applied = halved(data, name, proposal.halves) if chosen["apply"] and verdict.split else None
+    made_by = {"verb": "inject --split", "class": name, "seed": seed, "encoder": encoder.space}
+    with new_folder(out, overwrite=chosen["overwrite"]) as folder:
+        report.save_split(page, folder)
+        write_json(folder / "split.json", {**made_by, **proposal.to_json()})
+        if applied is not None:
+            evidence = {**made_by, "by": verdict.trial.by, "why": list(verdict.why)}
+            datasets.save(applied, folder / "injected.json", made_by=evidence)
+    return replace(proposal, applied=out / "injected.json" if applied is not None else None)
+
+
+_DEFAULTS: dict[str, Any] = {
+    "encoder": None,
+    "size": None,
+    "apply": False,
+    "device": "auto",
+    "overwrite": False,
+    "progress": silent,
+}
+
+
+def _way(by: str | Path) -> str:
+    """`by` as it is known; a CSV as its path.
+
+    Raises:
+        RecipeError: neither a known way nor a CSV that is there.
+    """
+    ways = (AUTO, FEATURES, *SIMPLE)
+    if str(by) in ways:
+        return str(by)
+    if str(by).lower().endswith(".csv") and Path(by).expanduser().is_file():
+        return str(Path(by).expanduser())
+    raise RecipeError(
+        f"there is no way to split by {str(by)!r}",
+        where="--by",
+        mend=did_you_mean(str(by), ways) or f"use {', '.join(ways)}, or a CSV with file,half",
+    )
+
+
+def _others(data: Dataset, name: str, seed: int) -> list[Sample]:
+    """Cells of the other classes for the map: all of them, or as many as a map can show."""
+    others = [s for s in data.samples if s.label != name]
+    order = np.random.default_rng([seed, 5]).permutation(len(others))[:OTHERS]
+    return [others[i] for i in sorted(order.tolist())]
+
+
+def _encoder(chosen: Mapping[str, Any]) -> Encoder:
+    if chosen["encoder"] is not None:
+        return open_encoder(Path(chosen["encoder"]).expanduser(), chosen["device"])
+    size = chosen["size"] or 224
+    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
+    if preprocessor is None:
+        raise DataError("the packaged weights name no preprocessor", where=PACKAGED_BACKBONE)
+    return Encoder(network, preprocessor, ("cell",), device=choose_device(chosen["device"]))
+
+
+def _trials(
+    cells: Sequence[Sample], vectors: NDArray[Any], way: str, seed: int, tell: Progress
+) -> dict[str, Trial]:
+    """The features always, for comparison; the simple values where they could decide."""
+    subjects = [s.subject for s in cells]
+    features = tried(FEATURES, vectors, subjects, seed=seed, progress=tell)
+    found = {FEATURES: features}
+    for name in SIMPLE if way in (AUTO, FEATURES) else [n for n in SIMPLE if n == way]:
+        values = measured(cells, name, progress=tell)
+        found[name] = tried(name, values, subjects, seed=seed)
+    if way.endswith(".csv"):
+        found[Path(way).name] = listed(Path(way), cells, seed=seed)
+    return {name: _compared(trial, features) for name, trial in found.items()}
+
+
+def _compared(trial: Trial, features: Trial) -> Trial:
+    if trial.halves is None or features.halves is None or trial.by == FEATURES:
+        return trial
+    same = float((trial.halves == features.halves).mean())
+    return replace(trial, like_features=max(same, 1 - same))
+
+
+def _by_id(cells: Sequence[Sample], trial: Trial) -> dict[str, int]:
+    halves = np.zeros(len(cells), int) if trial.halves is None else trial.halves
+    return {s.id: int(half) for s, half in zip(cells, halves, strict=True)}
+
+
+def _page(
+    data: Dataset,
+    name: str,
+    proposal: SplitProposal,
+    shown: tuple[Sequence[Sample], NDArray[Any]],
+    made_with: tuple[Encoder, int],
+) -> report.SplitReport:
+    samples, vectors = shown
+    encoder, seed = made_with
+    scaled = MinMaxScale.fit(vectors).apply(vectors)
+    halves = proposal.halves
+    pair = (f"{name} (1)", f"{name} (2)")
+    return report.SplitReport(
+        data=data,
+        name=name,
+        found=proposal.to_json(),
+        xy=fit_map(scaled, Index(scaled, [s.id for s in samples]), seed=seed),
+        before=tuple(s.label for s in samples),
+        after=tuple(pair[halves[s.id]] if s.id in halves else s.label for s in samples),
+        labels=halved(data, name, halves).labels,
+        montages=_montages([s for s in samples if s.id in halves], proposal.verdict.trial, seed),
+        made_with={
+            "cellkin": cellkin.__version__,
+            "encoder": f"{encoder.backbone}, {encoder.preprocessor.size} pixels",
+            "feature space": encoder.space[:16],
+            "seed": str(seed),
+        },
+    )
+
+
+def _montages(
+    cells: Sequence[Sample], trial: Trial, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Cells of both halves, drawn by the seed, cropped to a square: two (n, S, S, 3) arrays."""
+    halves = np.zeros(len(cells), int) if trial.halves is None else trial.halves
+    parts = []
+    for half in (0, 1):
+        own = np.flatnonzero(halves == half)
+        own = np.sort(np.random.default_rng([seed, 6, half]).permutation(own)[:SHOWN])
+        parts.append(load_prepared([cells[i].image for i in own.tolist()], packaged_lite0(THUMB)))
+    return parts[0], parts[1]
