@@ -282,6 +282,24 @@ def test_pretraining_learns_and_keeps_its_best_epoch(tmp_path: Path) -> None:
     assert [r["epoch"] for r in logged] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(("epoch", "kept"), [(1, "nothing was kept yet"), (2, "after epoch 1 is")])
+def test_a_loss_that_is_no_number_says_what_is_kept(
+    epoch: int, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = -(-30 // SMALL.batch)
+    calls, original = itertools.count(1), PretrainingLoss.__call__
+
+    def broken(self: PretrainingLoss, *args: Any) -> Any:
+        parts = original(self, *args)
+        bad = torch.is_grad_enabled() and next(calls) == (epoch - 1) * steps + 2
+        return replace(parts, total=parts.total * np.nan) if bad else parts
+
+    monkeypatch.setattr(PretrainingLoss, "__call__", broken)
+    with pytest.raises(TrainingError, match=f"in epoch {epoch}, batch 2") as caught:
+        pretrain_encoder(tagged_data(), SMALL, seed=0, run=tmp_path)
+    assert kept in caught.value.mend
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_stopped_and_resumed_ends_as_undisturbed(optimizer: str, tmp_path: Path) -> None:
     recipe = SMALL.with_changes(

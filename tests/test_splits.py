@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -330,6 +331,7 @@ def test_official_folds_that_cannot_be_used() -> None:
         (by_image([9, 2]), {}, "too few images for a split: class 'c1' (2)", "3 images"),
         (by_subject([(0, 9)] * 6 + [(1, 9)]), {}, "too few subjects", "2 subjects"),
         (by_subject([(0, 9)] * 2 + [(1, 9)] * 2), {}, "5 folds cannot be cut", "at most 4"),
+        (by_subject([(0, 9)] * 3 + [(1, 9)] * 3), {"n": 7}, "cut from 6 subjects", "--folds 6"),
         (by_image([]), {}, "no images", "add images"),
     ],
 )
@@ -340,6 +342,46 @@ def test_what_cannot_be_split(
         datasets.folds(data, **arguments)  # type: ignore[arg-type]
     assert what in caught.value.what
     assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize("persons", [1, 2, 3, 4])
+def test_the_advice_for_few_subjects_is_right(persons: int) -> None:
+    cells = [cell(i, f"c{i % 2}", f"s{i // 2 % persons}") for i in range(24)]
+    data = dataset(cells)
+    with pytest.raises(SplitError) as caught:
+        datasets.single(data)
+    assert f"from {persons} subject" in caught.value.what
+    assert "a single split is the first of 5" in caught.value.what
+    advised = [int(n) for n in re.findall(r"--folds (\d)", caught.value.mend)]
+    assert advised
+    for n in advised if persons >= 3 else ():
+        assert len(datasets.folds(data, n=n)) == n
+    if persons < 3:  # more persons are needed, and then what is advised can be cut
+        more = [cell(100 + i, f"c{i % 2}", f"t{i // 2}") for i in range(2 * (3 - persons))]
+        assert len(datasets.folds(dataset([*cells, *more]), n=advised[0])) == 3
+    assert "--unit image" in caught.value.mend
+    assert datasets.single(data, unit="image").unit == "image"
+
+
+@pytest.mark.parametrize(
+    ("different", "what"),
+    [
+        ((1, 1), "cut from 2 different images"),
+        ((2, 12), "too few images for a split: class 'c0' (2)"),
+    ],
+)
+def test_copies_count_once_and_are_named(different: tuple[int, int], what: str) -> None:
+    cells = [
+        dataclasses.replace(cell(i, f"c{k}"), sha256=f"{k}{i % different[k]}")
+        for k in range(2)
+        for i in range(12)
+    ]
+    with pytest.raises(SplitError) as caught:
+        datasets.single(dataset(cells))
+    assert what in caught.value.what
+    assert "copies and count once: c0/00000.png = " in caught.value.what
+    assert f"and {12 // different[0] - 3} more" in caught.value.what
+    assert "--unit" not in caught.value.mend
 
 
 def test_a_class_absent_from_the_test_part_is_said() -> None:

@@ -20,7 +20,7 @@ import pytest
 from workstation import SETTINGS, SYSTEM, Workstation, replace, running, upload, workstation
 
 from cellkin.cli import serving_http
-from cellkin.cli.serving_http import open_door, require_web
+from cellkin.cli.serving_http import adding_people, open_door, require_web
 from cellkin.core.errors import OutputError, RecipeError
 from cellkin.core.records import Dataset
 from cellkin.system import DecisionSupport
@@ -82,7 +82,7 @@ def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "told"),
     [
         (["--host", "0.0.0.0"], "for one person on this machine"),
-        (["--accounts"], "cellkin users add NAME --role admin"),
+        (["--accounts"], "cellkin users add NAME --role admin --store {store}"),
     ],
 )
 def test_the_command_refuses_what_is_not_safe(
@@ -95,7 +95,12 @@ def test_the_command_refuses_what_is_not_safe(
         check=False,
     )
     assert done.returncode == 2
-    assert told in done.stderr
+    assert told.format(store=tmp_path / "store.sqlite") in done.stderr
+
+
+def test_the_password_of_a_store_is_not_repeated() -> None:
+    assert "s3cret" not in adding_people("postgresql://anna:s3cret@db/cells")
+    assert adding_people("a b.sqlite").endswith("--store 'a b.sqlite'")
 
 
 def test_the_demo_s_workstation_opens_with_a_prepared_case(

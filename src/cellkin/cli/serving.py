@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
 from cellkin.cli.options import Json, examples
-from cellkin.cli.serving_http import STORE, StoreAt, require_web
+from cellkin.cli.serving_http import STORE, StoreAt, adding_people, require_web
 from cellkin.core.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def list_(store: StoreAt = str(STORE), json: Json = False) -> None:
         state = "  shut out" if user.disabled else ""
         typer.echo(f"{user.name}  {user.role}  since {user.created[:10]}{state}")
     if not found:
-        talk("nobody yet: cellkin users add NAME --role admin")
+        talk(f"nobody yet: {adding_people(store)}")
 
 
 @examples("""

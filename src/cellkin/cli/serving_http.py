@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def serve(
     )
     opened = Store.open(store)
     try:
-        _require_people(opened, settings)  # said before torch is loaded, which takes seconds
+        _require_people(opened, settings, store)  # said before torch is loaded, which takes seconds
         from cellkin.system import DecisionSupport
 
         run(DecisionSupport.open(atlas, device=device), opened, settings, door)
@@ -155,10 +156,16 @@ def serve_example(support: Any, samples: Sequence[Any], store: Path, door: socke
         opened.close()
 
 
-def _require_people(store: Any, settings: Any) -> None:
+def _require_people(store: Any, settings: Any, place: str) -> None:
     if settings.accounts and not store.users():
         raise RecipeError(
             "nobody could sign in: there are no accounts yet",
             where="--accounts",
-            mend="cellkin users add NAME --role admin",
+            mend=adding_people(place),
         )
+
+
+def adding_people(place: str) -> str:
+    """The command that adds the first person to the store at a place; no password is repeated."""
+    shown = "URL (as given here)" if "://" in place else shlex.quote(place)
+    return f"cellkin users add NAME --role admin --store {shown}"

@@ -36,6 +36,7 @@ from cellkin.learning.recipes import PRETRAINING, Recipe
 from cellkin.learning.sampling import batches
 from cellkin.learning.schedule import learning_rate
 from cellkin.learning.training import Trained, resolved_precision
+from cellkin.learning.watch import kept_after
 from cellkin.learning.weights import first_network
 
 __all__ = ["TaggedData", "pretrain_encoder"]
@@ -295,5 +296,5 @@ class _Pretraining:
         raise TrainingError(
             f"the loss is not a number in epoch {epoch}, batch {number + 1} ({told})",
             where=self.run,
-            mend="pretrain again with a smaller lr; the last good epoch is kept in this folder",
+            mend=f"pretrain again with a smaller lr; {kept_after(epoch - 1)}",
         )

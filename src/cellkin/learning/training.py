@@ -199,8 +199,7 @@ class _Run:
         order = self._batches(epoch_order(self.data, generator, together=self.recipe.together))
         loss_of = self._loss(warm_up)
         self._set_mode(warm_up)
-        kept = f"the state after epoch {step} is kept" if step else "nothing was kept yet"
-        watch, started = LossWatch(epoch, self.run, kept), time.perf_counter()
+        watch, started = LossWatch(step + 1, self.run), time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.initial_seed()))
             for number, batch in enumerate(order):

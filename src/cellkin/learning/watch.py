@@ -14,10 +14,15 @@ from torch import Tensor
 from cellkin.core.errors import TrainingError
 from cellkin.learning.losses import LossParts
 
-__all__ = ["LossWatch"]
+__all__ = ["LossWatch", "kept_after"]
 
 NAMES = ("loss", "metric loss", "cross-entropy", "orthogonality")
 WAIT = 16  # steps whose losses stay on a GPU: reading one waits for all work before it
+
+
+def kept_after(epochs: int) -> str:
+    """What can be gone back to after so many whole epochs, those of warm-up counted."""
+    return f"the state after epoch {epochs} is kept" if epochs else "nothing was kept yet"
 
 
 @dataclass
@@ -25,12 +30,12 @@ class LossWatch:
     """The losses of one epoch.
 
     Attributes:
-        epoch: for the error. run: the folder that is named there. kept: what can be gone back to.
+        epoch: for the error, counted from 1 with the epochs of warm-up, as the progress and the
+            checkpoints count. run: the folder that is named there.
     """
 
     epoch: int
     run: Path
-    kept: str
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(NAMES)))
     cells: int = 0
     waiting: list[tuple[Tensor, Sequence[str], float]] = field(default_factory=list)
@@ -71,5 +76,6 @@ class LossWatch:
             f"the loss is not a number in epoch {self.epoch}, step {self.steps}: {told}, "
             f"at lr {rate:g}",
             where=f"{self.run}\n         cells of that step: {', '.join(ids)}",
-            mend=f"look at these cells, or train again with a smaller lr; {self.kept}",
+            mend="look at these cells, or train again with a smaller lr; "
+            + kept_after(self.epoch - 1),
         )

@@ -20,8 +20,9 @@ import numpy as np
 
 from cellkin.core.errors import SplitError, did_you_mean
 from cellkin.core.records import Dataset, Sample, Split
+from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.balance import Unit, deal_cells, deal_units
-from cellkin.datasets.parts.leakage import leaders, leaks
+from cellkin.datasets.parts.leakage import leaders, leaks, twins
 from cellkin.datasets.parts.split_units import (
     IMAGE,
     SUBJECT,
@@ -67,14 +68,7 @@ def folds(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") ->
     """
     unit = _checked_unit(dataset, unit)
     _check_numbers(n, seed)
-    units = _units(dataset.samples, unit)
-    if n > len(units):
-        raise SplitError(
-            f"{n} folds cannot be cut from {len(units)} {unit}s",
-            where=dataset.root,
-            mend=f"take at most {len(units)} folds" if len(units) > 2 else "add data",
-        )
-    _refuse_rare_classes(dataset, unit)
+    _refuse_few_units(dataset, unit, n)
     dealt = _deal(dataset.samples, unit, n, np.random.default_rng([seed, 0]))
     splits = []
     for i in range(n):
@@ -215,16 +209,54 @@ def _units_per_class(samples: Iterable[Sample], unit: str) -> Counter[str]:
     return Counter(label for label, _ in {(s.label, required_unit(s, unit)) for s in samples})
 
 
-def _refuse_rare_classes(dataset: Dataset, unit: str) -> None:
-    found = _units_per_class(dataset.samples, unit)
+def _refuse_few_units(dataset: Dataset, unit: str, n: int) -> None:
+    """Refuse what cannot be cut, and say what can be; known copies of an image count once."""
+    samples = dataset.samples
+    if unit == IMAGE:
+        first = leaders(samples)
+        samples = tuple(sample for sample in samples if first[sample.id] == sample.id)
+    count = len({required_unit(sample, unit) for sample in samples})
+    if count >= 3:
+        _refuse_rare_classes(dataset, samples, unit)
+    if count >= n:
+        return
+    kind, more = unit, f"add cells of other {unit}s: 3 are the least, with --folds 3"
+    if unit == IMAGE:
+        kind, more = "different image", "add other images: a class needs 3"
+    fewer = " or ".join(f"--folds {k}" for k in sorted({3, count}))
+    raise SplitError(
+        f"{n} folds cannot be cut from {count} {kind}{'' if count == 1 else 's'}"
+        + (" (a single split is the first of 5 folds)" if n == 5 else "")
+        + _copies(dataset, unit),
+        where=dataset.root,
+        mend=(f"take at most {count} folds ({fewer}), or " if count >= 3 else "")
+        + more
+        + _by_image(unit),
+    )
+
+
+def _refuse_rare_classes(dataset: Dataset, samples: Iterable[Sample], unit: str) -> None:
+    found = _units_per_class(samples, unit)
     needed = 3 if unit == IMAGE else 2
     rare = [f"{name!r} ({found[name]})" for name in dataset.labels.names if found[name] < needed]
     if rare:
         raise SplitError(
-            f"too few {unit}s for a split: class {', '.join(rare)}",
+            f"too few {unit}s for a split: class {', '.join(rare)}{_copies(dataset, unit)}",
             where=dataset.root,
-            mend=f"a class needs cells of {needed} {unit}s or more, to be trained in every fold",
+            mend=f"a class needs cells of {needed} {unit}s or more, to be trained in every fold"
+            + _by_image(unit),
         )
+
+
+def _by_image(unit: str) -> str:
+    return "" if unit == IMAGE else f"; --unit image leaves cells of one {unit} on both sides"
+
+
+def _copies(dataset: Dataset, unit: str) -> str:
+    """The images that count once because they are known to be equal, where images are dealt."""
+    found = twins(dataset.samples).values() if unit == IMAGE else ()
+    named = [shown(ids, 3).replace(", ", " = ") for ids in found]
+    return f"; these are copies and count once: {shown(named, 3)}" if named else ""
 
 
 def _deal(
@@ -310,7 +342,7 @@ def _refuse_empty_part(dataset: Dataset, parts: Sequence[Sequence[Sample]], unit
             raise SplitError(
                 f"the {name} part would be empty: too few {unit}s",
                 where=dataset.root,
-                mend="add data, or cut by a smaller unit",
+                mend="add data" if unit == IMAGE else "add data, or cut by a smaller unit",
             )
 
 
