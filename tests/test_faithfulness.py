@@ -29,8 +29,8 @@ from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.networks import Network
 from cellkin.learning.untrained import untrained
-from cellkin.measures.means import mean_interval
-from cellkin.measures.ranking import auroc, rate
+from cellkin.measures.intervals import share_of
+from cellkin.measures.ranking import auroc
 from cellkin.measures.reliability import reliability
 from cellkin.system import DecisionSupport
 
@@ -78,13 +78,13 @@ def test_a_perfect_map_wins_deletion_and_insertion_and_its_opposite_loses() -> N
     )
     for test in ("deletion", "insertion"):
         best, worst, noise = (getattr(found[name], test) for name in maps)
-        assert best.low is not None
-        assert best.low > 0
-        assert worst.high is not None
-        assert worst.high < 0
-        assert noise.low is not None
-        assert noise.high is not None
-        assert noise.low < 0 < noise.high
+        assert best.interval.low is not None
+        assert best.interval.low > 0
+        assert worst.interval.high is not None
+        assert worst.interval.high < 0
+        assert noise.interval.low is not None
+        assert noise.interval.high is not None
+        assert noise.interval.low < 0 < noise.interval.high
     assert found["perfect"].deletion.mean == pytest.approx(-found["opposite"].insertion.mean)
     assert found["perfect"].covered[0] == 0
     assert found["perfect"].covered[-1] == 1
@@ -108,8 +108,8 @@ def test_the_curve_of_deletion_equals_a_naive_loop() -> None:
                 picture[rows, columns] = fill[m][rows, columns]
             expected[m, t] = weighted(picture[None], weights)[0]
     assert found.most == pytest.approx(expected.mean(0))
-    assert found.deletion.low is None  # two cells make no interval
-    assert "too few cells" in found.deletion.note
+    assert found.deletion.interval.low is None  # two cells make no interval
+    assert "too few cells" in found.deletion.interval.note
 
 
 def test_equal_positions_come_in_a_random_order() -> None:
@@ -150,8 +150,8 @@ def test_the_rule_is_about_the_upper_end_of_the_interval() -> None:
         random = share * trained + rng.normal(size=(3, 40, 7, 7))
         found = randomisation(trained, random, inside)
         assert found.similarity is not None
-        assert found.similarity.high is not None
-        assert found.told_apart is (found.similarity.high < LIMIT)
+        assert found.similarity.interval.high is not None
+        assert found.told_apart is (found.similarity.interval.high < LIMIT)
 
 
 def test_cells_too_small_to_have_ranks_are_left_out() -> None:
@@ -317,45 +317,7 @@ def test_untrained_networks_know_nothing_and_come_from_their_seed(dss: DecisionS
     assert all(bool(w.any()) for w in scales)
 
 
-# --- means, confidences, detection ---------------------------------------------------------------
-
-
-@given(st.lists(st.floats(-5, 5), min_size=10, max_size=40))
-@settings(max_examples=25, deadline=None)
-def test_the_interval_holds_the_mean_and_moves_with_it(values: list[float]) -> None:
-    found, moved = mean_interval(values), mean_interval(np.array(values) + 3)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
-    assert moved.mean == pytest.approx(found.mean + 3)
-    assert moved.low == pytest.approx(found.low + 3)
-
-
-def test_cells_of_one_person_are_no_independent_evidence() -> None:
-    rng = np.random.default_rng(0)
-    people = np.repeat(rng.normal(size=12), 20)
-    names = np.repeat([f"P{i}" for i in range(12)], 20).tolist()
-    by_cell, by_person = mean_interval(people), mean_interval(people, names)
-    assert by_person.unit == "subject"
-    assert by_person.units == 12
-    assert by_cell.low is not None
-    assert by_cell.high is not None
-    assert by_person.low is not None
-    assert by_person.high is not None
-    assert by_person.high - by_person.low > 3 * (by_cell.high - by_cell.low)
-    unknown = [*names[:-1], None]
-    assert mean_interval(people, unknown).unit == "cell"
-    few = mean_interval(people[:180], names[:180])
-    assert few.low is None
-    assert few.note == "too few subjects for an interval: 9, 10 needed"
-
-
-@pytest.mark.parametrize(
-    ("values", "subjects"), [([], None), ([1.0, math.nan], None), ([1.0], ["a", "b"])]
-)
-def test_no_mean_of_nothing(values: list[float], subjects: list[str] | None) -> None:
-    with pytest.raises(DecisionError, match=r"mean|subject"):
-        mean_interval(values, subjects)
+# --- confidences, detection ---------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
@@ -399,8 +361,8 @@ def test_nothing_to_tell_apart() -> None:
         auroc([1.0], [])
     with pytest.raises(DecisionError, match="told apart"):
         auroc([1.0], [math.inf])
-    assert rate([]).share is None
-    assert rate([True, False, True, True]).share == 0.75
+    assert share_of([]).share is None
+    assert share_of([True, False, True, True]).share == 0.75
 
 
 # --- masks, and the map --------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_not_beating_a_baseline_is_said_in_so_many_words(page: str) -> None:
 def test_examples_show_the_typical_right_and_wrong_call(page: str, study) -> None:
     row = study.rows[0]
     for right in (True, False):
-        calls = [c for c in row.calls if (c.label == c.truth) == right]
+        calls = [c for c in row.calls if row.labels.right(c.label, c.truth) == right]
         calls.sort(key=lambda c: (c.mean_distance, c.id))
         middle = calls[(len(calls) - 1) // 2]
         assert f"median distance of {len(calls)} {'right' if right else 'wrong'}" in page

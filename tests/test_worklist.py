@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from storing import BLAST, LABELS, decision
 
-from cellkin.core.errors import LabelError
+from cellkin.core.errors import DecisionError, LabelError
 from cellkin.core.records import LabelSet
+from cellkin.measures.intervals import clopper_pearson
 from cellkin.web.worklist import FAR, FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
 from cellkin.web.worklist.differential import (
     SELECTED,
     Counted,
-    clopper_pearson,
     differential,
 )
 from cellkin.web.worklist.kinds import kind
@@ -217,7 +217,7 @@ def test_no_warning_of_another_specimen_where_none_is_known(
 def test_intervals_are_clopper_and_pearsons(n: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, n))
     exact = binomtest(count, n).proportion_ci(0.95, method="exact")
-    assert clopper_pearson(count, n) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    assert clopper_pearson(count, n).ends == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("true", [0.02, 0.3, 0.5, 0.97])
@@ -226,13 +226,14 @@ def test_intervals_hold_the_truth_as_often_as_promised(true: float) -> None:
     held = sum(
         binom.pmf(count, n, true)
         for count in range(n + 1)
-        if (ends := clopper_pearson(count, n))[0] <= true <= ends[1]
+        if (ends := clopper_pearson(count, n).ends)[0] <= true <= ends[1]
     )
     assert held >= 0.95
 
 
 def test_no_cells_say_nothing() -> None:
-    assert clopper_pearson(0, 0) == (0.0, 1.0)
+    with pytest.raises(DecisionError, match="no Clopper-Pearson interval"):
+        clopper_pearson(0, 0)
     empty = differential([], consecutive=True)
     assert (empty.n, empty.rows, empty.per_100) == (0, (), None)
 

@@ -133,13 +133,14 @@ def _tell(dss: Any, rows: list[dict[str, Any]]) -> None:
     facts = dss.facts()
     tell_scores(facts["test"], f"On the untouched test part (by {facts['split']['unit']})")
     table = Table("cell", "truth", "call", "agreement", "mean distance", "", box=None)
+    labels = dss.atlas.labels
     for row in rows:
         decision = row["decision"]
-        right = "right" if decision.label == row["truth"] else "[red]wrong[/red]"
+        right = "right" if labels.right(decision.label, row["truth"]) else "[red]wrong[/red]"
         table.add_row(
             Path(decision.query).name,
-            dss.atlas.labels.title(row["truth"]),
-            dss.atlas.labels.title(decision.label),
+            labels.title(row["truth"]),
+            labels.title(decision.label),
             percent(decision.agreement),
             f"{decision.mean_distance:.3g}",
             right,

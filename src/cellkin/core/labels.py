@@ -112,6 +112,24 @@ class LabelSet:
         """Whether a fine class means lymphoblast."""
         return self.clinical[name] == LYMPHOBLAST
 
+    def right(self, call: str, truth: str) -> bool:
+        """Whether a call is right to a reader, to whom imaging groups of lymphoblasts are one
+        class (section 3.2).
+        """
+        return self.exact(call, truth) or (self.is_positive(call) and self.is_positive(truth))
+
+    def exact(self, call: str, truth: str) -> bool:
+        """Whether a call is the very class of the cell, its imaging group too: the diagonal of a
+        confusion matrix (Table 6).
+        """
+        return call == truth
+
+    def right_side(self, call: str, truth: str) -> bool:
+        """Whether a call is right about "lymphoblast or not", as Table 5 counts; all calls are
+        where no class means lymphoblast.
+        """
+        return self.is_positive(call) == self.is_positive(truth)
+
     def only(self, names: Collection[str]) -> LabelSet:
         """Those of the classes that are among `names`, in the order that they have here."""
         kept = tuple(name for name in self.names if name in names)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.measures.means import MeanInterval, mean_interval
+from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Attention", "attention", "coverage"]
 
@@ -34,9 +34,9 @@ class Attention:
         empty: cells whose map has nothing positive; they are in none of the means.
     """
 
-    share: MeanInterval
-    over_uniform: MeanInterval
-    pointing: MeanInterval
+    share: Mean
+    over_uniform: Mean
+    pointing: Mean
     empty: int
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def attention(
 
     Args:
         maps: (M, h, w). regions: (M, S, S), the pixels of the region, at least one in each cell.
-        subjects: see `mean_interval`.
+        subjects: see `mean_of`.
     """
     shape = (maps.shape[1], maps.shape[2])
     shares = coverage(regions, shape)
@@ -67,9 +67,9 @@ def attention(
     own = (positive[kept] * shares[kept]).sum(axis=(1, 2)) / mass
     whose = None if subjects is None else [subjects[int(i)] for i in kept]
     return Attention(
-        share=mean_interval(own, whose, seed=seed),
-        over_uniform=mean_interval(own - shares[kept].mean(axis=(1, 2)), whose, seed=seed),
-        pointing=mean_interval(_hits(positive[kept], regions[kept]), whose, seed=seed),
+        share=mean_of(own, whose, seed=seed),
+        over_uniform=mean_of(own - shares[kept].mean(axis=(1, 2)), whose, seed=seed),
+        pointing=mean_of(_hits(positive[kept], regions[kept]), whose, seed=seed),
         empty=len(maps) - len(kept),
     )
 

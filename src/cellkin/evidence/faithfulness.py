@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.progress import Progress, silent
-from cellkin.measures.means import MeanInterval, mean_interval
+from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Deletion", "blurred", "covered", "deletion", "relevance_order"]
 
@@ -51,8 +51,8 @@ class Deletion:
     most: tuple[float, ...]
     least: tuple[float, ...]
     random: tuple[float, ...]
-    deletion: MeanInterval
-    insertion: MeanInterval
+    deletion: Mean
+    insertion: Mean
     spread: float
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def deletion(
     Args:
         images: (M, S, S, 3) uint8. maps: method -> (M, h, w); larger is more relevant.
         measure: computes each method's target of changed pictures; it is called with batches.
-        subjects: see `mean_interval`.
+        subjects: see `mean_of`.
         seed: of the random orders, which all methods share, and of the intervals.
     """
     rng = np.random.default_rng(seed)
@@ -113,8 +113,8 @@ def _compared(
         most=tuple(most.mean(axis=0).tolist()),
         least=tuple(least.mean(axis=0).tolist()),
         random=tuple(random.mean(axis=0).tolist()),
-        deletion=mean_interval(areas[2] - areas[0], subjects, seed=seed),
-        insertion=mean_interval(areas[1] - areas[2], subjects, seed=seed),
+        deletion=mean_of(areas[2] - areas[0], subjects, seed=seed),
+        insertion=mean_of(areas[1] - areas[2], subjects, seed=seed),
         spread=spread,
     )
 

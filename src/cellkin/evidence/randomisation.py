@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cellkin.measures.means import MeanInterval, mean_interval
+from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
 
@@ -45,7 +45,7 @@ class Randomisation:
             why nothing can be said.
     """
 
-    similarity: MeanInterval | None
+    similarity: Mean | None
     among: float | None
     chance: float | None
     networks: int
@@ -82,8 +82,9 @@ def randomisation(
         if networks > 1:
             others.append(table[1:, 1:][~np.eye(networks, dtype=bool)].mean())
         sizes.append(int(inside[m].sum()))
-    found = mean_interval(np.array(own), seed=seed)
-    told = None if found.high is None else found.high < LIMIT
+    found = mean_of(np.array(own), seed=seed)
+    high = found.interval.high
+    told = None if high is None else high < LIMIT
     return Randomisation(
         similarity=found,
         among=float(np.mean(others)) if others else None,
@@ -91,7 +92,7 @@ def randomisation(
         networks=networks,
         left_out=left_out,
         told_apart=told,
-        note=found.note,
+        note=found.interval.note,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.evidence.randomisation import rank_correlation
-from cellkin.measures.means import MeanInterval, mean_interval
+from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["CHANGES", "Change", "map_stability"]
 
@@ -73,9 +73,7 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
 )
 
 
-def map_stability(
-    before: Floats, after: Floats, inside: Bools, *, seed: int = 0
-) -> MeanInterval | None:
+def map_stability(before: Floats, after: Floats, inside: Bools, *, seed: int = 0) -> Mean | None:
     """Mean rank correlation within the cell of maps (M, h, w) before and after a change.
 
     Cells of which fewer than three positions are inside are left out; None where that is all.
@@ -84,4 +82,4 @@ def map_stability(
     if not kept:
         return None
     same = np.array([rank_correlation(before[m], after[m], inside[m]) for m in kept])
-    return mean_interval(same, seed=seed)
+    return mean_of(same, seed=seed)

@@ -38,7 +38,7 @@ def validation_vote(
         vote(list(labels[row]), list(lengths), data.labels).label
         for row, lengths in zip(index, distances, strict=True)
     ]
-    correct = int(np.sum(np.array(called) == names[truth]))
+    correct = sum(map(data.labels.exact, called, names[truth]))
     logits = torch.from_numpy(held_out.logits)
     loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
     return correct / len(called), float(loss)

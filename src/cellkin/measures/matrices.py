@@ -29,7 +29,10 @@ __all__ = [
     "merged",
     "mixups",
     "percentages",
+    "places",
+    "recalls",
     "sensitivity",
+    "sides",
     "specificity",
     "spread",
     "weighted_f1",
@@ -84,6 +87,17 @@ def confusion(truth: Sequence[str], called: Sequence[str], names: Sequence[str])
     Raises:
         DecisionError: the lists do not fit, or hold a class that is not in `names`.
     """
+    size = len(names)
+    counts = np.bincount(places(truth, called, names), minlength=size * size)
+    return counts.reshape(size, size).astype(np.int64)
+
+
+def places(truth: Sequence[str], called: Sequence[str], names: Sequence[str]) -> Ints:
+    """(N,) where each cell stands in the flattened confusion matrix.
+
+    Raises:
+        DecisionError: as `confusion`.
+    """
     place = {name: i for i, name in enumerate(names)}
     unknown = sorted({*truth, *called} - place.keys())
     if len(truth) != len(called) or unknown:
@@ -95,8 +109,7 @@ def confusion(truth: Sequence[str], called: Sequence[str], names: Sequence[str])
         )
     size = len(names)
     flat = [place[a] * size + place[b] for a, b in zip(truth, called, strict=True)]
-    counts = np.bincount(np.array(flat, np.int64), minlength=size * size)
-    return counts.reshape(size, size).astype(np.int64)
+    return np.array(flat, np.int64)
 
 
 def merged(counts: Ints, labels: LabelSet) -> tuple[tuple[str, ...], Ints]:
@@ -126,11 +139,8 @@ def accuracy(counts: Ints) -> float | None:
 
 def balanced_accuracy(counts: Ints) -> float | None:
     """Mean recall over the classes that hold a cell; None without cells."""
-    rows = counts.sum(axis=1)
-    held = rows > 0
-    if not held.any():
-        return None
-    return math.fsum(np.diag(counts)[held] / rows[held]) / int(held.sum())
+    held = [recall for recall in recalls(counts) if recall is not None]
+    return math.fsum(held) / len(held) if held else None
 
 
 def weighted_f1(counts: Ints) -> float | None:
@@ -147,27 +157,32 @@ def weighted_f1(counts: Ints) -> float | None:
     return math.fsum(f1 * rows) / total
 
 
+def sides(counts: Ints, labels: LabelSet) -> Ints:
+    """(2, 2) counts of lymphoblast or not: `[[tp, fn], [fp, tn]]`."""
+    blast = np.array([labels.is_positive(name) for name in labels.names])
+    into = np.column_stack([blast, ~blast]).astype(np.int64)
+    return into.T @ counts @ into
+
+
+def recalls(counts: Ints) -> tuple[float | None, ...]:
+    """Of each class, the share of its cells that are called so; None where it has no cell."""
+    return tuple(
+        int(right) / int(total) if total else None
+        for right, total in zip(np.diag(counts), counts.sum(axis=1), strict=True)
+    )
+
+
 def sensitivity(counts: Ints, labels: LabelSet) -> float | None:
     """Share of the lymphoblasts called lymphoblast, whichever imaging group was called.
 
     None where no class means lymphoblast, or no cell is one.
     """
-    positive = _positive(labels)
-    row = counts[positive]
-    total = int(row.sum())
-    return int(row[:, positive].sum()) / total if total else None
+    return recalls(sides(counts, labels))[0]
 
 
 def specificity(counts: Ints, labels: LabelSet) -> float | None:
     """Share of the other cells (and cell-free patches) not called lymphoblast; None as above."""
-    positive = _positive(labels)
-    row = counts[~positive]
-    total = int(row.sum())
-    return int(row[:, ~positive].sum()) / total if total and positive.any() else None
-
-
-def _positive(labels: LabelSet) -> NDArray[np.bool_]:
-    return np.array([labels.is_positive(name) for name in labels.names])
+    return None if labels.positive is None else recalls(sides(counts, labels))[1]
 
 
 def auroc(positive: ArrayLike, scores: ArrayLike) -> float | None:

@@ -1,36 +1,26 @@
-"""Intervals and paired tests that own up to what is independent.
-
-Cells of one person are alike, and the same cell decided twice is one cell. So whatever repeats (the
-subject, the slide, the cell) is drawn, flipped or left out as a whole.
-"""
+"""Paired tests that own up to what is independent: whatever repeats is flipped as a whole."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from cellkin.core.errors import DecisionError
-from cellkin.measures.scores import FEWEST_SUBJECTS, LEVEL, RESAMPLES, Interval
+from cellkin.measures.intervals import Interval, mean_interval, unit_index
 
 __all__ = [
     "Difference",
-    "bootstrap",
     "holm",
     "mcnemar",
     "paired_difference",
-    "percentiles",
     "sign_flips",
-    "too_few",
-    "unit_index",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 FLIPS = 9999
 EXACT_UNITS = 13  # up to so many units all 2 ** units sign patterns are counted
 
@@ -55,71 +45,6 @@ class Difference:
     p_value: float
     test: str
     units: int
-
-
-def unit_index(owners: Sequence[Hashable]) -> Ints:
-    """(N,) number of the unit that owns each cell, by first appearance."""
-    place: dict[Hashable, int] = {}
-    return np.array([place.setdefault(owner, len(place)) for owner in owners], np.int64)
-
-
-def too_few(owner: Ints, classes: Sequence[str], unit: str) -> str:
-    """Why a bootstrap over these units promises too much; empty where it does not.
-
-    Each class that is present needs cells from at least 10 units.
-    """
-    counts: dict[str, set[int]] = {}
-    for number, name in zip(owner.tolist(), classes, strict=True):
-        counts.setdefault(name, set()).add(number)
-    few = {name: len(held) for name, held in sorted(counts.items()) if len(held) < FEWEST_SUBJECTS}
-    if not few:
-        return ""
-    listed = ", ".join(f"{name}: {count}" for name, count in few.items())
-    return f"too few {unit}s for an interval ({listed}; {FEWEST_SUBJECTS} per class needed)"
-
-
-def bootstrap(
-    measure: Callable[[Ints], float | None],
-    owner: Ints,
-    unit: str,
-    *,
-    seed: int,
-    refusal: str = "",
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """Percentile bootstrap of any measure of cells: whole units are drawn with replacement.
-
-    Args:
-        measure: takes (N,) int64, how often each cell is drawn (0, 1, 2, ...); None where it is
-            not defined for them; such draws are left out and counted in the note.
-        owner: (N,) unit of each cell, see `unit_index`. unit: "subject", "slide", "field", "cell".
-        refusal: a reason for no interval, e.g. from `too_few`.
-    """
-    name = f"bootstrap over {unit}s"
-    if refusal:
-        return Interval(None, None, name, LEVEL, refusal)
-    units = int(owner.max()) + 1
-    generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        drawn = np.bincount(generator.integers(units, size=units), minlength=units)
-        value = measure(drawn[owner])
-        if value is not None:
-            found.append(value)
-    lost = resamples - len(found)
-    if not found:
-        return Interval(None, None, name, LEVEL, "not defined in any resample")
-    note = f"not defined in {lost} of {resamples} resamples, left out" if lost else ""
-    return percentiles(found, name, note)
-
-
-def percentiles(values: ArrayLike, method: str, note: str = "") -> Interval:
-    """The middle 95 % of resampled values; none where they all agree."""
-    low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if low == high:
-        why = "all resamples agree: drawing anew cannot show the uncertainty"
-        return Interval(None, None, method, LEVEL, why)
-    return Interval(float(low), float(high), method, LEVEL, note)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -197,7 +122,7 @@ def paired_difference(
     gain = a.astype(np.int64) - b.astype(np.int64)
     owner = unit_index(owners)
     single = "cell" if unit == "image" else unit
-    interval = _bootstrap_mean(gain, owner, single, seed, refusal)
+    interval = mean_interval(gain, owner, single, seed=seed, refusal=refusal)
     ups, downs = int((gain > 0).sum()), int((gain < 0).sum())
     if unit == "image":
         p_value, test = mcnemar(ups, downs), "McNemar, exact"
@@ -207,17 +132,6 @@ def paired_difference(
     return Difference(
         float(gain.mean()), len(a), ups, downs, interval, p_value, test, int(owner.max()) + 1
     )
-
-
-def _bootstrap_mean(gain: Ints, owner: Ints, unit: str, seed: int, refusal: str) -> Interval:
-    """Of a mean over cells; units of equal sum and size are drawn together, as one multinomial."""
-    method = f"bootstrap over {unit}s"
-    if refusal:
-        return Interval(None, None, method, LEVEL, refusal)
-    each = np.column_stack([np.bincount(owner, weights=gain), np.bincount(owner)])
-    kinds, many = np.unique(each, axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(each), many / len(each), size=RESAMPLES)
-    return percentiles((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), method)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

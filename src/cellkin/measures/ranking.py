@@ -1,44 +1,15 @@
-"""Telling what does not belong: refusals with their intervals, and how well a score separates."""
+"""Telling what does not belong: how well a score separates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from cellkin.core.errors import DecisionError
-from cellkin.measures.scores import wilson
 
-__all__ = ["Rate", "auroc", "rate"]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """`count` of `n` with a 95 % Wilson interval, which takes the cells as independent.
-
-    `share`, `low` and `high` are None where n is 0.
-    """
-
-    count: int
-    n: int
-    share: float | None
-    low: float | None
-    high: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
-def rate(hits: Sequence[bool]) -> Rate:
-    """How many of these are true."""
-    count, n = int(sum(map(bool, hits))), len(hits)
-    if not n:
-        return Rate(0, 0, None, None, None)
-    low, high = wilson(count, n)
-    return Rate(count, n, count / n, low, high)
+__all__ = ["auroc"]
 
 
 def auroc(inside: Sequence[float], outside: Sequence[float]) -> float:

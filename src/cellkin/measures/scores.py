@@ -7,11 +7,8 @@ does not hold.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,43 +16,20 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import LabelSet, frozen
+from cellkin.measures import matrices
+from cellkin.measures.intervals import Interval, share_interval
 
 __all__ = [
-    "FEWEST_SUBJECTS",
-    "LEVEL",
-    "RESAMPLES",
     "ClassScore",
-    "Interval",
     "Scores",
     "score",
-    "wilson",
 ]
 
-LEVEL = 0.95
-RESAMPLES = 2000
 UNITS = ("image", "subject", "slide", "field", "slide/field", "cell")
-FEWEST_SUBJECTS = 10  # per class; below it a bootstrap over subjects promises too much
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Subjects = Sequence[str | None]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval of a share. `low` and `high` are in [0, 1], or None where `note` says why not.
-
-    `method` is "Wilson" or "bootstrap over subjects" (slides, fields); `level` is its coverage.
-    """
-
-    low: float | None
-    high: float | None
-    method: str
-    level: float
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +50,8 @@ class Scores:
     """How many decisions were right. All shares are in [0, 1].
 
     Attributes:
-        n, correct, accuracy: over all cells, by fine class. interval: of the accuracy.
+        n, correct, accuracy: over all cells, by fine class (`LabelSet.exact`). interval: of the
+            accuracy.
         balanced_accuracy: mean recall over the classes that are present in the truth.
         per_class: one `ClassScore` for each name of the label set, in class order.
         clinical_accuracy: after merging the classes to lymphoblast or not, as Table 5 does.
@@ -125,29 +100,6 @@ class Scores:
         }
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The Wilson score interval of a share, for n independent trials.
-
-    Args:
-        correct: 0 to n. n: at least 1. level: its coverage, between 0 and 1.
-
-    Raises:
-        DecisionError: counts or level out of these ranges.
-    """
-    if not (n >= 1 and 0 <= correct <= n and 0 < level < 1):
-        raise DecisionError(
-            "there is no Wilson interval of these counts",
-            where=f"{correct} of {n} at level {level}",
-            mend="give 0 <= correct <= n, n >= 1 and a level between 0 and 1",
-        )
-    z2 = NormalDist().inv_cdf(0.5 + level / 2) ** 2
-    middle = correct + z2 / 2
-    half = math.sqrt(z2 * (correct * (n - correct) / n + z2 / 4))
-    low = 0.0 if correct == 0 else (middle - half) / (n + z2)
-    high = 1.0 if correct == n else (middle + half) / (n + z2)
-    return low, high
-
-
 def score(
     true: Sequence[str],
     predicted: Sequence[str],
@@ -173,116 +125,61 @@ def score(
         LabelError: a class that is not in `label_set`.
     """
     subjects = _checked_subjects(len(true), len(predicted), subjects, unit)
-    size = len(label_set.names)
-    truth = np.array([label_set.index(name) for name in true], np.int64)
-    called = np.array([label_set.index(name) for name in predicted], np.int64)
-    confusion = np.bincount(truth * size + called, minlength=size * size).reshape(size, size)
-    counting = _Counting(truth, called == truth, label_set.names, subjects, unit, seed)
-    per_class = counting.per_class()
-    recalls = [entry.recall for entry in per_class.values() if entry.recall is not None]
+    truth, called = ([label_set.index(name) for name in names] for names in (true, predicted))
+    counts = matrices.confusion(true, predicted, label_set.names)
+    counting = _Counting(np.array(truth), np.array(called), label_set.names, subjects, unit, seed)
     return Scores(
         n=len(truth),
-        correct=int(counting.right.sum()),
-        accuracy=float(counting.right.mean()),
-        balanced_accuracy=math.fsum(recalls) / len(recalls),
-        per_class=per_class,
-        **_clinical(confusion, label_set),
+        correct=int(np.trace(counts)),
+        accuracy=matrices.accuracy(counts) or 0.0,
+        balanced_accuracy=matrices.balanced_accuracy(counts) or 0.0,
+        per_class=counting.per_class(counts),
+        **_clinical(counts, label_set),
         names=label_set.names,
-        confusion=confusion.astype(np.int64),
-        interval=counting.interval(),
+        confusion=counts,
+        interval=counting.interval(np.ones(len(truth), bool)),
         by_subject=counting.by_subject(),
         unit=unit,
     )
 
 
-def _clinical(confusion: Ints, label_set: LabelSet) -> dict[str, Any]:
-    keys = ("tp", "fn", "tn", "fp", "clinical_accuracy", "sensitivity", "specificity")
+def _clinical(counts: Ints, label_set: LabelSet) -> dict[str, Any]:
+    keys = ("tp", "fn", "fp", "tn", "clinical_accuracy", "sensitivity", "specificity")
     if label_set.positive is None:
         return dict.fromkeys(keys)
-    positive = np.array([label_set.is_positive(name) for name in label_set.names])
-    tp, fn = confusion[positive][:, positive].sum(), confusion[positive][:, ~positive].sum()
-    tn, fp = confusion[~positive][:, ~positive].sum(), confusion[~positive][:, positive].sum()
-    shares = ((tp + tn, confusion.sum()), (tp, tp + fn), (tn, tn + fp))
-    return {
-        **dict(zip(keys, map(int, (tp, fn, tn, fp)), strict=False)),
-        **dict(zip(keys[4:], (_share(int(a), int(b)) for a, b in shares), strict=True)),
-    }
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    sides = matrices.sides(counts, label_set)
+    shares = matrices.accuracy(sides), *matrices.recalls(sides)
+    return dict(zip(keys, (*sides.ravel().tolist(), *shares), strict=True))
 
 
 @dataclass(frozen=True)
 class _Counting:
-    """The cells of one table: true class index and right or wrong (N each), and their units."""
+    """The cells of one table: numbers of their true and called classes (N each), their units."""
 
     truth: Ints
-    right: Bools
+    called: Ints
     names: tuple[str, ...]
     subjects: tuple[str | None, ...] | None
     unit: str
     seed: int
 
-    def per_class(self) -> Mapping[str, ClassScore]:
-        return {name: self._one(i) for i, name in enumerate(self.names)}
-
-    def _one(self, index: int) -> ClassScore:
-        cells = self.truth == index
-        n, correct = int(cells.sum()), int(self.right[cells].sum())
-        return ClassScore(n, correct, _share(correct, n), self.interval(only=index))
-
-    def interval(self, only: int | None = None) -> Interval:
-        """Of the accuracy over all cells, or of the recall of one class (by index)."""
-        cells = np.ones(len(self.truth), bool) if only is None else self.truth == only
-        if not cells.any():
-            method = "Wilson" if self.unit == "image" else self._bootstrap_name
-            return Interval(None, None, method, LEVEL, "no cells of this class")
-        if self.unit == "image":
-            low, high = wilson(int(self.right[cells].sum()), int(cells.sum()))
-            return Interval(low, high, "Wilson", LEVEL, self._note_on_cells())
-        few = self._classes_with_few_subjects(only)
-        if few:
-            listed = ", ".join(f"{name}: {count}" for name, count in few.items())
-            needed = f"{FEWEST_SUBJECTS} per class needed"
-            note = f"too few {self.unit}s for an interval ({listed}; {needed})"
-            return Interval(None, None, self._bootstrap_name, LEVEL, note)
-        return self._bootstrap(cells)
-
-    @property
-    def _bootstrap_name(self) -> str:
-        return f"bootstrap over {self.unit}s"
-
-    def _note_on_cells(self) -> str:
-        if self.subjects is None:
-            return "cells taken as independent: the data set names no subjects"
-        return "cells taken as independent, which cells of one subject are not"
-
-    def _classes_with_few_subjects(self, only: int | None) -> dict[str, int]:
-        """Classes that are present, but in fewer than 10 subjects, with their number."""
-        pairs = set(zip(self.truth.tolist(), self.subjects or (), strict=True))
-        counts = Counter(index for index, _ in pairs if only is None or index == only)
+    def per_class(self, counts: Ints) -> Mapping[str, ClassScore]:
+        rows = zip(counts.sum(axis=1), np.diag(counts), matrices.recalls(counts), strict=True)
         return {
-            self.names[index]: counts[index]
-            for index in sorted(counts)
-            if counts[index] < FEWEST_SUBJECTS
+            self.names[i]: ClassScore(int(n), int(right), recall, self.interval(self.truth == i))
+            for i, (n, right, recall) in enumerate(rows)
         }
 
-    def _bootstrap(self, cells: Bools) -> Interval:
-        """Percentile bootstrap: whole subjects are drawn with replacement."""
-        owners = np.array(self.subjects)[cells]
-        _, owner = np.unique(owners, return_inverse=True)
-        totals = np.bincount(owner)
-        hits = np.bincount(owner, weights=self.right[cells])
-        drawn = np.random.default_rng(self.seed).integers(
-            len(totals), size=(RESAMPLES, len(totals))
+    def interval(self, cells: Bools) -> Interval:
+        """Of the share of these cells (a mask) that are right."""
+        owners = self.subjects
+        return share_interval(
+            (self.truth == self.called)[cells],
+            [self.names[i] for i in self.truth[cells]],
+            None if owners is None else [owners[i] for i in np.flatnonzero(cells)],
+            unit=self.unit,
+            seed=self.seed,
         )
-        shares = hits[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
-        low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        if low < high:
-            return Interval(float(low), float(high), self._bootstrap_name, LEVEL)
-        note = f"all {self.unit}s score alike: resampling them cannot show the uncertainty"
-        return Interval(None, None, self._bootstrap_name, LEVEL, note)
 
     def by_subject(self) -> tuple[Mapping[str, Any], ...]:
         if self.subjects is None:
@@ -294,7 +191,7 @@ class _Counting:
         return tuple(self._row(subject, cells[subject]) for subject in order)
 
     def _row(self, subject: str | None, cells: list[int]) -> Mapping[str, Any]:
-        correct = int(self.right[cells].sum())
+        correct = int((self.truth == self.called)[cells].sum())
         classes = tuple(self.names[index] for index in np.unique(self.truth[cells]))
         return {
             "subject": subject,

@@ -65,7 +65,7 @@ def triage(decisions: Sequence[Decision], truth: Sequence[str], label_set: Label
     order = sorted(range(len(keys)), key=keys.__getitem__)
     calls = [decisions[i].label for i in order]
     true = [truth[i] for i in order]
-    wrong = np.cumsum([not _right(c, t, label_set) for c, t in zip(calls, true, strict=True)])
+    wrong = np.cumsum([not label_set.right(c, t) for c, t in zip(calls, true, strict=True)])
     missed = np.cumsum(
         [
             label_set.is_positive(t) and not label_set.is_positive(c)
@@ -94,11 +94,6 @@ def _doubt(decision: Decision) -> tuple[float, ...]:
         float(not known),
         percentile if percentile is not None else decision.mean_distance,
     )
-
-
-def _right(call: str, truth: str, label_set: LabelSet) -> bool:
-    """Imaging groups of lymphoblasts are one class to a reader (section 3.2)."""
-    return call == truth or (label_set.is_positive(call) and label_set.is_positive(truth))
 
 
 def _group_ends(keys: Sequence[tuple[float, ...]]) -> Any:

@@ -21,8 +21,7 @@ from cellkin.evidence.randomisation import randomisation
 from cellkin.evidence.stability import CHANGES, map_stability
 from cellkin.imaging.stain import nuclei
 from cellkin.learning.untrained import untrained
-from cellkin.measures.means import mean_interval
-from cellkin.measures.ranking import rate
+from cellkin.measures.intervals import mean_of, share_of
 from cellkin.proving.held_out import HeldOut
 from cellkin.system import DecisionSupport
 
@@ -253,6 +252,6 @@ def _answers_after(case: Case, images: Bytes) -> dict[str, Any]:
     ]
     same = [a.label == b.label for a, b in zip(after, before, strict=True)]
     return {
-        "label": rate(same).to_json(),
-        "neighbors": mean_interval(kept, seed=case.seed).to_json(),
+        "label": share_of(same).to_json(),
+        "neighbors": mean_of(kept, seed=case.seed).to_json(),
     }

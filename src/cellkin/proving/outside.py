@@ -24,7 +24,8 @@ from cellkin.core.records import Decision, Features, ImageRef
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.quality import measure
-from cellkin.measures.ranking import auroc, rate
+from cellkin.measures.intervals import share_of
+from cellkin.measures.ranking import auroc
 
 __all__ = [
     "Answers",
@@ -109,7 +110,7 @@ def is_far(decision: Decision, coverage: float) -> bool:
 
 
 def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str, Any]]:
-    """Rates (see `Rate.to_json`) of what is said: "unlike" and "refused" for any reason; by the
+    """Shares (see `Share.to_json`) of what is said: "unlike" and "refused" for any reason; by the
     prediction sets and by the quality gate alone; and "far" (see `is_far`).
     """
     hits = {
@@ -119,7 +120,7 @@ def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str
         "gate_alone": [bool(d.quality) for d in decisions],
         "far": [is_far(d, coverage) for d in decisions],
     }
-    return {name: rate(hit).to_json() for name, hit in hits.items()}
+    return {name: share_of(hit).to_json() for name, hit in hits.items()}
 
 
 def outside_row(atlas: Atlas, inside: Answers, outside: Answers, coverage: float) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.records import Decision, LabelSet
-from cellkin.measures.means import mean_interval
-from cellkin.measures.ranking import rate
+from cellkin.measures.intervals import mean_of, share_of
 from cellkin.measures.reliability import reliability
 
 __all__ = ["calibration_tables", "set_tables"]
@@ -58,7 +57,7 @@ def set_tables(
 
 def _row(found: Sequence[tuple[tuple[str, ...], str]]) -> dict[str, Any]:
     return {
-        "covered": rate([t in names for names, t in found]).to_json(),
+        "covered": share_of([t in names for names, t in found]).to_json(),
         "size": float(np.mean([len(names) for names, _ in found])),
         "empty": sum(not names for names, _ in found),
         "several": sum(len(names) > 1 for names, _ in found),
@@ -75,7 +74,7 @@ def _by_unit(
         shares.setdefault((str(s), t), []).append(t in names)
     keys = sorted(shares)
     means = [float(np.mean(shares[key])) for key in keys]
-    return mean_interval(means, [subject for subject, _ in keys]).to_json()
+    return mean_of(means, [subject for subject, _ in keys]).to_json()
 
 
 def calibration_tables(
@@ -87,21 +86,16 @@ def calibration_tables(
     the call is on the right side of "lymphoblast or not", otherwise where the class is right. The
     head is right where its class is.
     """
-    right = [_right(d, t, labels) for d, t in zip(decisions, truth, strict=True)]
+    judge = labels.exact if labels.positive is None else labels.right_side
+    right = [judge(d.label, t) for d, t in zip(decisions, truth, strict=True)]
     heads = [(d.head, t) for d, t in zip(decisions, truth, strict=True) if d.head is not None]
     return {
         "question": "lymphoblast or not" if labels.positive is not None else "class",
         "vote": reliability([d.agreement for d in decisions], right).to_json(),
         "head": reliability(
             [min(1.0, head.probability) for head, _ in heads],
-            [head.label == t for head, t in heads],
+            [labels.exact(head.label, t) for head, t in heads],
         ).to_json()
         if heads
         else None,
     }
-
-
-def _right(decision: Decision, truth: str, labels: LabelSet) -> bool:
-    if labels.positive is None:
-        return decision.label == truth
-    return labels.is_positive(decision.label) == labels.is_positive(truth)

@@ -133,8 +133,7 @@ def head_words(decision: Decision, labels: LabelSet) -> Words:
     if decision.head is None:
         return "not available", "the class head knows other classes"
     title, sure = labels.title(decision.head.label), percent(decision.head.probability, 0)
-    own, vote = labels.is_positive(decision.head.label), labels.is_positive(decision.label)
-    same = decision.head.label == decision.label or (own and vote)
+    same = labels.right(decision.head.label, decision.label)
     return "agrees" if same else "disagrees", f"the class head says {title} ({sure})"
 
 

@@ -167,7 +167,7 @@ def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
         "image": data_uri(resized(row["image"], THUMBNAIL), lossless=False),
         "call": labels.title(decision.label),
         "truth": None if truth is None else labels.title(truth),
-        "right": None if truth is None else _is_right(decision.label, truth, labels),
+        "right": None if truth is None else labels.right(decision.label, truth),
         "agreement": agreement_words(decision),
         "mean_distance": number(decision.mean_distance),
         "percentile": percentile_words(decision),
@@ -175,8 +175,3 @@ def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
         # the colon of "javascript:" is encoded as well, so a link can only be a relative path
         "href": None if href is None else quote(href, safe="/"),
     }
-
-
-def _is_right(call: str, truth: str, labels: LabelSet) -> bool:
-    """Imaging groups of lymphoblasts are one class to a reader (section 3.2)."""
-    return call == truth or (labels.is_positive(call) and labels.is_positive(truth))

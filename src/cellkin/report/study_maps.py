@@ -34,7 +34,7 @@ def study_maps(study: Study) -> list[dict[str, Any]]:
 def _map(row: StudyRow, calls: Sequence[Call]) -> dict[str, Any]:
     xy = fitted(np.array([call.map_xy for call in calls], np.float64), SIZE, MARGIN)
     truth = np.array([call.truth for call in calls], dtype=object)
-    wrong = np.array([call.label != call.truth for call in calls])
+    wrong = np.array([not row.labels.right(call.label, call.truth) for call in calls])
     held = [name for name in row.labels.names if (truth == name).any()]
     return {
         "title": row.title,

@@ -168,9 +168,11 @@ class _View:
 
     def _example(self, row: StudyRow) -> dict[str, Any]:
         """The right and the wrong call of median distance to their kin: typical, not chosen."""
-        sides = []
+        sides, labels = [], row.labels
         for right in (True, False):
-            calls = [c for c in row.calls if c.neighbors and (c.label == c.truth) == right]
+            calls = [
+                c for c in row.calls if c.neighbors and labels.right(c.label, c.truth) == right
+            ]
             calls.sort(key=lambda c: (c.mean_distance or 0.0, c.id))
             if calls:
                 typical = calls[(len(calls) - 1) // 2]

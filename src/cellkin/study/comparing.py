@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import combinations
 
 from cellkin.core.studies import Call, PairedTest, StudyRow
-from cellkin.measures.paired import holm, paired_difference, too_few, unit_index
+from cellkin.measures.intervals import too_few, unit_index
+from cellkin.measures.paired import holm, paired_difference
 from cellkin.study.method_rows import owners, right
 
 __all__ = ["compare", "leakage", "win_findings"]

@@ -90,15 +90,14 @@ def save_pages(
         OutputError: a page cannot be written.
     """
     pages: dict[str, str] = {}
+    labels = dss.atlas.labels
     for start in range(0, len(asked), TOGETHER):
         part = asked[start : start + TOGETHER]
         looks = dss.look_prepared(images[start : start + TOGETHER], [p.id for p in part])
         for made, evidence in zip(part, dss.explain_many(looks), strict=True):
             pages[made.id] = f"{len(pages) + 1:04d}.html"
-            call = "right" if made.truth == made.label else "wrong"
-            known = (
-                f"Known to be: {dss.atlas.labels.title(made.truth)}. This call is {call}. {told}"
-            )
+            call = "right" if labels.right(made.label, made.truth) else "wrong"
+            known = f"Known to be: {labels.title(made.truth)}. This call is {call}. {told}"
             report.save(evidence, folder / pages[made.id], known=known, back=BACK)
             progress("writing evidence", len(pages), len(asked))
     return pages

@@ -13,8 +13,7 @@ from cellkin.core.labels import NO_CELL, LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
 from cellkin.measures import matrices
-from cellkin.measures.paired import bootstrap, percentiles, too_few, unit_index
-from cellkin.measures.scores import LEVEL, RESAMPLES, Interval, score
+from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_few, unit_index
 from cellkin.study.predictions import Job, Results
 
 __all__ = ["binary", "owners", "right", "study_rows"]
@@ -38,9 +37,8 @@ def _sides(names: Sequence[str], labels: LabelSet) -> list[str]:
 
 def right(call: Call, labels: LabelSet, measure: str) -> bool:
     """Whether a call is right, by fine class ("accuracy") or as lymphoblast or not."""
-    if measure == "accuracy":
-        return call.label == call.truth
-    return labels.is_positive(call.label) == labels.is_positive(call.truth)
+    judge = labels.exact if measure == "accuracy" else labels.right_side
+    return judge(call.label, call.truth)
 
 
 def owners(calls: Sequence[Call], unit: str) -> list[Hashable]:
@@ -178,7 +176,7 @@ class _Measuring:
         intervals = self._intervals(calls) if calls else {}
         values = self._values(calls)
         by_fold = [self._values(fold) for fold in folds.values()]
-        none = Interval(None, None, "", LEVEL, "not defined for these cells")
+        none = Interval.none("", "not defined for these cells")
         return {
             name: _measure(
                 values[name], [fold[name] for fold in by_fold], intervals.get(name, none)
@@ -186,16 +184,11 @@ class _Measuring:
             for name in MEASURES
         }
 
-    def _counts(self, calls: Sequence[Call]) -> tuple[Ints, Ints]:
-        """Confusion matrices of the fine classes and of lymphoblast or not."""
-        truth, called = [c.truth for c in calls], [c.label for c in calls]
-        fine = matrices.confusion(truth, called, self.labels.names)
-        sides = (_sides(truth, self.labels), _sides(called, self.labels))
-        return fine, matrices.confusion(sides[0], sides[1], matrices.BINARY.names)
-
     def _values(self, calls: Sequence[Call]) -> dict[str, float | None]:
         found: dict[str, float | None] = dict.fromkeys(MEASURES)
-        fine, sides = self._counts(calls)
+        truth, called = [c.truth for c in calls], [c.label for c in calls]
+        fine = matrices.confusion(truth, called, self.labels.names)
+        sides = matrices.sides(fine, self.labels)
         for name, read in _READ.items():
             if self.clinical or not _is_clinical(name):
                 found[name] = read(sides if _is_clinical(name) else fine)
@@ -208,75 +201,66 @@ class _Measuring:
 
     def _intervals(self, calls: Sequence[Call]) -> dict[str, Interval]:
         """Wilson for shares of independent cells, else bootstraps over what is independent."""
-        held = owners(calls, self.unit)
-        owner = unit_index(held)
-        unit = "cell" if self.unit == "image" else self.unit
         truth, called = [c.truth for c in calls], [c.label for c in calls]
-        found = self._shares(calls, held)
-        refusal = too_few(owner, truth, unit)
-        found |= self._resampled(_FINE, (truth, called, self.labels.names), owner, refusal)
+        fine = _Table(truth, called, self.labels.names, self._held(calls), self.unit, self.seed)
+        found = {"accuracy": fine.share(), **fine.resampled(_FINE)}
         if not self.clinical:
             return found
-        sides = (_sides(truth, self.labels), _sides(called, self.labels), matrices.BINARY.names)
-        refusal = too_few(owner, sides[0], unit)
-        found |= self._resampled(_SIDES, sides, owner, refusal)
-        if all(call.score is not None for call in calls):
-            found["auroc"] = self._auroc_interval(calls, owner, unit, refusal)
-        return found
-
-    def _shares(self, calls: Sequence[Call], held: Sequence[Hashable]) -> dict[str, Interval]:
-        truth, called = [c.truth for c in calls], [c.label for c in calls]
-        subjects = [
-            c.subject if self.unit == "image" else str(o) for c, o in zip(calls, held, strict=True)
-        ]
-        scores = score(
-            truth, called, self.labels, subjects=subjects, unit=self.unit, seed=self.seed
+        sides = replace(
+            fine,
+            truth=_sides(truth, self.labels),
+            called=_sides(called, self.labels),
+            names=matrices.BINARY.names,
         )
-        found = {"accuracy": scores.interval}
-        if self.clinical:
-            scores = score(
-                _sides(truth, self.labels),
-                _sides(called, self.labels),
-                matrices.BINARY,
-                subjects=subjects,
-                unit=self.unit,
-                seed=self.seed,
-            )
-            found["clinical_accuracy"] = scores.interval
-            for measure, side in zip(
-                ("sensitivity", "specificity"), matrices.BINARY.names, strict=True
-            ):
-                found[measure] = scores.per_class[side].interval
+        shares = zip(("sensitivity", "specificity"), matrices.BINARY.names, strict=True)
+        found |= {"clinical_accuracy": sides.share(), **sides.resampled(_SIDES)}
+        found |= {measure: sides.share(only=side) for measure, side in shares}
+        if all(call.score is not None for call in calls):
+            found["auroc"] = sides.area([call.score or 0.0 for call in calls])
         return found
 
-    def _resampled(
-        self,
-        names: Sequence[str],
-        table: tuple[Sequence[str], Sequence[str], Sequence[str]],
-        owner: Ints,
-        refusal: str,
-    ) -> dict[str, Interval]:
-        """Measures of confusion matrices, each unit's matrix drawn as a whole.
+    def _held(self, calls: Sequence[Call]) -> list[Hashable] | None:
+        """What owns each call; for single images their subjects, None where not one is known."""
+        held = owners(calls, "subject" if self.unit == "image" else self.unit)
+        return None if all(owner is None for owner in held) else held
 
-        Units with equal matrices are drawn together, as one multinomial.
-        """
-        unit = "cell" if self.unit == "image" else self.unit
-        method = f"bootstrap over {unit}s"
-        if refusal:
-            return {name: Interval(None, None, method, LEVEL, refusal) for name in names}
-        draws = _drawn_matrices(table, owner, self.seed)
-        return {
-            name: percentiles(
-                [value for draw in draws if (value := _READ[name](draw)) is not None], method
-            )
-            for name in names
-        }
 
-    def _auroc_interval(
-        self, calls: Sequence[Call], owner: Ints, unit: str, refusal: str
-    ) -> Interval:
-        positive = np.array(self._positive(calls))
-        _, place = np.unique([call.score for call in calls], return_inverse=True)
+@dataclass(frozen=True)
+class _Table:
+    """True and called classes of N cells, and who owns them."""
+
+    truth: Sequence[str]
+    called: Sequence[str]
+    names: Sequence[str]
+    held: Sequence[Hashable] | None
+    unit: str
+    seed: int
+
+    def share(self, only: str | None = None) -> Interval:
+        """Of the share of cells (of one class) that are right."""
+        rows = [i for i, name in enumerate(self.truth) if only in (None, name)]
+        return share_interval(
+            [self.truth[i] == self.called[i] for i in rows],
+            [self.truth[i] for i in rows],
+            None if self.held is None else [self.held[i] for i in rows],
+            unit=self.unit,
+            seed=self.seed,
+        )
+
+    def resampled(self, measures: Sequence[str]) -> dict[str, Interval]:
+        """Measures of confusion matrices."""
+        size = len(self.names)
+        rows = np.eye(size**2, dtype=np.int64)[matrices.places(self.truth, self.called, self.names)]
+
+        def one(name: str) -> Interval:
+            return self._bootstrap(lambda sums: _READ[name](sums.reshape(size, size)), rows)
+
+        return {name: one(name) for name in measures}
+
+    def area(self, scores: Sequence[float]) -> Interval:
+        """Of the area under the ROC curve; the first of the names is the positive side."""
+        positive = np.array([name == self.names[0] for name in self.truth])
+        _, place = np.unique(scores, return_inverse=True)
         size = int(place.max()) + 1
 
         def area(drawn: Ints) -> float | None:
@@ -286,7 +270,14 @@ class _Measuring:
             below = np.cumsum(low) - low
             return float(high @ (below + low / 2) / pairs) if pairs else None
 
-        return bootstrap(area, owner, unit, seed=self.seed, refusal=refusal)
+        return self._bootstrap(area)
+
+    def _bootstrap(self, measure: Read, rows: Ints | None = None) -> Interval:
+        single = self.unit == "image"
+        owner = unit_index(range(len(self.truth)) if single else self.held or ())
+        unit = "cell" if single else self.unit
+        refusal = too_few(owner, self.truth, unit)
+        return bootstrap(measure, owner, unit, seed=self.seed, rows=rows, refusal=refusal)
 
 
 _READ: Mapping[str, Read] = {
@@ -317,18 +308,3 @@ def _measure(value: float | None, folds: Sequence[float | None], interval: Inter
         method=interval.method,
         note=interval.note,
     )
-
-
-def _drawn_matrices(
-    table: tuple[Sequence[str], Sequence[str], Sequence[str]], owner: Ints, seed: int
-) -> Ints:
-    """(R, K, K) confusion matrices of resamples of the units."""
-    truth, called, names = table
-    place = {name: i for i, name in enumerate(names)}
-    size, units = len(names), int(owner.max()) + 1
-    each = np.zeros((units, size * size), np.int64)
-    flat = [place[a] * size + place[b] for a, b in zip(truth, called, strict=True)]
-    np.add.at(each, (owner, np.array(flat)), 1)
-    kinds, many = np.unique(each, axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(units, many / units, size=RESAMPLES)
-    return np.asarray(drawn @ kinds).reshape(RESAMPLES, size, size)

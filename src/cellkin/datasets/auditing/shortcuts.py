@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from cellkin.core.findings import ALARM, FAINT, SILENT, Cue
 from cellkin.core.progress import Progress, silent
+from cellkin.measures.intervals import middle
+from cellkin.measures.matrices import balanced_accuracy
 
 __all__ = ["DEALS", "NEIGHBORS", "measure"]
 
@@ -78,7 +80,7 @@ def measure(
         accuracy=float((found == truth).mean()),
         chance=1 / len(names),
         majority=float(counts.max() / counts.sum()),
-        null=(float(np.quantile(null, 0.025)), float(np.quantile(null, 0.975))),
+        null=middle(null),
         p_value=p_value,
         state=state,
         verdict=_verdict(name, target, state, real, 1 / len(names)),
@@ -159,10 +161,10 @@ def _nearest(near: Ints, classes: int) -> Callable[[Ints], Floats]:
 
 
 def _balanced(found: Ints, truth: Ints, classes: int) -> float:
-    right = np.bincount(truth[found == truth], minlength=classes)
-    counts = np.bincount(truth, minlength=classes)
-    present = counts > 0
-    return float((right[present] / counts[present]).mean())
+    """Of calls (N,), -1 for none, which get a column of their own."""
+    width = classes + 1
+    counts = np.bincount(truth * width + found % width, minlength=classes * width)
+    return balanced_accuracy(counts.reshape(classes, width)) or 0.0
 
 
 def _dealt(truth: Ints, owner: Ints, rng: np.random.Generator) -> Iterator[Ints]:

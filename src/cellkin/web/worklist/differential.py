@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cellkin.measures.intervals import LEVEL, clopper_pearson
 from cellkin.web.worklist.kinds import ERYTHROBLAST, NOTHING, PLATELET
 
 __all__ = [
@@ -21,13 +22,11 @@ __all__ = [
     "Counted",
     "Differential",
     "Row",
-    "clopper_pearson",
     "differential",
 ]
 
 ENOUGH = 100
 PREFERRED = 200
-LEVEL = 0.95
 SELECTED = (
     "Selected cells: not a differential. The cells were not declared to be consecutive, so "
     "their shares say nothing about the blood."
@@ -50,8 +49,8 @@ class Row:
     title: str
     n: int
     share: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differenti
         else:
             white[item.title] += 1
     n = white.total()
+    largest = sorted(white.items(), key=lambda pair: (-pair[1], pair[0]))
     rows = [
-        Row(title, count, count / n, *clopper_pearson(count, n))
-        for title, count in sorted(white.items(), key=lambda pair: (-pair[1], pair[0]))
+        Row(title, count, count / n, *clopper_pearson(count, n).ends) for title, count in largest
     ]
     return Differential(
         n=n,
@@ -110,18 +109,6 @@ def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differenti
         consecutive=consecutive,
         warnings=_warnings(n, consecutive),
     )
-
-
-def clopper_pearson(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The exact (Clopper-Pearson) interval of a share: `count` of `n`, both ends in [0, 1]."""
-    from scipy.special import betaincinv  # takes long to import, and only reports need it
-
-    if n == 0:
-        return 0.0, 1.0
-    tail = (1 - level) / 2
-    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
-    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
-    return low, high
 
 
 def _warnings(n: int, consecutive: bool) -> tuple[str, ...]:

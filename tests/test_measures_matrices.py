@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import matrices as oracle
+from sklearn import metrics as oracle
 from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
 from cellkin.core.errors import DecisionError, LabelError
 from cellkin.core.records import OTHER_CELL, LabelSet
-from cellkin.measures.scores import score, wilson
+from cellkin.measures.intervals import wilson
+from cellkin.measures.scores import score
 
 ALL_IDB2 = LabelSet(
     ("nothing", "lymphoblast (2)", "normal", "lymphoblast (1)"),  # lymphoblasts not side by side
@@ -30,34 +30,6 @@ ALL_IDB2 = LabelSet(
 CNMC = LabelSet(("all", "hem"), {"all": "lymphoblast", "hem": "other cell"})
 PBC = LabelSet(tuple("abc"), dict.fromkeys("abc", OTHER_CELL))
 L1, L2 = "lymphoblast (1)", "lymphoblast (2)"
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
-    st.sampled_from([0.5, 0.9, 0.95, 0.99]),
-)
-def test_wilson_equals_scipy(counts, level):
-    expected = binomtest(*counts).proportion_ci(level, method="wilson")
-    assert wilson(*counts, level) == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
-def test_wilson_in_closed_form():
-    z = 1.959963984540054
-    for correct, n in [(5, 10), (77, 78), (10219, 10661)]:
-        p = correct / n
-        centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        both = [(centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1)]
-        assert wilson(correct, n) == pytest.approx(both, abs=1e-12)
-    assert wilson(0, 9)[0] == 0
-    assert wilson(9, 9)[1] == 1
-    assert wilson(9, 9)[0] == pytest.approx(9 / (9 + z * z))
-
-
-@pytest.mark.parametrize("bad", [(0, 0), (-1, 5), (6, 5), (1, 5, 0.0), (1, 5, 1.0)])
-def test_wilson_refuses(bad):
-    with pytest.raises(DecisionError, match="no Wilson interval"):
-        wilson(*bad)
 
 
 cells = st.lists(
@@ -133,11 +105,11 @@ def test_without_lymphoblasts_there_is_no_clinical_number():
 def test_cells_as_units_get_wilson_intervals_and_a_note():
     scores = score(["all"] * 8 + ["hem"] * 4, ["all"] * 7 + ["hem"] * 5, CNMC)
     interval = scores.interval
-    assert (interval.low, interval.high) == wilson(11, 12)
+    assert interval.ends == wilson(11, 12).ends
     assert (interval.method, interval.level) == ("Wilson", 0.95)
     assert interval.note == "cells taken as independent: the data set names no subjects"
     entry = scores.per_class["all"].interval
-    assert (entry.low, entry.high) == wilson(7, 8)
+    assert entry.ends == wilson(7, 8).ends
     named = score(["all", "hem"], ["all", "hem"], CNMC, subjects=["1", None])
     assert named.interval.note == "cells taken as independent, which cells of one subject are not"
     unnamed = score(["all", "hem"], ["all", "hem"], CNMC, subjects=[None, None])
@@ -184,7 +156,7 @@ def test_the_bootstrap_draws_whole_subjects():
     rates = np.array([row["accuracy"] for row in scores.by_subject])
     error = rates.std() / math.sqrt(len(rates))  # subjects of equal size: the mean of their rates
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
-    low, high = wilson(scores.correct, scores.n)
+    low, high = wilson(scores.correct, scores.n).ends
     assert interval.high - interval.low > 2 * (high - low), "cells are not independent here"
     again = score(true, predicted, CNMC, subjects=subjects, unit="subject", seed=3)
     assert again.to_json() == scores.to_json()

@@ -1,4 +1,4 @@
-"""Intervals and paired tests: against statsmodels and exhaustive counting."""
+"""Paired tests: against statsmodels and exhaustive counting."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as oracle_mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 from study_results import CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
 from cellkin.measures import paired
-from cellkin.measures.scores import wilson
 from cellkin.study.predictions import Results
 from cellkin.study.tables import summarize
 
 CLOSE = 1e-9
-
-
-@settings(deadline=None)
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_agrees_with_statsmodels(counts: tuple[int, int]) -> None:
-    correct, n = counts
-    wanted = proportion_confint(correct, n, method="wilson")
-    assert np.allclose(wilson(correct, n), wanted, rtol=0, atol=CLOSE)
 
 
 @settings(deadline=None)
@@ -104,56 +94,6 @@ def test_lists_that_do_not_fit_are_refused() -> None:
         paired.paired_difference([True], [True, False], ["a"], unit="image", seed=0)
     with pytest.raises(DecisionError, match="nothing to compare"):
         paired.paired_difference([], [], [], unit="image", seed=0)
-
-
-def test_too_few_subjects_give_no_interval_but_a_reason() -> None:
-    owner = paired.unit_index([f"p{i % 12}" for i in range(48)])
-    classes = ["a" if i % 12 < 4 else "b" for i in range(48)]
-    why = paired.too_few(owner, classes, "subject")
-    assert why == "too few subjects for an interval (a: 4, b: 8; 10 per class needed)"
-    found = paired.bootstrap(lambda drawn: 0.5, owner, "subject", seed=0, refusal=why)
-    assert (found.low, found.note) == (None, why)
-    assert paired.too_few(np.arange(40), ["a", "b"] * 20, "subject") == ""
-
-
-def test_the_bootstrap_draws_whole_subjects() -> None:
-    seen = []
-
-    def measure(drawn: np.ndarray) -> float:
-        seen.append(drawn.copy())
-        return float(drawn @ np.array([1, 1, 0, 0, 0, 1]) / drawn.sum())
-
-    owner = paired.unit_index(["x", "x", "y", "y", "z", "z"])
-    found = paired.bootstrap(measure, owner, "subject", seed=1, resamples=200)
-    assert all(d[0] == d[1] and d[2] == d[3] and d[4] == d[5] for d in seen)
-    assert all(d[::2].sum() == 3 for d in seen)
-    assert 0 <= found.low < found.high <= 1
-
-
-def test_a_bootstrap_says_how_often_a_measure_was_undefined() -> None:
-    owner = np.arange(4)
-    found = paired.bootstrap(
-        lambda drawn: None if drawn[0] == 0 else float(drawn[0]), owner, "cell", seed=0
-    )
-    assert "not defined in" in found.note
-    none = paired.bootstrap(lambda drawn: None, owner, "cell", seed=0)
-    assert (none.low, none.note) == (None, "not defined in any resample")
-
-
-def test_the_bootstrap_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
-    hits = 0
-    for trial in range(60):
-        values = generator.random(80) < 0.8
-        found = paired.bootstrap(
-            lambda drawn, v=values: float(drawn @ v / drawn.sum()),
-            np.arange(80),
-            "cell",
-            seed=trial,
-            resamples=300,
-        )
-        hits += found.low <= 0.8 <= found.high
-    assert 50 <= hits <= 60
 
 
 @pytest.fixture(scope="module")
