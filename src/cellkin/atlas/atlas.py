@@ -38,6 +38,7 @@ from cellkin.core.artifacts import (
 )
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
+from cellkin.core.units import IMAGE
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
@@ -152,6 +153,11 @@ class Atlas:
         """Where every answer of this atlas comes from."""
         stored = self.facts["provenance"]
         return Provenance.from_json({**stored, "atlas": self.id, "space": self.space})
+
+    @property
+    def unit(self) -> str:
+        """What the split of its data set kept on one side, see `cellkin.core.units`."""
+        return str(self.facts.get("split", {}).get("unit", IMAGE))
 
     def check_space(self, features: Features) -> None:
         """Refuse vectors of another space.

@@ -15,11 +15,12 @@ from cellkin.atlas.map import fit_map, place, trust
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet
+from cellkin.core.units import IMAGE, Owners
 from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import LEAST, QualityGate
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["MAPS", "build", "calibrated"]
+__all__ = ["MAPS", "build", "calibrated", "refuse_maps"]
 
 MAPS = ("none", "fp16")
 """What of the references' feature maps an atlas can keep."""
@@ -91,12 +92,7 @@ def _embedded(
     """The references' features, and their maps where these are to be kept."""
     if kept == "none":
         return encoder.embed(images, cells.ids, progress=progress), None
-    if encoder.pooling != "average":
-        raise RecipeError(
-            "the maps of a transformer are not what its evidence is made of",
-            where="--maps fp16",
-            mend="leave --maps away for this backbone",
-        )
+    refuse_maps(encoder.pooling)
     vectors, maps = [], []
     for start in range(0, len(images), CHUNK):
         views = encoder.view(images[start : start + CHUNK])
@@ -104,6 +100,20 @@ def _embedded(
         maps.append(_half(views.maps))
         progress("looking at the cells", min(start + CHUNK, len(images)), len(images))
     return Features(cells.ids, np.concatenate(vectors), encoder.space), np.concatenate(maps)
+
+
+def refuse_maps(pooling: str) -> None:
+    """Refuse to keep the maps of a network that does not pool them (see `Network.pooling`).
+
+    Raises:
+        RecipeError: it is a transformer.
+    """
+    if pooling != "average":
+        raise RecipeError(
+            "the maps of a transformer are not what its evidence is made of",
+            where="--maps fp16",
+            mend="leave --maps away for this backbone",
+        )
 
 
 def _half(maps: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -148,23 +158,23 @@ def _conformal(
         float(row[place_of[label]]) if label in place_of else np.inf
         for row, label in zip(odd, cells.labels, strict=True)
     ]
-    unit, names = _units(atlas, cells)
+    units = _units(atlas, cells)
     kept = [i for i, score in enumerate(scores) if np.isfinite(score)]
     return Conformal.from_cells(
         [cells.labels[i] for i in kept],
-        [names[i] for i in kept],
+        [str(units.names[i]) for i in kept],
         [scores[i] for i in kept],
-        unit=unit,
+        unit=units.unit,
         note=_limits(atlas, cells),
     )
 
 
-def _units(atlas: Atlas, cells: Cells) -> tuple[str, Sequence[str]]:
-    """What is exchangeable: the unit of the split where every calibration cell names one."""
-    unit = str(atlas.facts.get("split", {}).get("unit", "image"))
-    named = {"subject": cells.subjects, "slide": cells.groups, "field": cells.groups}
-    names = [name for name in named.get(unit, ()) if name is not None]
-    return (unit, names) if len(names) == len(cells) else ("cell", cells.ids)
+def _units(atlas: Atlas, cells: Cells) -> Owners:
+    """What is exchangeable: the unit of the split where every calibration cell names one, else
+    single cells.
+    """
+    owners = cells.owners(atlas.unit)
+    return owners if owners.known and owners.unit != IMAGE else Owners("cell", cells.ids)
 
 
 def _limits(atlas: Atlas, cells: Cells) -> str:

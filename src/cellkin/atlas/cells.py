@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.units import IMAGE, SUBJECT, Owners
 
 __all__ = [
     "REFERENCE",
@@ -60,6 +61,11 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def owners(self, unit: str) -> Owners:
+        """Whose the cells are: their subjects, their slides or fields, or, by image, themselves."""
+        columns = {SUBJECT: self.subjects, IMAGE: self.ids}
+        return Owners(unit, columns.get(unit, self.groups))
 
     @cached_property
     def positions(self) -> dict[str, int]:

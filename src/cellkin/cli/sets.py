@@ -11,6 +11,7 @@ from rich.table import Table
 from cellkin.cli.console import err, print_json, progress, talk
 from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
 from cellkin.core.errors import RecipeError
+from cellkin.core.units import plural
 
 
 @examples("""
@@ -123,7 +124,7 @@ def planned(
 def _print_parts(title: str, part: Any, rows: dict[str, Any]) -> None:
     """One table on stdout: parts in rows, classes in columns, then the units."""
     names = list(rows["train"]["classes"])
-    units = f"{part.unit}s" if not part.unit.endswith("field") else "slides/fields"
+    units = plural(part.unit)
     header = [title, *names, *(["images"] if units == "images" else ["images", units])]
     lines = [header]
     for name, row in rows.items():

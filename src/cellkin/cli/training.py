@@ -183,13 +183,11 @@ def _cross_validated(
     parts: Sequence[Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    from cellkin.study.experiments import cross_validate
+    from cellkin.system import cross_validate
 
     folds = len(parts)
     talk(f"{folds} folds by {parts[0].unit}, seed {parts[0].seed}")
-    result = cross_validate(
-        dataset, recipe, seed=seed, out=out, options={**options, "splits": tuple(parts)}
-    )
+    result = cross_validate(dataset, recipe, seed=seed, out=out, parts=parts, options=options)
     tell_scores(result, f"Out of fold, {folds} folds by {result['unit']}, seed {parts[0].seed}")
     talk(
         f"  over folds: {percent(result['mean_accuracy'])} +- {percent(result['std_accuracy'])} "

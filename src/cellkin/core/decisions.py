@@ -68,7 +68,7 @@ class PredictionSet:
     Attributes:
         labels: the judged classes that stay, in class order. None of them: the cell is unlike
             every class that could be judged.
-        coverage: in (0, 1). unit: "subject", "slide", "field" or "cell".
+        coverage: in (0, 1). unit: "subject", "slide/field", "slide", "field" or "cell".
         p_values: judged class -> share of its calibration units (with the query's own) that are as
             odd among the cells of the class as the query, or odder.
         unjudged: class -> number of its calibration units, where these are too few to promise

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import LabelError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
-from cellkin.datasets.parts.splits import split_unit
+from cellkin.datasets.parts.split_units import required_unit, split_unit
 
 __all__ = ["hold_out", "levels_of", "target_matrix"]
 
@@ -71,7 +71,7 @@ def hold_out(dataset: Dataset, *, seed: int, share: float = 0.2) -> Split:
         SplitError: there are fewer than two units.
     """
     unit = split_unit(dataset)
-    names = [_unit_name(sample, unit) for sample in dataset.samples]
+    names = [required_unit(sample, unit) for sample in dataset.samples]
     units = sorted(set(names))
     if len(units) < 2:
         raise SplitError(
@@ -89,11 +89,6 @@ def hold_out(dataset: Dataset, *, seed: int, share: float = 0.2) -> Split:
         for part in (TRAIN, VAL)
     }
     return Split(parts[TRAIN], parts[VAL], (), (), unit=unit, seed=seed)
-
-
-def _unit_name(sample: Sample, unit: str) -> str:
-    names = {"subject": sample.subject, "image": sample.id}
-    return str(names.get(unit, sample.group))
 
 
 def _deal(counts: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.records import LabelSet, PredictionSet
+from cellkin.core.units import plural
 
 __all__ = ["COVERAGE", "Conformal", "abstention", "units_needed"]
 
@@ -70,7 +71,7 @@ class Conformal:
     """Scores of held-out calibration cells, by class and unit.
 
     Attributes:
-        unit: "subject", "slide", "field" or "cell".
+        unit: "subject", "slide/field", "slide", "field" or "cell".
         scores: class -> for each unit the scores of its cells of that class. Classes without
             calibration cells are absent.
         note: what limits the promise, or an empty string.
@@ -159,7 +160,7 @@ class Conformal:
         unjudged = {c: counts.get(c, 0) for c in label_set.names if c not in judged}
         if lacking := _lacking(judged, label_set):
             most = max((counts.get(c, 0) for c in lacking), default=0)
-            return None, f"not available: needs {needed} {_plural(self.unit)} per class, has {most}"
+            return None, f"not available: needs {needed} {plural(self.unit)} per class, has {most}"
         p_values = {c: float(self.p_value(c, scores[c]) or 0.0) for c in judged}
         alpha = float(1 - Fraction(str(float(coverage))))
         labels = tuple(c for c, p in p_values.items() if p > alpha + ROUNDING)
@@ -226,10 +227,6 @@ def _lacking(judged: Sequence[str], label_set: LabelSet) -> list[str]:
         key = label_set.positive is not None and label_set.is_positive(name)
         sides.setdefault(key, []).append(name)
     return [c for names in sides.values() if not set(names) & set(judged) for c in names]
-
-
-def _plural(unit: str) -> str:
-    return f"{unit}s"
 
 
 def _unit(cells: Sequence[float], label: str) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellkin.core.errors import DecisionError
+from cellkin.core.units import plural
 
 __all__ = [
     "FEWEST_UNITS",
@@ -199,7 +200,8 @@ def too_few(owner: Ints, classes: Sequence[str] | None, unit: str) -> str:
     if classes is None:
         units = len(np.unique(owner))
         enough = units >= FEWEST_UNITS
-        return "" if enough else f"too few {unit}s for an interval: {units}, {FEWEST_UNITS} needed"
+        many = f"{units}, {FEWEST_UNITS} needed"
+        return "" if enough else f"too few {plural(unit)} for an interval: {many}"
     counts: dict[str, set[int]] = {}
     for number, name in zip(owner.tolist(), classes, strict=True):
         counts.setdefault(name, set()).add(number)
@@ -207,7 +209,7 @@ def too_few(owner: Ints, classes: Sequence[str] | None, unit: str) -> str:
     if not few:
         return ""
     listed = ", ".join(f"{name}: {count}" for name, count in few.items())
-    return f"too few {unit}s for an interval ({listed}; {FEWEST_UNITS} per class needed)"
+    return f"too few {plural(unit)} for an interval ({listed}; {FEWEST_UNITS} per class needed)"
 
 
 def bootstrap(
@@ -230,7 +232,7 @@ def bootstrap(
             together, which is much the faster.
         refusal: a reason for no interval, e.g. from `too_few`.
     """
-    method = f"bootstrap over {unit}s"
+    method = f"bootstrap over {plural(unit)}"
     if refusal:
         return Interval.none(method, refusal)
     found = [value for drawn in _draws(owner, rows, seed) if (value := measure(drawn)) is not None]
@@ -238,7 +240,7 @@ def bootstrap(
         return Interval.none(method, "not defined in any resample")
     low, high = middle(found)
     if not _apart(low, high):
-        return Interval.none(method, f"the {unit}s {ALIKE}")
+        return Interval.none(method, f"the {plural(unit)} {ALIKE}")
     lost = RESAMPLES - len(found)
     note = f"not defined in {lost} of {RESAMPLES} resamples, left out" if lost else ""
     return Interval(low, high, method, LEVEL, note)
@@ -284,7 +286,7 @@ def share_interval(
         DecisionError: a unit other than "image", and no owners.
     """
     hit = np.asarray(hits, np.int64)
-    method = "Wilson" if unit == "image" else f"bootstrap over {unit}s"
+    method = "Wilson" if unit == "image" else f"bootstrap over {plural(unit)}"
     if not len(hit):
         return Interval.none(method, "no cells of this class")
     if unit == "image":

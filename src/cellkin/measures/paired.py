@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from cellkin.core.errors import DecisionError
+from cellkin.core.units import plural
 from cellkin.measures.intervals import Interval, mean_interval, unit_index
 
 __all__ = [
@@ -128,7 +129,7 @@ def paired_difference(
         p_value, test = mcnemar(ups, downs), "McNemar, exact"
     else:
         p_value = sign_flips(np.bincount(owner, weights=gain), seed=seed)
-        test = f"sign flips over {unit}s"
+        test = f"sign flips over {plural(unit)}"
     return Difference(
         float(gain.mean()), len(a), ups, downs, interval, p_value, test, int(owner.max()) + 1
     )

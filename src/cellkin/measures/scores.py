@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.errors import DecisionError
-from cellkin.core.records import LabelSet, frozen
+from cellkin.core.records import LabelSet, Sample, frozen
+from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
 from cellkin.measures import matrices
 from cellkin.measures.intervals import Interval, share_interval
 
@@ -23,9 +24,8 @@ __all__ = [
     "ClassScore",
     "Scores",
     "score",
+    "score_samples",
 ]
-
-UNITS = ("image", "subject", "slide", "field", "slide/field", "cell")
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -62,7 +62,8 @@ class Scores:
         names: the classes. confusion: (K, K) int64 counts, rows true, columns predicted, over all
             K names, present or not.
         by_subject: one row (subject, classes, n, correct, accuracy) per subject, sorted; cells of
-            unknown subject come last, as subject None. Empty where no subject is known.
+            unknown subject come last, as subject None. Empty where no subject is known, and where
+            the unit is a slide or field.
         unit: what the intervals take as independent: "image", "subject", "slide", "field", or
             "cell" where the same cell was decided several times.
     """
@@ -143,6 +144,24 @@ def score(
     )
 
 
+def score_samples(
+    samples: Sequence[Sample],
+    predicted: Sequence[str],
+    label_set: LabelSet,
+    *,
+    unit: str,
+    seed: int = 0,
+) -> Scores:
+    """`score` of decisions on samples whose split was by this unit.
+
+    Raises:
+        DecisionError, LabelError: as `score`.
+    """
+    owners = Owners.of(samples, SUBJECT if unit == IMAGE else unit)
+    true = [sample.label for sample in samples]
+    return score(true, predicted, label_set, subjects=owners.names, unit=unit, seed=seed)
+
+
 def _clinical(counts: Ints, label_set: LabelSet) -> dict[str, Any]:
     keys = ("tp", "fn", "fp", "tn", "clinical_accuracy", "sensitivity", "specificity")
     if label_set.positive is None:
@@ -182,7 +201,7 @@ class _Counting:
         )
 
     def by_subject(self) -> tuple[Mapping[str, Any], ...]:
-        if self.subjects is None:
+        if self.subjects is None or self.unit not in (SUBJECT, IMAGE):
             return ()
         cells: dict[str | None, list[int]] = {}
         for i, subject in enumerate(self.subjects):
@@ -210,9 +229,9 @@ def _checked_subjects(
     Raises:
         DecisionError: no cell, lengths that do not fit, or a unit that these subjects cannot give.
     """
-    if unit not in UNITS:
+    if unit not in (*UNITS, "cell"):
         raise DecisionError(
-            f"unknown unit {unit!r}", where="unit", mend=f"use one of: {', '.join(UNITS)}"
+            f"unknown unit {unit!r}", where="unit", mend=f"use one of: {', '.join(UNITS)}, cell"
         )
     lengths = {n_true, n_predicted, n_true if subjects is None else len(subjects)}
     if len(lengths) > 1 or not n_true:

@@ -13,6 +13,7 @@ from cellkin.core.records import (
     LabelSet,
     PredictionSet,
 )
+from cellkin.core.units import plural
 from cellkin.report.words import MINUS, counted, listed, percent
 
 __all__ = [
@@ -63,7 +64,7 @@ def _unjudged(found: PredictionSet, labels: LabelSet) -> str:
     if not found.unjudged:
         return ""
     few = [f"{labels.title(name)} ({n})" for name, n in found.unjudged.items()]
-    return f"not judged, fewer than {found.needed} calibration {found.unit}s: {listed(few)}"
+    return f"not judged, fewer than {found.needed} calibration {plural(found.unit)}: {listed(few)}"
 
 
 def _merged(names: Sequence[str], labels: LabelSet) -> list[str]:

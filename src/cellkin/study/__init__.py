@@ -7,13 +7,11 @@ from typing import Any
 
 __all__ = [
     "Results",
-    "cross_validate",
     "summarize",
 ]
 
 _HOMES = {
     "Results": "predictions",
-    "cross_validate": "experiments",
     "summarize": "tables",
 }
 

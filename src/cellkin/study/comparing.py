@@ -9,9 +9,10 @@ from dataclasses import replace
 from itertools import combinations
 
 from cellkin.core.studies import Call, PairedTest, StudyRow
+from cellkin.core.units import Owners
 from cellkin.measures.intervals import too_few, unit_index
 from cellkin.measures.paired import holm, paired_difference
-from cellkin.study.method_rows import owners, right
+from cellkin.study.method_rows import right
 
 __all__ = ["compare", "leakage", "win_findings"]
 
@@ -76,7 +77,7 @@ def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
         return None
     calls = [call for call, _ in pairs]
     unit = _unit(a, b, calls)
-    held = owners(calls, unit)
+    held = Owners.of(calls, unit).names
     single = "cell" if unit == "image" else unit
     refusal = too_few(unit_index(held), [call.truth for call in calls], single)
     found = paired_difference(
@@ -114,7 +115,7 @@ def _unit(a: StudyRow, b: StudyRow, calls: Sequence[Call]) -> str:
     """The coarser of what both rows take as independent, where every shared cell has it."""
     coarse = [row.independent for row in (b, a) if row.independent not in ("image", "cell")]
     for unit in coarse:
-        if None not in owners(calls, unit):
+        if Owners.of(calls, unit).known:
             return unit
     return "image" if len({call.id for call in calls}) == len(calls) else "cell"
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from cellkin.core.labels import NO_CELL, LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
+from cellkin.core.units import Owners
 from cellkin.measures import matrices
 from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_few, unit_index
 from cellkin.study.predictions import Job, Results
 
-__all__ = ["binary", "owners", "right", "study_rows"]
+__all__ = ["binary", "right", "study_rows"]
 
 KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recipe", "unit")
 TOLD = ("injection", "backbone", "init", "recipe")
@@ -39,15 +40,6 @@ def right(call: Call, labels: LabelSet, measure: str) -> bool:
     """Whether a call is right, by fine class ("accuracy") or as lymphoblast or not."""
     judge = labels.exact if measure == "accuracy" else labels.right_side
     return judge(call.label, call.truth)
-
-
-def owners(calls: Sequence[Call], unit: str) -> list[Hashable]:
-    """What each call belongs to, of the unit that is taken as independent."""
-    if unit == "subject":
-        return [call.subject for call in calls]
-    if unit in ("slide", "field", "slide/field"):
-        return [call.group for call in calls]
-    return [call.id for call in calls]
 
 
 def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyRow, ...]:
@@ -151,7 +143,7 @@ def _independent(calls: Sequence[Call], unit: str) -> str:
     """What may be taken as independent: the unit of the split, where all cells have one; single
     images where each was decided once, else the cells.
     """
-    if unit not in ("image", "cell") and None not in owners(calls, unit):
+    if unit not in ("image", "cell") and Owners.of(calls, unit).known:
         return unit
     return "image" if len({call.id for call in calls}) == len(calls) else "cell"
 
@@ -219,9 +211,9 @@ class _Measuring:
             found["auroc"] = sides.area([call.score or 0.0 for call in calls])
         return found
 
-    def _held(self, calls: Sequence[Call]) -> list[Hashable] | None:
+    def _held(self, calls: Sequence[Call]) -> Sequence[Hashable] | None:
         """What owns each call; for single images their subjects, None where not one is known."""
-        held = owners(calls, "subject" if self.unit == "image" else self.unit)
+        held = Owners.of(calls, "subject" if self.unit == "image" else self.unit).names
         return None if all(owner is None for owner in held) else held
 
 

@@ -4,6 +4,7 @@
 
 from cellkin.system.atlases import index, train
 from cellkin.system.auditing import audit
+from cellkin.system.cross_validation import cross_validate
 from cellkin.system.halving import SplitProposal, propose_split
 from cellkin.system.injecting import Injected, inject_nothing
 from cellkin.system.pretraining import pretrain
@@ -16,6 +17,7 @@ __all__ = [
     "Look",
     "SplitProposal",
     "audit",
+    "cross_validate",
     "encoder_facts",
     "index",
     "inject_nothing",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, build, decide
+from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
@@ -24,10 +25,11 @@ from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets.parts import splits
 from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
 from cellkin.learning.weights import seen_by
-from cellkin.measures.scores import score
+from cellkin.measures.scores import score_samples
 from cellkin.measures.triage import triage
 from cellkin.system.cards import atlas_card, data_facts, documents
 from cellkin.system.runs import (
@@ -41,7 +43,7 @@ from cellkin.system.runs import (
     tidied,
 )
 
-__all__ = ["Making", "index", "save_trained", "train"]
+__all__ = ["Making", "index", "refuse_early", "save_trained", "train"]
 
 Images = NDArray[np.uint8]
 
@@ -132,7 +134,7 @@ def train(
     if not chosen["overwrite"] and process_rank() == 0:
         refuse_existing(out)
     split = split or splits.single(data, seed=seed)
-    splits.verify_split(split, data)
+    refuse_early(data, split, recipe, chosen["maps"])
     run = open_run(run_folder(out), resume=chosen["resume"])
     place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
     with tidied(run):
@@ -220,6 +222,27 @@ def index(
 # parts of the work -----------------------------------------------------------------------------
 
 
+def refuse_early(data: Dataset, split: Split, recipe: Recipe, maps: str = "none") -> None:
+    """Refuse before a training what could only fail after it: parts that do not fit the data set,
+    test cells that cannot be scored by the unit of the split, too few references for a vote, and
+    maps that the backbone does not have.
+
+    Raises:
+        SplitError, DecisionError, LabelError, RecipeError: one of these.
+    """
+    splits.verify_split(split, data)
+    if tested := data.select(split.test):
+        score_samples(tested, [s.label for s in tested], data.labels, unit=split.unit)
+    if recipe.k > len(split.train):
+        raise RecipeError(
+            f"{recipe.k} neighbours cannot vote among {len(split.train)} training cells",
+            where=f"k = {recipe.k}",
+            mend=f"choose k from 1 to {len(split.train)}, or add cells",
+        )
+    if maps != "none":
+        refuse_maps(Network(recipe.backbone, 1, size=recipe.size).pooling)
+
+
 def _training_data(job: Making) -> TrainingData:
     labels = job.data.labels
     return TrainingData(
@@ -288,14 +311,8 @@ def _measure(
     atlas: Atlas, cells: Cells, features: Features, job: Making
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     decisions = decide(atlas, features, subjects=cells.subjects)
-    scores = score(
-        cells.labels,
-        [d.label for d in decisions],
-        atlas.labels,
-        subjects=cells.subjects,
-        unit=job.split.unit,
-        seed=job.seed,
-    )
+    samples, called = job.data.select(cells.ids), [d.label for d in decisions]
+    scores = score_samples(samples, called, atlas.labels, unit=job.split.unit, seed=job.seed)
     predictions = [
         {**d.to_json(), "truth": truth, "subject": subject}
         for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)

@@ -13,6 +13,7 @@ from cellkin.core.errors import DataError
 from cellkin.core.findings import AuditReport, Cue, DuplicatePair
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners
 from cellkin.datasets.auditing.pairs import Match, clusters, exact, near, spread
 from cellkin.datasets.auditing.shortcuts import measure
 from cellkin.datasets.auditing.sides import sides_of
@@ -129,27 +130,24 @@ def _rank(pair: DuplicatePair) -> tuple[int, int, float, str, str]:
     return worst, KINDS.index(pair.kind), -pair.score, pair.first, pair.second
 
 
-def _units(samples: Sequence[Sample]) -> tuple[list[str], str]:
+def _owners(samples: Sequence[Sample], among: Sequence[str] = (SUBJECT, GROUP)) -> Owners:
     """What belongs together: subjects, else slides or fields, else every image by itself."""
-    if all(s.subject is not None for s in samples):
-        return [str(s.subject) for s in samples], "subject"
-    if all(s.group is not None for s in samples):
-        return [str(s.group) for s in samples], "slide/field"
-    return [s.id for s in samples], "image"
+    found = (Owners.of(samples, unit) for unit in (*among, IMAGE))
+    return next(owners for owners in found if owners.known)
 
 
 def _class_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[Cue, ...]:
     samples = [seen.sample for seen in views]
     if any(len(s.labels) != 1 or len(s.labels[0]) != 1 for s in samples):
         return ()
-    groups, unit = _units(samples)
+    owners = _owners(samples)
     found = [
         measure(
             name,
             _values(views, name),
             [s.label for s in samples],
-            groups,
-            about=("class", unit, seed),
+            list(map(str, owners.names)),
+            about=("class", owners.unit, seed),
             progress=progress,
         )
         for name in CUES
@@ -162,15 +160,13 @@ def _subject_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple
     samples = [seen.sample for seen in views]
     if any(s.subject is None for s in samples):
         return ()
-    fields = all(s.group is not None for s in samples)
-    groups = [str(s.group) if fields else s.id for s in samples]
-    about = ("subject", "slide/field" if fields else "image", seed)
+    owners = _owners(samples, (GROUP,))
     cue = measure(
         "mean colour",
         _values(views, "mean colour"),
         [str(s.subject) for s in samples],
-        groups,
-        about=about,
+        list(map(str, owners.names)),
+        about=("subject", owners.unit, seed),
         progress=progress,
     )
     return () if cue is None else (cue,)

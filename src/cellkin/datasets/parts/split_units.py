@@ -7,21 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cellkin.core.errors import SplitError
 from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners, owner_of
 
 __all__ = [
-    "GROUP",
-    "IMAGE",
-    "SUBJECT",
-    "UNITS",
     "refuse_subjects_in_two_folds",
     "required_unit",
     "split_unit",
-    "unit_of",
     "verify_split",
 ]
-
-SUBJECT, GROUP, IMAGE = "subject", "slide/field", "image"
-UNITS = (SUBJECT, GROUP, "slide", "field", IMAGE)
 
 
 def split_unit(dataset: Dataset) -> str:
@@ -33,9 +26,7 @@ def split_unit(dataset: Dataset) -> str:
         SplitError: only some of the images have a subject, or a slide or field, and nothing larger
             than an image is known of all.
     """
-    lacking = {
-        unit: sum(unit_of(sample, unit) is None for sample in dataset) for unit in (SUBJECT, GROUP)
-    }
+    lacking = {unit: Owners.of(dataset, unit).names.count(None) for unit in (SUBJECT, GROUP)}
     for unit, count in lacking.items():
         if count == 0 and len(dataset):
             return unit
@@ -111,20 +102,13 @@ def _refuse_shared(places: Mapping[str, Sequence[str]], unit: str) -> None:
             )
 
 
-def unit_of(sample: Sample, unit: str) -> str | None:
-    """The subject, slide or field, or the image itself that a sample belongs to."""
-    if unit == IMAGE:
-        return sample.id
-    return sample.subject if unit == SUBJECT else sample.group
-
-
 def required_unit(sample: Sample, unit: str) -> str:
-    """The same where there must be one.
+    """The subject, slide or field of an image, or the image itself (see `owner_of`).
 
     Raises:
         SplitError: this image has none.
     """
-    name = unit_of(sample, unit)
+    name = owner_of(sample, unit)
     if name is None:
         raise SplitError(
             f"this image has no {unit}",

@@ -20,23 +20,19 @@ import numpy as np
 
 from cellkin.core.errors import SplitError, did_you_mean
 from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners, plural
 from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.balance import Unit, deal_cells, deal_units
 from cellkin.datasets.parts.leakage import leaders, leaks, twins
 from cellkin.datasets.parts.split_units import (
-    IMAGE,
-    SUBJECT,
-    UNITS,
     refuse_subjects_in_two_folds,
     required_unit,
     split_unit,
-    unit_of,
     verify_split,
 )
 
 __all__ = [
     "SHARED_CALIBRATION",
-    "UNITS",
     "cut",
     "folds",
     "official",
@@ -177,7 +173,7 @@ def _checked_unit(dataset: Dataset, unit: str) -> str:
             where="unit",
             mend=did_you_mean(unit, UNITS) or f"use one of: auto, {', '.join(UNITS)}",
         )
-    lacking = sum(unit_of(sample, unit) is None for sample in dataset)
+    lacking = Owners.of(dataset, unit).names.count(None)
     if lacking:
         raise SplitError(
             f"{lacking} of {len(dataset)} images have no {unit}",
@@ -220,12 +216,12 @@ def _refuse_few_units(dataset: Dataset, unit: str, n: int) -> None:
         _refuse_rare_classes(dataset, samples, unit)
     if count >= n:
         return
-    kind, more = unit, f"add cells of other {unit}s: 3 are the least, with --folds 3"
+    kind, more = unit, f"add cells of other {plural(unit)}: 3 are the least, with --folds 3"
     if unit == IMAGE:
         kind, more = "different image", "add other images: a class needs 3"
     fewer = " or ".join(f"--folds {k}" for k in sorted({3, count}))
     raise SplitError(
-        f"{n} folds cannot be cut from {count} {kind}{'' if count == 1 else 's'}"
+        f"{n} folds cannot be cut from {count} {kind if count == 1 else plural(kind)}"
         + (" (a single split is the first of 5 folds)" if n == 5 else "")
         + _copies(dataset, unit),
         where=dataset.root,
@@ -241,10 +237,10 @@ def _refuse_rare_classes(dataset: Dataset, samples: Iterable[Sample], unit: str)
     rare = [f"{name!r} ({found[name]})" for name in dataset.labels.names if found[name] < needed]
     if rare:
         raise SplitError(
-            f"too few {unit}s for a split: class {', '.join(rare)}{_copies(dataset, unit)}",
+            f"too few {plural(unit)} for a split: class {', '.join(rare)}{_copies(dataset, unit)}",
             where=dataset.root,
-            mend=f"a class needs cells of {needed} {unit}s or more, to be trained in every fold"
-            + _by_image(unit),
+            mend=f"a class needs cells of {needed} {plural(unit)} or more, "
+            "to be trained in every fold" + _by_image(unit),
         )
 
 
@@ -340,7 +336,7 @@ def _refuse_empty_part(dataset: Dataset, parts: Sequence[Sequence[Sample]], unit
     for name, samples in zip(("training", "validation", "test"), parts, strict=True):
         if not samples:
             raise SplitError(
-                f"the {name} part would be empty: too few {unit}s",
+                f"the {name} part would be empty: too few {plural(unit)}",
                 where=dataset.root,
                 mend="add data" if unit == IMAGE else "add data, or cut by a smaller unit",
             )
