@@ -359,7 +359,7 @@ def test_the_advice_for_few_subjects_is_right(persons: int) -> None:
     if persons < 3:  # more persons are needed, and then what is advised can be cut
         more = [cell(100 + i, f"c{i % 2}", f"t{i // 2}") for i in range(2 * (3 - persons))]
         assert len(datasets.folds(dataset([*cells, *more]), n=advised[0])) == 3
-    assert "--unit image" in caught.value.mend
+    assert "--by image" in caught.value.mend
     assert datasets.single(data, unit="image").unit == "image"
 
 
@@ -381,7 +381,7 @@ def test_copies_count_once_and_are_named(different: tuple[int, int], what: str) 
     assert what in caught.value.what
     assert "copies and count once: c0/00000.png = " in caught.value.what
     assert f"and {12 // different[0] - 3} more" in caught.value.what
-    assert "--unit" not in caught.value.mend
+    assert "--by" not in caught.value.mend
 
 
 def test_a_class_absent_from_the_test_part_is_said() -> None:

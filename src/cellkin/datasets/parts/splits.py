@@ -245,7 +245,7 @@ def _refuse_rare_classes(dataset: Dataset, samples: Iterable[Sample], unit: str)
 
 
 def _by_image(unit: str) -> str:
-    return "" if unit == IMAGE else f"; --unit image leaves cells of one {unit} on both sides"
+    return "" if unit == IMAGE else f"; --by image leaves cells of one {unit} on both sides"
 
 
 def _copies(dataset: Dataset, unit: str) -> str:
