@@ -6,7 +6,7 @@ ones that were not seen before. The last line is one JSON object:
 
     evidence_single_ratio       full evidence of one image in memory through `explain`, over one
                                 bare forward pass; reference maps stored in the atlas (fp16)
-    evidence_batch64_ratio      the same of 64 images at once through `explain_many`, per image,
+    evidence_batch64_ratio      the same of 64 images at once through `explain`, per image,
                                 over a bare pass of 64 images, per image
     evidence_unstored_ratio     as the first, without stored maps: up to 5 reference cells are
                                 looked at again for each query
@@ -14,7 +14,7 @@ ones that were not seen before. The last line is one JSON object:
                                 over positions, over one bare forward pass
     decide_single_ratio         `look` and `decide` for one image in memory, over one bare forward
                                 pass
-    decide_throughput_ratio     images per second through `decide_many` on images in memory, over
+    decide_throughput_ratio     images per second through `decide` on images in memory, over
                                 the bare network's at the same batch size
     decide_files_ratio          the same from PNG files, decoding overlapped
 
@@ -138,19 +138,19 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
     few = max(5, rounds // 3)
     single = ratio(
         "explain one image, reference maps stored",
-        lambda: dss.explain(next(singles)),
+        lambda: dss.explain(next(singles), gate=False),
         lambda: bare(one),
         rounds,
     )
     at_once = ratio(
         "explain 64 images at once, reference maps stored",
-        lambda: dss.explain_many(next(heaps)),
+        lambda: dss.explain(next(heaps), gate=False),
         lambda: bare(many),
         few,
     )
     computed = ratio(
         "explain one image, reference maps computed",
-        lambda: unstored.explain(next(singles)),
+        lambda: unstored.explain(next(singles), gate=False),
         lambda: bare(one),
         rounds,
     )
@@ -162,16 +162,19 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
     )
     alone = ratio(
         "decide one image in memory",
-        lambda: dss.decide(dss.look(next(singles))),
+        lambda: dss.decide(dss.look(next(singles)), gate=False),
         lambda: bare(one),
         rounds,
     )
     memory = ratio(
-        "decide 32 images in memory", lambda: dss.decide_many(group), lambda: bare(some), rounds
+        "decide 32 images in memory",
+        lambda: dss.decide(group, gate=False),
+        lambda: bare(some),
+        rounds,
     )
     disk = ratio(
         "decide 32 images from PNG files",
-        lambda: dss.decide_many(files),
+        lambda: dss.decide(files, gate=False),
         lambda: bare(some),
         rounds,
     )

@@ -16,9 +16,10 @@ from PIL import Image
 from workstation import Workstation, png, upload
 
 from cellkin.core.records import LYMPHOBLAST
+from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
-from cellkin.web.decoding import Decoders, Prepared, Unanswered
+from cellkin.web.decoding import Decoders, Unanswered
 from cellkin.web.evidence import EvidenceCache, cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
 from cellkin.web.model_thread import Deciding
@@ -255,9 +256,7 @@ def test_decide_says_what_the_library_says(
     for name, data in web.cells[:4]:
         (tmp_path / name).write_bytes(data)
         paths.append(tmp_path / name)
-    for answer, decision in zip(
-        told["decisions"], support.decide_many(paths, gate=True), strict=True
-    ):
+    for answer, decision in zip(told["decisions"], support.decide(paths), strict=True):
         wanted = decision.to_json()
         assert {**answer, "image": ""} == {**plain(wanted), "image": ""}
     assert ok(client.get("/api/v1/cases"))["items"] == [], "nothing is stored"
@@ -275,14 +274,14 @@ def test_a_decision_does_not_depend_on_who_else_asks(
     """Alone, together, and among the requests of eight others."""
     decoders = web.app.state.station.decoders
     pictures = [decoders.prepare(data, name) for name, data in web.cells]
-    alone = [support.decide_prepared(p.image[None], ["q"], gate=True)[0] for p in pictures]
+    alone = [support.decide(p) for p in pictures]
     deciding = Deciding(support)
     start = threading.Barrier(8)
 
     def ask(turn: int) -> list[Any]:
         order: list[Prepared] = pictures[turn:] + pictures[:turn]
         start.wait()
-        found = [f.result() for f in deciding.decide(order, ["q"] * len(order))]
+        found = [f.result() for f in deciding.decide(order)]
         return found[len(order) - turn :] + found[: len(order) - turn]
 
     with ThreadPoolExecutor(8) as pool:
@@ -290,7 +289,7 @@ def test_a_decision_does_not_depend_on_who_else_asks(
             assert found == alone
     deciding.close()
     with pytest.raises(RuntimeError, match="shutting down"):
-        deciding.decide(pictures[:1], ["q"])
+        deciding.decide(pictures[:1])
 
 
 def test_a_workstation_warms_up_and_closes(
@@ -301,16 +300,16 @@ def test_a_workstation_warms_up_and_closes(
     seen: list[str] = []
     decide = Deciding.decide
 
-    def noted(self: Deciding, pictures: Any, names: Any) -> Any:
-        seen.extend(names)
-        return decide(self, pictures, names)
+    def noted(self: Deciding, pictures: Any) -> Any:
+        seen.extend(picture.name for picture in pictures)
+        return decide(self, pictures)
 
     monkeypatch.setattr(Deciding, "decide", noted)
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/healthz").json() == {"status": "ok"}
     assert seen == ["reference cell"]
     with pytest.raises(RuntimeError, match="shutting down"):
-        app.state.station.deciding.explain(support.atlas.image(0), "late")
+        app.state.station.deciding.explain(Prepared("late", support.atlas.image(0)))
     store.close()
 
 
@@ -324,21 +323,22 @@ def test_an_error_of_the_model_reaches_the_asker_and_the_thread_goes_on(
         raise ValueError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DecisionSupport, "decide_prepared", broken)
+        patch.setattr(DecisionSupport, "decide", broken)
         with pytest.raises(ValueError, match="broken"):
-            deciding.decide([picture], ["q"])[0].result()
-    assert deciding.decide([picture], ["q"])[0].result().query == "q"
+            deciding.decide([picture])[0].result()
+    assert deciding.decide([picture])[0].result().query == "cell.png"
     deciding.close()
 
 
 def test_a_prepared_picture_is_not_prepared_again(support: DecisionSupport) -> None:
     """Looked at as it is stored: features are those of the picture, not of a second preparation."""
-    images = np.stack([support.atlas.image(i) for i in range(3)])
-    looks = support.look_prepared(images, ["a", "b", "c"])
-    assert np.array_equal(np.stack([look.image for look in looks]), images)
-    found = support.decide_prepared(images, ["a", "b", "c"])
+    pictures = [Prepared(name, support.atlas.image(i)) for i, name in enumerate("abc")]
+    looks = support.look(pictures)
+    assert [look.query for look in looks] == ["a", "b", "c"]
+    for look, picture in zip(looks, pictures, strict=True):
+        assert np.array_equal(look.image, picture.image)
+    found = support.decide(pictures)
     assert [d.neighbors[0].distance for d in found] == [0, 0, 0]
-    assert support.look_prepared(images[:0], []) == []
 
 
 # evidence -----------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_evidence_is_what_the_library_computes(web: Workstation, support: Decisi
     picture = client.get(told["query"]["image"])
     assert picture.headers["content-type"] == "image/png"
     stored = np.asarray(Image.open(io.BytesIO(picture.content)))
-    wanted = support.explain(support.look_prepared(stored[None], [cell["name"]])[0], gate=True)
+    wanted = support.explain(Prepared(cell["name"], stored))
     assert told["decision"] == cell["decision"] == plain(wanted.decision.to_json())
     assert told["size"] == stored.shape[0]
     h, w = told["grid"]
@@ -428,7 +428,7 @@ def test_explain_asks_for_no_decision_and_takes_no_zip_of_two(
 def test_a_refused_map_is_not_sent(support: DecisionSupport) -> None:
     from dataclasses import replace
 
-    look = support.look_prepared(support.atlas.image(0)[None], ["q"])[0]
+    look = support.look(Prepared("q", support.atlas.image(0)))
     good = support.explain(look)
     bad = replace(good, pairs=tuple(replace(p, completeness=1.0) for p in good.pairs))
     for pair in evidence_json(bad, {})["pairs"]:

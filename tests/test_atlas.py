@@ -80,9 +80,9 @@ def test_min_max_scale_is_stored_and_not_clipped(atlas: Atlas) -> None:
 
 def test_decisions_do_not_depend_on_the_batch(dss: DecisionSupport, smears: Dataset) -> None:
     paths = [s.image.path for s in smears.samples[:9]]
-    together = dss.decide_many(paths)
+    together = dss.decide(paths)
     assert [dss.decide(p) for p in paths] == together
-    assert dss.decide_many(paths[:7]) + dss.decide_many(paths[7:]) == together
+    assert dss.decide(paths[:7]) + dss.decide(paths[7:]) == together
 
 
 def test_own_subject_does_not_vote(dss: DecisionSupport, smears: Dataset) -> None:

@@ -259,7 +259,6 @@ CASES: dict[str, Case] = {
     "an empty file": lambda t, a, c: ["decide", a, named(t / "x.jpg", "")],
     "a jpeg called png": lambda t, a, c: [
         "decide", a, shutil.move(folder_with(t / "j", "x.jpg") / "x.jpg", t / "x.png")],
-    "one bad image among good ones": lambda t, a, c: ["decide", a, c, bad_png(t / "x.png")],
     "no atlas": lambda t, a, c: ["decide", folder_with(t / "none"), c],
     "a missing atlas": lambda t, a, c: ["inspect", t / "none"],
     "a flipped byte in the vectors": lambda t, a, c: [

@@ -275,7 +275,7 @@ def same(a: Evidence, b: Evidence) -> bool:
 def test_explained_together_is_explained_alone(dss: DecisionSupport, smears: Dataset) -> None:
     paths = [s.image.path for s in smears.samples[:5]]
     subjects = [s.subject for s in smears.samples[:5]]
-    together = dss.explain_many(paths, subjects=subjects)
+    together = dss.explain(paths, subject=subjects)
     for path, subject, evidence in zip(paths, subjects, together, strict=True):
         assert same(dss.explain(path, subject=subject), evidence)
         assert evidence.decision == dss.decide(path, subject=subject)
@@ -347,7 +347,7 @@ def test_stored_maps_tell_the_same(
     assert stored.atlas.maps is not None
     assert stored.facts()["maps"]["bytes"] == stored.atlas.maps.nbytes
     paths = [s.image.path for s in smears.samples[:6]]
-    for a, b in zip(stored.explain_many(paths), bare.explain_many(paths), strict=True):
+    for a, b in zip(stored.explain(paths), bare.explain(paths), strict=True):
         assert a.decision == b.decision
         assert b.counter is not None
         for ours, theirs in zip(
@@ -377,7 +377,7 @@ def test_fault_10_both_decompositions_close_on_every_backbone_for_any_k(
 ) -> None:
     dss = DecisionSupport(small_atlas(backbone, k, distance, rng))
     images = list(rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
-    for evidence in dss.explain_many(images):
+    for evidence in dss.explain(images):
         assert len(evidence.pairs) == len(evidence.differences) == k
         assert evidence.counter is not None
         counter = (*evidence.counter.pairs, *evidence.counter.differences)
@@ -392,7 +392,7 @@ def test_a_transformer_reports_its_gap_and_no_map_is_zero(
     distance: str, rng: np.random.Generator
 ) -> None:
     dss = DecisionSupport(small_atlas("vit_tiny_patch16_224", 3, distance, rng, size=224, cells=8))
-    (evidence,) = dss.explain_many([rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)])
+    (evidence,) = dss.explain([rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)])
     for found in (*evidence.pairs, *evidence.differences):
         assert not found.exact
         assert np.isfinite(found.completeness)

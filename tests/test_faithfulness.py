@@ -251,7 +251,7 @@ def test_probed_maps_and_targets_are_those_of_the_page(
 ) -> None:
     atlas = replace(dss.atlas, distance=distance)
     asked = DecisionSupport(atlas)
-    shown = asked.explain_many([s.image.path for s in smears.samples[:3]])
+    shown = asked.explain([s.image.path for s in smears.samples[:3]])
     kin = [atlas.cells.ids.index(e.decision.neighbors[0].id) for e in shown]
     probe = Probe(
         ["a", "b", "c"],

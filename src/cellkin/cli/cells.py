@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,11 @@ import typer
 from cellkin.cli.console import percent, print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
-from cellkin.core.errors import OutputError
+from cellkin.core.errors import ImageError, OutputError
 from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
 
 CARD = "model_card.md"
+TOGETHER = 16  # images whose evidence is in memory at once
 DRAWN = "The reference cells of this atlas are drawn: it says nothing about real cells. "
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
 Images = Annotated[
@@ -49,28 +51,42 @@ def decide(
 ) -> None:
     """Decide on images by their nearest reference cells; with --json one object per line.
 
-    Of every --batch-size images all that cannot be read are named at once and none is decided;
-    what was printed for the images before them stands.
+    Images that cannot be read are named at the end, with exit status 2; all others are decided.
     """
     from cellkin.system import DecisionSupport
 
     dss = DecisionSupport.open(atlas, device=device)
     paths = images_of(images)
     provenance = dss.atlas.provenance.to_json()
-    with progress() as tell:
-        for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            subjects = [subject] * len(batch)
-            decisions = dss.decide_many(batch, subjects=subjects, coverage=coverage, gate=True)
-            tell("deciding", start + len(batch), len(paths))
-            for decision in decisions:
-                if json:
-                    known = {"in_atlas": _own(decision)}  # its own label votes
-                    print_json({**decision.to_json(), **known, "provenance": provenance})
-                else:
-                    typer.echo(sentence(decision, dss.atlas.labels))
+    for _, decision in _answered(
+        paths, batch_size, lambda some: dss.decide(some, subject=subject, coverage=coverage)
+    ):
+        if json:
+            known = {"in_atlas": _own(decision)}  # its own label votes
+            print_json({**decision.to_json(), **known, "provenance": provenance})
+        else:
+            typer.echo(sentence(decision, dss.atlas.labels))
     if not json:
         talk(DRAWN * dss.atlas.provenance.drawn + NOTICE)
+
+
+def _answered(
+    paths: list[Path], together: int, answer: Callable[[list[Path]], Sequence[Any]]
+) -> Iterator[tuple[int, Any]]:
+    """Positions and answers, so many images together; raises at the end for all unusable ones."""
+    from cellkin.imaging.loading import unusable
+
+    faults = []
+    with progress() as tell:
+        for start in range(0, len(paths), together):
+            for i, found in enumerate(answer(paths[start : start + together]), start):
+                tell("deciding", i + 1, len(paths))
+                if isinstance(found, ImageError):
+                    faults.append(found)
+                else:
+                    yield i, found
+    if faults:
+        raise unusable(faults)
 
 
 def sentence(decision: Decision, labels: LabelSet) -> str:
@@ -131,17 +147,16 @@ def explain(
     if out.is_file():
         raise OutputError("--out is a file", where=out, mend="give a folder")
     dss = DecisionSupport.open(atlas, device=device)
-    with progress() as tell:
-        for i, path in enumerate(paths):
-            evidence = dss.explain(path, subject=subject, coverage=coverage, gate=True)
-            folder = out if len(paths) == 1 else out / page_name(path, i)
-            report.save_all(evidence, folder)
-            tell("explaining", i + 1, len(paths))
-            if json:
-                print_json({**evidence.to_json(), "page": str(folder / "evidence.html")})
-            else:
-                talk(sentence(evidence.decision, dss.atlas.labels))
-                typer.echo(folder / "evidence.html")
+    for i, evidence in _answered(
+        paths, TOGETHER, lambda some: dss.explain(some, subject=subject, coverage=coverage)
+    ):
+        folder = out if len(paths) == 1 else out / page_name(paths[i], i)
+        report.save_all(evidence, folder)
+        if json:
+            print_json({**evidence.to_json(), "page": str(folder / "evidence.html")})
+        else:
+            talk(sentence(evidence.decision, dss.atlas.labels))
+            typer.echo(folder / "evidence.html")
 
 
 def page_name(path: Path, position: int) -> str:

@@ -83,14 +83,11 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
     """A page of evidence for some test cells of every class, and one page over them all."""
     from cellkin import report
     from cellkin.cli.cells import page_name
-    from cellkin.imaging.decode import decode
-    from cellkin.imaging.series import is_shared
 
     samples = _in_turn(dss, dataset, pages)
     rows = []
     for i, sample in enumerate(samples):
-        image = decode(sample.image) if is_shared(sample.image) else sample.image.path
-        evidence = dss.explain(image, subject=sample.subject, gate=True)
+        evidence = dss.explain(sample.image, subject=sample.subject)
         name = page_name(sample.image.path, i)
         report.save_all(evidence, folder / name)
         rows.append(

@@ -16,12 +16,12 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
 from cellkin.imaging import mapped
 from cellkin.imaging.decode import decode
-from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
-__all__ = ["load_prepared", "prepared_blocks"]
+__all__ = ["BLOCK", "Source", "each_prepared", "load_prepared", "prepared_blocks", "unusable"]
 
-Source = ImageRef | NDArray[np.uint8]
+Source = ImageRef | Prepared | NDArray[np.uint8]
 
 BLOCK = 32  # images handed on at once
 SHOWN = 5  # unreadable images named in one error
@@ -78,10 +78,7 @@ def prepared_blocks(
     *,
     progress: Progress = silent,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decode and prepare images block by block, (n, S, S, 3) uint8 with n up to 32, in order.
-
-    The images after a block are decoded in threads while the caller works on it. Arrays (H, W, 3)
-    uint8 may stand among the sources.
+    """`each_prepared` block by block, (n, S, S, 3) uint8 with n up to 32, in order.
 
     Raises:
         ImageError: some cannot be read; from the first on no block is handed out any more, all
@@ -89,27 +86,45 @@ def prepared_blocks(
     """
     faults: list[ImageError] = []
     waiting: list[NDArray[np.uint8]] = []
-    for i, outcome in enumerate(_in_order(sources, preprocessor)):
-        try:
-            waiting.append(outcome.result())
-        except ImageError as error:
-            faults.append(error)
-        progress("reading images", i + 1, len(sources))
+    for found in each_prepared(sources, preprocessor, progress=progress):
+        if isinstance(found, ImageError):
+            faults.append(found)
+            continue
+        waiting.append(found)
         if not faults and len(waiting) == BLOCK:
             yield np.stack(waiting)
             waiting = []
     if faults:
-        _refuse(faults)
+        raise unusable(faults)
     if waiting:
         yield np.stack(waiting)
 
 
-def _refuse(faults: Sequence[ImageError]) -> None:
+def each_prepared(
+    sources: Sequence[Source], preprocessor: Preprocessor, *, progress: Progress = silent
+) -> Iterator[NDArray[np.uint8] | ImageError]:
+    """Decode and prepare images in order, (S, S, 3) uint8 each; in the place of one that cannot be
+    read stands its error.
+
+    The next images are decoded in threads while the caller works on those before them. Arrays
+    (H, W, 3) uint8 may stand among the sources, and pictures that are prepared already.
+    """
+    for i, outcome in enumerate(_in_order(sources, preprocessor)):
+        try:
+            found: NDArray[np.uint8] | ImageError = outcome.result()
+        except ImageError as error:
+            found = error
+        progress("reading images", i + 1, len(sources))
+        yield found
+
+
+def unusable(faults: Sequence[ImageError]) -> ImageError:
+    """The one error to raise for these, one or more: it names them, the first five in full."""
     if len(faults) == 1:
-        raise faults[0]
+        return faults[0]
     told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
     more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    raise ImageError(
+    return ImageError(
         f"{len(faults)} images cannot be used",
         where="\n         ".join(told) + more,
         mend="mend or remove these files; cellkin check DATA lists every one",
@@ -128,6 +143,8 @@ def _in_order(
     with Series() as series, ThreadPoolExecutor(workers) as pool:
 
         def submit(source: Source) -> Future[NDArray[np.uint8]]:
+            if isinstance(source, Prepared):
+                return _done(source.image)
             if not isinstance(source, ImageRef):
                 return pool.submit(preprocessor.prepare, source)
             if not is_shared(source):
@@ -135,7 +152,7 @@ def _in_order(
             try:
                 rgb = series.decode(source)
             except ImageError as error:
-                return _failed(error)
+                return _done(error)
             return pool.submit(preprocessor.prepare, rgb)
 
         rest = iter(sources)
@@ -149,7 +166,10 @@ def _in_order(
                 future.cancel()
 
 
-def _failed(error: ImageError) -> Future[NDArray[np.uint8]]:
+def _done(found: NDArray[np.uint8] | ImageError) -> Future[NDArray[np.uint8]]:
     future: Future[NDArray[np.uint8]] = Future()
-    future.set_exception(error)
+    if isinstance(found, ImageError):
+        future.set_exception(found)
+    else:
+        future.set_result(found)
     return future

@@ -26,6 +26,7 @@ __all__ = [
     "INTERPOLATIONS",
     "LITE0_MEAN",
     "LITE0_STD",
+    "Prepared",
     "Preprocessor",
     "middle_square",
     "packaged_lite0",
@@ -45,6 +46,18 @@ LITE0_STD: Triple = (128.0, 128.0, 128.0)
 MAX_SIZE = 4096
 MIN_SHARPENED = 16
 CHUNK = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture that a `Preprocessor` has made already: it is never prepared again.
+
+    Attributes:
+        name: what to call it. image: (S, S, 3) uint8 RGB.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from cellkin.evidence.faithfulness import deletion
 from cellkin.evidence.probing import Probe, Space, method_maps, targets
 from cellkin.evidence.randomisation import randomisation
 from cellkin.evidence.stability import CHANGES, map_stability
+from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.stain import nuclei
 from cellkin.learning.untrained import untrained
 from cellkin.measures.intervals import mean_of, share_of
@@ -128,22 +129,22 @@ def _disc(image: Bytes) -> Bools:
 
 
 def completeness(case: Case, tell: Progress) -> dict[str, Any]:
-    """Errors of every map of the sample's evidence, made through `explain_many`."""
+    """Errors of every map of the sample's evidence, made through `explain`."""
     errors: dict[str, list[float]] = {"likeness": [], "difference": []}
     exact = True
     for start in range(0, len(case.images), CHUNK):
-        images = case.images[start : start + CHUNK]
-        names = case.probe.ids[start : start + CHUNK]
-        looks = case.dss.look_prepared(images, names)
-        subjects = case.subjects[start : start + CHUNK]
-        for found in case.dss.explain_many(looks, subjects=subjects):
+        part = slice(start, start + CHUNK)
+        pictures = [
+            Prepared(*one) for one in zip(case.probe.ids[part], case.images[part], strict=True)
+        ]
+        for found in case.dss.explain(pictures, subject=case.subjects[part], gate=False):
             more = found.counter
             pairs = (*found.pairs, *(more.pairs if more else ()))
             differences = (*found.differences, *(more.differences if more else ()))
             errors["likeness"] += [pair.completeness for pair in pairs]
             errors["difference"] += [d.completeness for d in differences]
             exact = exact and all(pair.exact for pair in pairs)
-        tell("adding up the heatmaps", start + len(images), len(case.images))
+        tell("adding up the heatmaps", start + len(pictures), len(case.images))
     return {
         "exact": exact,
         "limit": CLOSES,

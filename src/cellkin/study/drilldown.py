@@ -18,6 +18,7 @@ from cellkin.atlas import Atlas, Cells, calibrated
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features
 from cellkin.imaging.mapped import Rows
+from cellkin.imaging.preprocess import Prepared
 from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
 from cellkin.system import DecisionSupport
@@ -93,8 +94,8 @@ def save_pages(
     labels = dss.atlas.labels
     for start in range(0, len(asked), TOGETHER):
         part = asked[start : start + TOGETHER]
-        looks = dss.look_prepared(images[start : start + TOGETHER], [p.id for p in part])
-        for made, evidence in zip(part, dss.explain_many(looks), strict=True):
+        pictures = [Prepared(p.id, images[start + i]) for i, p in enumerate(part)]
+        for made, evidence in zip(part, dss.explain(pictures, gate=False), strict=True):
             pages[made.id] = f"{len(pages) + 1:04d}.html"
             call = "right" if labels.right(made.label, made.truth) else "wrong"
             known = f"Known to be: {labels.title(made.truth)}. This call is {call}. {told}"

@@ -27,7 +27,7 @@ from cellkin.core.records import (
 from cellkin.decision import flips, matching, shares_of_support
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 
-__all__ = ["Explainer", "Look"]
+__all__ = ["Explainer", "Look", "together"]
 
 _Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
 
@@ -53,6 +53,12 @@ class Look:
     logits: NDArray[np.float32]
 
 
+def together(looks: Sequence[Look]) -> Features:
+    """The features of N looks, one or more, in their order."""
+    vectors = np.concatenate([look.features.vectors for look in looks])
+    return Features(tuple(look.query for look in looks), vectors, looks[0].features.space)
+
+
 class Explainer:
     """Makes evidence with one atlas; remembers the maps of the reference cells it has looked at.
 
@@ -65,15 +71,13 @@ class Explainer:
         self._maps: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
 
     def explain(
-        self, looks: Sequence[Look], subjects: Sequence[str | None] | None, coverage: float
+        self, looks: Sequence[Look], subjects: Sequence[str | None], coverage: float
     ) -> list[Evidence]:
-        """The evidence of many looks, in their order (see `DecisionSupport.explain_many`)."""
+        """The evidence of many looks, in their order, without asking the quality gate (see
+        `DecisionSupport.explain`).
+        """
         atlas = self.atlas
-        features = Features(
-            tuple(look.query for look in looks),
-            np.concatenate([look.features.vectors for look in looks]),
-            looks[0].features.space,
-        )
+        features = together(looks)
         asked = consult(atlas, features, subjects=subjects, coverage=coverage, classes=True)
         against = [self._against(asked, row) for row in range(len(looks))]
         neighbors = [

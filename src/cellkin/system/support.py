@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, decide
-from cellkin.core.errors import DecisionError
+from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
 from cellkin.decision import COVERAGE
-from cellkin.imaging.loading import load_prepared, prepared_blocks
+from cellkin.imaging.loading import BLOCK, Source, each_prepared
+from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
-from cellkin.system.explainer import Explainer, Look
+from cellkin.system.explainer import Explainer, Look, together
 
-__all__ = ["DecisionSupport", "Look"]
+__all__ = ["DecisionSupport", "Look", "Prepared"]
 
-Image = str | Path | NDArray[np.uint8]
+Sure = Look | Prepared
+"""What can be answered without reading anything."""
+Image = Sure | str | Path | ImageRef | NDArray[np.uint8]
+Subject = str | None | Sequence[str | None]
+
+
+class How(TypedDict, total=False):
+    """What `decide` and `explain` can be told, see `DecisionSupport.decide`."""
+
+    subject: Subject
+    coverage: float
+    gate: bool
+    progress: Progress
+
 
 SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
 
@@ -47,193 +62,164 @@ class DecisionSupport:
         """
         return cls(Atlas.open(folder, device=choose_device(device)))
 
-    # looking ----------------------------------------------------------------------------------
+    # the doors --------------------------------------------------------------------------------
 
-    def look(self, image: Image) -> Look:
-        """One forward pass over an image file, or an RGB array (H, W, 3) uint8.
+    @overload
+    def look(self, images: Image, *, progress: Progress = ...) -> Look: ...  # type: ignore[overload-overlap]
+    @overload
+    def look(self, images: Sequence[Sure], *, progress: Progress = ...) -> list[Look]: ...
+    @overload
+    def look(
+        self, images: Sequence[Image], *, progress: Progress = ...
+    ) -> list[Look | ImageError]: ...
+    def look(self, images: Image | Sequence[Image], *, progress: Progress = silent) -> Any:
+        """One forward pass over each image; a `Look` is not looked at again.
+
+        Args:
+            images: one image, or a sequence of them: a path, an `ImageRef`, an RGB array
+                (H, W, 3) uint8, or a picture that is `Prepared` already.
+
+        Returns:
+            Of one image its look. Of a sequence a list in its order, in which an image that cannot
+            be read has its `ImageError` in its place; no answer depends on the other images.
 
         Raises:
-            ImageError: the image cannot be read without guessing.
+            ImageError: the one image cannot be read without guessing.
+            DecisionError: the sequence is empty.
         """
-        return self.look_many([image])[0]
+        return self._answers(images, lambda looks, _: looks, None, progress)
 
-    def look_many(
-        self,
-        images: Sequence[Image],
-        *,
-        names: Sequence[str] | None = None,
-        progress: Progress = silent,
-    ) -> list[Look]:
-        """Looks at many images; each is the same as when looked at alone.
-
-        Args:
-            names: what to call them; by default their paths, or "image 1", ...
-        """
-        names = names or [_name(image, i) for i, image in enumerate(images)]
-        return self.look_prepared(self._prepared(images, progress), names)
-
-    def look_prepared(self, arrays: NDArray[np.uint8], names: Sequence[str]) -> list[Look]:
-        """Looks at pictures that the atlas's preprocessor has made already.
-
-        Args:
-            arrays: (N, S, S, 3) uint8; they are not prepared again (sharpening is never repeated).
-            names: what to call them, N of them.
-        """
-        if not len(arrays):
-            return []
-        space = self.atlas.space
-        views = self.atlas.encoder.view(arrays)
-        return [
-            Look(
-                name,
-                arrays[i],
-                views.maps[i],
-                Features((name,), views.features[i : i + 1], space),
-                views.logits[i],
-            )
-            for i, name in enumerate(names)
-        ]
-
-    def _prepared(self, images: Sequence[Image], progress: Progress = silent) -> NDArray[np.uint8]:
-        preprocessor = self.atlas.encoder.preprocessor
-        files = [ImageRef(Path(image)) for image in images if isinstance(image, str | Path)]
-        loaded = iter(load_prepared(files, preprocessor, progress=progress))
-        rows = [
-            next(loaded) if isinstance(image, str | Path) else preprocessor.prepare(image)
-            for image in images
-        ]
-        side = preprocessor.size
-        return np.stack(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
-
-    # deciding ---------------------------------------------------------------------------------
-
+    @overload
+    def decide(self, images: Image, **how: Unpack[How]) -> Decision: ...  # type: ignore[overload-overlap]
+    @overload
+    def decide(self, images: Sequence[Sure], **how: Unpack[How]) -> list[Decision]: ...
+    @overload
+    def decide(
+        self, images: Sequence[Image], **how: Unpack[How]
+    ) -> list[Decision | ImageError]: ...
     def decide(
         self,
-        image: Look | Image,
+        images: Image | Sequence[Image],
         *,
-        subject: str | None = None,
+        subject: Subject = None,
         coverage: float = COVERAGE,
-        gate: bool = False,
-    ) -> Decision:
-        """The neighbours' verdict on one image.
-
-        Args:
-            subject: the person, where known: reference cells of the same person do not vote.
-            coverage: what the prediction set promises, in (0, 1).
-            gate: also ask the quality gate, see `decide_many`.
-        """
-        look = image if isinstance(image, Look) else self.look(image)
-        made = decide(self.atlas, look.features, subjects=[subject], coverage=coverage)[0]
-        return made.gated(self.quality(look.image)) if gate else made
-
-    def decide_many(
-        self,
-        images: Sequence[Image],
-        *,
-        subjects: Sequence[str | None] | None = None,
-        coverage: float = COVERAGE,
-        gate: bool = False,
+        gate: bool = True,
         progress: Progress = silent,
-    ) -> list[Decision]:
-        """Decisions on many images, in their order; no result depends on the others.
+    ) -> Any:
+        """The neighbours' verdict on one image or each of many, which are given as to `look`.
 
         Files are decoded in threads while the network looks at those before them.
 
         Args:
-            gate: also ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an
-                image; a picture that fails gets a decision that abstains.
+            subject: the person, where known: reference cells of the same person do not vote. One
+                for all images, or a sequence with one (or None) for each.
+            coverage: what the prediction set promises, in (0, 1).
+            gate: ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an image:
+                a picture that fails gets a decision that abstains.
+
+        Returns:
+            See `look`.
+
+        Raises:
+            ImageError: the one image cannot be read.
+            DecisionError: there is no image, not one subject for each, fewer than k references are
+                left, or the coverage is impossible.
         """
-        if not len(images):
-            raise DecisionError("no image was given", where="images", mend="give at least one")
-        names = [_name(image, i) for i, image in enumerate(images)]
-        blocks = prepared_blocks(
-            [ImageRef(Path(x)) if isinstance(x, str | Path) else x for x in images],
-            self.atlas.encoder.preprocessor,
-            progress=progress,
-        )
-        return self._decisions(blocks, names, subjects, coverage, gate)
 
-    def decide_prepared(
-        self,
-        arrays: NDArray[np.uint8],
-        names: Sequence[str],
-        *,
-        subjects: Sequence[str | None] | None = None,
-        coverage: float = COVERAGE,
-        gate: bool = False,
-    ) -> list[Decision]:
-        """`decide_many` on pictures (N, S, S, 3) uint8 that were prepared already, see
-        `look_prepared`; no result depends on the others.
-        """
-        if not len(arrays):
-            raise DecisionError("no image was given", where="images", mend="give at least one")
-        return self._decisions([arrays], names, subjects, coverage, gate)
+        def answer(looks: Sequence[Look], subjects: Sequence[str | None]) -> list[Decision]:
+            asked = decide(self.atlas, together(looks), subjects=subjects, coverage=coverage)
+            return [
+                self._gated(d, look) if gate else d for d, look in zip(asked, looks, strict=True)
+            ]
 
-    def _decisions(
-        self,
-        blocks: Iterable[NDArray[np.uint8]],
-        names: Sequence[str],
-        subjects: Sequence[str | None] | None,
-        coverage: float,
-        gate: bool,
-    ) -> list[Decision]:
-        vectors, quality = [], []
-        for block in blocks:
-            vectors.append(self.atlas.encoder.vectors(block))
-            quality += [self.quality(image) if gate else None for image in block]
-        features = Features(tuple(names), np.concatenate(vectors), self.atlas.space)
-        decisions = decide(self.atlas, features, subjects=subjects, coverage=coverage)
-        return [d.gated(found) for d, found in zip(decisions, quality, strict=True)]
+        return self._answers(images, answer, subject, progress)
 
-    def quality(self, prepared: NDArray[np.uint8]) -> tuple[str, ...] | None:
-        """What is wrong with a prepared picture (S, S, 3) uint8, keys of `QUALITY`; None where
-        this atlas has no quality gate.
-        """
-        gate = self.atlas.quality
-        return None if gate is None else gate.reasons(measure(prepared))
-
-    # explaining -------------------------------------------------------------------------------
-
+    @overload
+    def explain(self, images: Image, **how: Unpack[How]) -> Evidence: ...  # type: ignore[overload-overlap]
+    @overload
+    def explain(self, images: Sequence[Sure], **how: Unpack[How]) -> list[Evidence]: ...
+    @overload
+    def explain(
+        self, images: Sequence[Image], **how: Unpack[How]
+    ) -> list[Evidence | ImageError]: ...
     def explain(
         self,
-        image: Look | Image,
+        images: Image | Sequence[Image],
         *,
-        subject: str | None = None,
+        subject: Subject = None,
         coverage: float = COVERAGE,
-        gate: bool = False,
-    ) -> Evidence:
-        """A decision with its reasons, and with what speaks against it (section 4.2).
-
-        Args:
-            subject: the person, where known: reference cells of the same person are no kin.
-            coverage: what the prediction set promises, in (0, 1).
-            gate: also ask the quality gate, see `decide_many`.
-        """
-        evidence = self.explain_many([image], subjects=[subject], coverage=coverage)[0]
-        if not gate:
-            return evidence
-        found = self.quality(evidence.query_image)
-        return replace(evidence, decision=evidence.decision.gated(found))
-
-    def explain_many(
-        self,
-        images: Sequence[Look | Image],
-        *,
-        subjects: Sequence[str | None] | None = None,
-        coverage: float = COVERAGE,
+        gate: bool = True,
         progress: Progress = silent,
-    ) -> list[Evidence]:
-        """The evidence of many images, in their order; none depends on the others."""
-        if not len(images):
-            raise DecisionError("no image was given", where="images", mend="give at least one")
-        looks = self._looks(images, progress)
-        return self._explainer.explain(looks, subjects, coverage)
+    ) -> Any:
+        """Decisions with their reasons, and with what speaks against them (section 4.2).
 
-    def _looks(self, images: Sequence[Look | Image], progress: Progress) -> list[Look]:
+        Arguments, answers and errors are those of `decide`.
+        """
+
+        def answer(looks: Sequence[Look], subjects: Sequence[str | None]) -> list[Evidence]:
+            found = self._explainer.explain(looks, subjects, coverage)
+            return [
+                replace(one, decision=self._gated(one.decision, look)) if gate else one
+                for one, look in zip(found, looks, strict=True)
+            ]
+
+        return self._answers(images, answer, subject, progress)
+
+    # behind the doors -------------------------------------------------------------------------
+
+    def _answers(
+        self,
+        images: Any,
+        answer: Callable[[Sequence[Look], Sequence[str | None]], Sequence[Any]],
+        subject: Subject,
+        progress: Progress,
+    ) -> Any:
+        """The answers in the order of the images, made block by block."""
+        many = isinstance(images, Sequence) and not isinstance(images, str | bytes)
+        asked = list(images) if many else [images]
+        if not asked:
+            raise DecisionError("no image was given", where="images", mend="give at least one")
+        found: list[Any] = []
+        looks = zip(self._looks(asked, progress), _each(subject, len(asked)), strict=True)
+        while block := list(islice(looks, BLOCK)):
+            good = [pair for pair in block if isinstance(pair[0], Look)]
+            answers = iter(answer(*zip(*good, strict=True)) if good else ())
+            found += [next(answers) if isinstance(look, Look) else look for look, _ in block]
+        if many:
+            return found
+        if isinstance(found[0], ImageError):
+            raise found[0]
+        return found[0]
+
+    def _looks(self, images: Sequence[Image], progress: Progress) -> Iterator[Look | ImageError]:
         unseen = [image for image in images if not isinstance(image, Look)]
         names = [_name(im, i) for i, im in enumerate(images) if not isinstance(im, Look)]
-        fresh = iter(self.look_many(unseen, names=names, progress=progress))
-        return [image if isinstance(image, Look) else next(fresh) for image in images]
+        fresh = self._seen(unseen, names, progress)
+        for image in images:
+            yield image if isinstance(image, Look) else next(fresh)
+
+    def _seen(
+        self, images: Sequence[Source | str | Path], names: Sequence[str], progress: Progress
+    ) -> Iterator[Look | ImageError]:
+        sources = [ImageRef(Path(im)) if isinstance(im, str | Path) else im for im in images]
+        prepared = each_prepared(sources, self.atlas.encoder.preprocessor, progress=progress)
+        named = zip(names, prepared, strict=True)
+        while block := list(islice(named, BLOCK)):
+            good = [(name, image) for name, image in block if not isinstance(image, ImageError)]
+            looks = iter(self._passed(good) if good else ())
+            for _, image in block:
+                yield image if isinstance(image, ImageError) else next(looks)
+
+    def _passed(self, named: Sequence[tuple[str, NDArray[np.uint8]]]) -> Iterator[Look]:
+        """The forward pass over prepared pictures."""
+        views = self.atlas.encoder.view(np.stack([image for _, image in named]))
+        for i, (name, image) in enumerate(named):
+            features = Features((name,), views.features[i : i + 1], self.atlas.space)
+            yield Look(name, image, views.maps[i], features, views.logits[i])
+
+    def _gated(self, decision: Decision, look: Look) -> Decision:
+        gate = self.atlas.quality
+        return decision.gated(None if gate is None else gate.reasons(measure(look.image)))
 
     @cached_property
     def _explainer(self) -> Explainer:
@@ -285,4 +271,19 @@ def _verified(atlas: Atlas) -> str:
 
 
 def _name(image: Image, position: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image {position + 1}"
+    if isinstance(image, Prepared):
+        return image.name
+    return str(image) if isinstance(image, str | Path | ImageRef) else f"image {position + 1}"
+
+
+def _each(subject: Subject, count: int) -> Sequence[str | None]:
+    """The subject of each of so many images."""
+    if subject is None or isinstance(subject, str):
+        return [subject] * count
+    if len(subject) != count:
+        raise DecisionError(
+            f"{len(subject)} subjects for {count} images",
+            where="subject",
+            mend="give one subject for all, or one (or None) for each image",
+        )
+    return subject

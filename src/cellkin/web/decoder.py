@@ -55,7 +55,7 @@ def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
     buffer = io.BytesIO()
     Image.fromarray(prepared).save(buffer, format="PNG", compress_level=4)
-    return {"height": rgb.shape[0], "width": rgb.shape[1]}, buffer.getvalue()
+    return {}, buffer.getvalue()
 
 
 def _guard() -> None:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin.core.errors import ImageError
-from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.web.decoder import write_frame
 from cellkin.web.settings import Settings
 
-__all__ = ["Decoders", "Prepared", "Unanswered"]
+__all__ = ["Decoded", "Decoders", "Unanswered"]
 
 STARTING = 60.0  # seconds in which a process must be ready
 PIECE = 1 << 20
@@ -34,16 +34,14 @@ class Unanswered(ImageError):
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """One picture as the network will see it.
+class Decoded(Prepared):
+    """An uploaded picture as the network will see it.
 
     Attributes:
-        image: (S, S, 3) uint8 RGB. png: the same, lossless. shape: height and width as uploaded.
+        png: the same, lossless.
     """
 
-    image: NDArray[np.uint8]
     png: bytes
-    shape: tuple[int, int]
 
 
 class Decoders:
@@ -66,7 +64,7 @@ class Decoders:
         for _ in range(self._count):
             self._free.put(None)  # started when it is first needed
 
-    def prepare(self, data: bytes, name: str) -> Prepared:
+    def prepare(self, data: bytes, name: str) -> Decoded:
         """Decode one image.
 
         Args:
@@ -93,7 +91,7 @@ class Decoders:
             self._free.put(kept)
         if "what" in head:
             raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-        return Prepared(_pixels(png), png, (head["height"], head["width"]))
+        return Decoded(name, _pixels(png), png)
 
     def close(self) -> None:
         """End the processes; waits for images that are being decoded."""

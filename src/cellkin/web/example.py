@@ -11,6 +11,7 @@ from PIL import Image
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
 from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
 from cellkin.web.app import register
 from cellkin.web.intake import stored
@@ -59,14 +60,14 @@ def _decided(
     preprocessor = support.atlas.encoder.preprocessor
     arrays = load_prepared([s.image for s in samples], preprocessor, progress=progress)
     names = [shown_name(s.id.rsplit("/", 1)[-1]) for s in samples]
-    decisions = support.decide_prepared(arrays, names, gate=True)
+    pictures = [Prepared(name, array) for name, array in zip(names, arrays, strict=True)]
     cells = []
-    for name, array, decision in zip(names, arrays, decisions, strict=True):
+    for picture, decision in zip(pictures, support.decide(pictures), strict=True):
         buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, format="PNG", compress_level=4)
+        Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=4)
         png = buffer.getvalue()
-        picture = (hashlib.sha256(png).hexdigest(), png, None)
-        cells.append(stored(support, decision, name, picture))
+        kept = (hashlib.sha256(png).hexdigest(), png, None)
+        cells.append(stored(support, decision, picture.name, kept))
     return cells
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import Decision
 from cellkin.system import DecisionSupport
-from cellkin.web.decoding import Prepared, Unanswered
+from cellkin.web.decoding import Decoded, Unanswered
 from cellkin.web.station import Station
 from cellkin.web.store import NewCell
 from cellkin.web.uploads import Refusal, Upload, unpacked
@@ -27,7 +27,7 @@ class Decided:
     """One uploaded picture and what the atlas says about it."""
 
     upload: Upload
-    prepared: Prepared
+    prepared: Decoded
     decision: Decision
 
 
@@ -41,7 +41,7 @@ def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided |
     pictures = prepared(station, files)
     while some := list(islice(pictures, TOGETHER)):
         good = [one for one in some if not isinstance(one, Refusal)]
-        asked = station.deciding.decide([p for _, p in good], [u.name for u, _ in good])
+        asked = station.deciding.decide([picture for _, picture in good])
         answers = iter(asked)
         for one in some:
             yield one if isinstance(one, Refusal) else Decided(*one, next(answers).result())
@@ -49,14 +49,14 @@ def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided |
 
 def prepared(
     station: Station, files: Sequence[UploadFile]
-) -> Iterator[tuple[Upload, Prepared] | Refusal]:
+) -> Iterator[tuple[Upload, Decoded] | Refusal]:
     """Unpack and decode every image of an upload, in order; raises as `decided` does."""
     images = unpacked(files, station.settings)
     while some := list(islice(images, TOGETHER)):
         yield from station.threads.map(lambda one: _prepare(station, one), some)
 
 
-def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Prepared] | Refusal:
+def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Decoded] | Refusal:
     if isinstance(one, Refusal):
         return one
     try:

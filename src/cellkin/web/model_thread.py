@@ -13,12 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellkin.core.records import Decision, Evidence
+from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
-from cellkin.web.decoding import Prepared
 
 __all__ = ["Deciding"]
 
@@ -27,8 +24,7 @@ BATCH = 32  # pictures that the network sees in one go
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    image: NDArray[np.uint8]
-    name: str
+    picture: Prepared
     answer: Future[Any]
 
 
@@ -48,15 +44,15 @@ class Deciding:
         self._thread = threading.Thread(target=self._work, name="deciding", daemon=True)
         self._thread.start()
 
-    def decide(self, pictures: Sequence[Prepared], names: Sequence[str]) -> list[Future[Decision]]:
-        """Decisions, gated by quality, one future for each picture."""
-        asked = [_Asked(p.image, n, Future()) for p, n in zip(pictures, names, strict=True)]
+    def decide(self, pictures: Sequence[Prepared]) -> list[Future[Decision]]:
+        """Decisions, one future for each picture."""
+        asked = [_Asked(picture, Future()) for picture in pictures]
         self._add(self._wanted, asked)
         return [one.answer for one in asked]
 
-    def explain(self, image: NDArray[np.uint8], name: str) -> Future[Evidence]:
-        """The evidence of one prepared picture (S, S, 3) uint8."""
-        asked = _Asked(image, name, Future())
+    def explain(self, picture: Prepared) -> Future[Evidence]:
+        """The evidence of one picture."""
+        asked = _Asked(picture, Future())
         self._add(self._urgent, [asked])
         return asked.answer
 
@@ -94,14 +90,10 @@ class Deciding:
             return [self._wanted.popleft() for _ in range(count)], self._decided
 
     def _decided(self, asked: list[_Asked]) -> Sequence[Decision]:
-        images = np.stack([one.image for one in asked])
-        return self.support.decide_prepared(images, [one.name for one in asked], gate=True)
+        return self.support.decide([one.picture for one in asked])
 
     def _explained(self, asked: list[_Asked]) -> Sequence[Evidence]:
-        looks = self.support.look_prepared(
-            np.stack([one.image for one in asked]), [one.name for one in asked]
-        )
-        return [self.support.explain(look, gate=True) for look in looks]
+        return self.support.explain([one.picture for one in asked])
 
 
 def _fulfil(asked: list[_Asked], answer: Callable[[list[_Asked]], Sequence[Any]]) -> None:

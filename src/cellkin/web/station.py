@@ -72,7 +72,7 @@ class Station:
                 lambda _: self.decoders.prepare(buffer.getvalue(), "reference cell"),
                 range(self.settings.workers),
             )
-            self.deciding.decide(list(made)[:1], ["reference cell"])[0].result()
+            self.deciding.decide(list(made)[:1])[0].result()
         except CellkinError:  # a reference cell that would not be taken as an upload, a grey one
             return
 

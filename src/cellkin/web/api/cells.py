@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 from PIL import Image
 from pydantic import BaseModel
 
+from cellkin.imaging.preprocess import Prepared
 from cellkin.web.api.asking import (
     Body,
     CellId,
@@ -104,7 +105,7 @@ def _evidence(station: Station, cell: Cell) -> bytes:
         return remembered
     with Image.open(io.BytesIO(station.store.image(cell.id)), formats=("PNG",)) as stored:
         prepared = np.asarray(stored.convert("RGB"), dtype=np.uint8)
-    found = station.deciding.explain(prepared, cell.name).result()
+    found = station.deciding.explain(Prepared(cell.name, prepared)).result()
     query: dict[str, Any] = {"id": cell.id, "image": f"/api/v1/cells/{cell.id}/image"}
     content = json.dumps(evidence_json(found, query), allow_nan=False).encode()
     station.evidence.put(cell.id, content)

@@ -82,7 +82,7 @@ def _evidence(station: Station, files: list[UploadFile]) -> bytes:
     if isinstance(one, Refusal):
         raise ProblemError(422, "image-error", one.what, where=one.where, mend=one.mend)
     upload, made = one
-    evidence = station.deciding.explain(made.image, upload.name).result()
+    evidence = station.deciding.explain(made).result()
     picture = base64.b64encode(made.png).decode("ascii")
     query = {"id": upload.name, "image": f"data:image/png;base64,{picture}"}
     return json.dumps(evidence_json(evidence, query), allow_nan=False).encode()
