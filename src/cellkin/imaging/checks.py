@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cellkin.core.errors import CellkinError, ImageError, did_you_mean
 
 __all__ = [
+    "AGAIN",
     "DEFAULT_LIMITS",
     "Limits",
     "check_bytes",
@@ -29,6 +30,7 @@ __all__ = [
     "unreadable",
 ]
 
+OTHER_KIND = "export it as PNG or TIFF in RGB, with 8 bits per channel"
 AGAIN = "copy it again from its source, or export it again as PNG, JPEG, BMP or TIFF in RGB"
 
 
@@ -152,10 +154,12 @@ def told(kind: str, where: str) -> Iterator[None]:
         ) from None
     except Exception as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
+        other = first.startswith("Unsupported")  # what Pillow says of whole files
+        state = "of a kind that is not read" if other else "damaged, cut off or of another kind"
         raise ImageError(
-            f"this {kind} file is damaged, cut off or of a kind that cannot be read: {first}",
+            f"this {kind} file is {state}: {first}",
             where=where,
-            mend=AGAIN,
+            mend=OTHER_KIND if other else AGAIN,
         ) from error
 
 

@@ -8,6 +8,7 @@ applied, as in the published work: RGB values are taken as they stand in the fil
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from PIL import Image
 
 from cellkin.core.errors import ImageError
 from cellkin.core.records import ImageRef
+from cellkin.imaging import tiff
 from cellkin.imaging.checks import (
     DEFAULT_LIMITS,
     Limits,
@@ -34,22 +36,23 @@ from cellkin.imaging.checks import (
     truncation_refused,
     unreadable,
 )
-from cellkin.imaging.depth import is_deep, read_deep
+from cellkin.imaging.depth import both_bytes, png_full_scale, scaled, tiff_full_scale
 from cellkin.imaging.formats import (
     kind_of,
     png_chunks,
     refuse_missing_rows,
+    refuse_other_jpeg,
     refuse_other_name,
 )
 from cellkin.imaging.npz import Member
+from cellkin.imaging.readable import only_page
+from cellkin.imaging.tiff import orientation_of
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "cut", "decode"]
 
 Rgb = NDArray[np.uint8]
 
-ORIENTATION = 274  # the EXIF tag
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 
 
 def decode(
@@ -107,20 +110,67 @@ def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
     kind = kind_of(data, where)
     refuse_other_name(kind, name, where)
     with told(kind, where), truncation_refused():
-        image = _opened(data, kind, where, limits)
-        image.load()  # turns a TIFF upright; the other formats are turned below
-        with _strict_pillow():
-            orientation = image.getexif().get(ORIENTATION, 1)
-        if kind == "PNG" and _ends_black(image):  # or its last row was never there
-            refuse_missing_rows(data, where)
-        rgb = _upright(_colours(data, kind, image, where), orientation)
+        read = _from_tiff if kind == "TIFF" else _from_other
+        rgb, opaque, orientation = read(data, kind, where, limits)
+        if not opaque:
+            raise ImageError(
+                "parts of this image are transparent: what is behind them is not known",
+                where=where,
+                mend="export it without transparency (flattened, no alpha channel)",
+            )
+        rgb = _upright(rgb, orientation)
     refuse_grey(rgb, where)
     return rgb
+
+
+def _from_tiff(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Rgb, bool, int]:
+    """The pixels as stored, whether all are opaque, and how the image is turned."""
+    page = only_page(data, where)
+    check_size(page.value(tiff.WIDTH), page.value(tiff.HEIGHT), where, limits)
+    if page.in_planes:
+        planes = [np.asarray(_opened(plane, kind, where, limits)) for plane in page.planes()]
+        samples = np.stack(planes, axis=-1)
+    else:
+        alone = page.alone()
+        image = _opened(alone, kind, where, limits)
+        if page.bits <= 8:
+            return *_shallow(image), page.value(tiff.ORIENTATION)
+        samples = both_bytes(image, _open(alone, kind))
+    full = 255
+    if page.bits > 8:
+        full = tiff_full_scale(page.values(tiff.MAX_SAMPLE_VALUE), samples[..., :3], where)
+    return *scaled(samples, full), page.value(tiff.ORIENTATION)
+
+
+def _from_other(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Rgb, bool, int]:
+    """The pixels as stored, whether all are opaque, and how the image is turned."""
+    if kind == "JPEG":
+        refuse_other_jpeg(data, where)
+    image = _opened(data, kind, where, limits)
+    image.load()
+    if kind == "PNG" and _ends_black(image):  # or its last row was never there
+        refuse_missing_rows(data, where)
+    if image.mode in GREY_MODES:
+        raise grey(where)
+    if kind == "PNG" and data[24] > 8:  # bits per sample
+        rgb, opaque = _deep_png(data, image, where)
+    else:
+        rgb, opaque = _shallow(image)
+    return rgb, opaque, _orientation(image, where)
 
 
 def _ends_black(image: Image.Image) -> bool:
     """Whether all samples of the last row are zero; only that row is copied."""
     return not any(image.crop((0, image.height - 1, *image.size)).tobytes())
+
+
+def _orientation(image: Image.Image, where: str) -> int:
+    """EXIF's orientation. That of XMP is not asked for: other programs do not turn by it."""
+    exif = image.info.get("exif", b"")
+    if not exif and "Raw profile type exif" in image.info:  # as ImageMagick writes it into PNG
+        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    exif = re.sub(b"^(Exif\0\0){1,2}", b"", exif)
+    return orientation_of(exif, where) if exif else 1
 
 
 def _upright(rgb: Rgb, orientation: object) -> Rgb:
@@ -138,15 +188,22 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @contextmanager
 def _strict_pillow() -> Iterator[None]:
-    """Pillow's warnings (damaged EXIF, short reads) as errors, for this block only.
+    """Pillow's warnings (short reads, a broken animation) as errors, for this block only.
 
     The filters touch only what Pillow itself warns about and are put back; the lock keeps two
-    threads from putting back each other's. `Limits.max_pixels` stands for the size warning.
+    threads from putting back each other's. `Limits.max_pixels` stands for the size warning, and
+    `cellkin.imaging.tiff` reads what counts in EXIF, where Pillow warns of private tags too.
     """
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
+        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
         yield
+
+
+def _open(data: bytes, kind: str) -> Image.Image:
+    with _strict_pillow():
+        return Image.open(BytesIO(data), formats=(kind,))
 
 
 def _opened(data: bytes, kind: str, where: str, limits: Limits) -> Image.Image:
@@ -170,26 +227,13 @@ def _opened(data: bytes, kind: str, where: str, limits: Limits) -> Image.Image:
     return image
 
 
-def _colours(data: bytes, kind: str, image: Image.Image, where: str) -> Rgb:
-    if image.mode in GREY_MODES:
-        raise grey(where)
-    if image.mode not in COLOUR_MODES:
-        raise ImageError(
-            f"the colours of this image ({image.mode}) cannot be turned into RGB",
-            where=where,
-            mend="export it in RGB",
-        )
-    if is_deep(data, kind, image):
-        rgb, opaque = read_deep(data, kind, image, where)
-    else:
-        rgb, opaque = _shallow(image)
-    if not opaque:
-        raise ImageError(
-            "parts of this image are transparent: what is behind them is not known",
-            where=where,
-            mend="export it without transparency (flattened, no alpha channel)",
-        )
-    return rgb
+def _deep_png(data: bytes, image: Image.Image, where: str) -> tuple[Rgb, bool]:
+    samples = both_bytes(image, _open(data, "PNG"))
+    colour = samples[..., :3]
+    rgb, opaque = scaled(samples, png_full_scale(data, colour, where))
+    if "transparency" in image.info:  # one colour that stands for nothing
+        opaque = not (colour == image.info["transparency"]).all(axis=-1).any()
+    return rgb, opaque
 
 
 def _shallow(image: Image.Image) -> tuple[Rgb, bool]:

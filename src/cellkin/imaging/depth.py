@@ -1,13 +1,15 @@
 """Colour images of 16 bits per channel, scaled to 8 bits by the depth that the file declares.
 
-Pillow reads them as 8 bits by dropping the low byte, which turns a 12-bit camera's image (0 to
-4095 in 16-bit samples) almost black. They are therefore read through OpenCV at full depth. The
-scale comes from what the file declares, never from the brightest pixel of the image: two images of
-one camera must stay comparable.
+Pillow hands over one byte of each sample. Dropping the low one turns a 12-bit camera's image (0 to
+4095 in 16-bit samples) almost black, so both are asked for. The scale comes from what the file
+declares, never from the brightest pixel of the image: two images of one camera must stay
+comparable.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,104 +19,74 @@ from PIL import Image
 from cellkin.core.errors import ImageError
 from cellkin.imaging.formats import png_chunks
 
-__all__ = ["is_deep", "read_deep"]
+__all__ = ["both_bytes", "png_full_scale", "scaled", "tiff_full_scale"]
 
-BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 258, 281
+Samples = NDArray[np.uint16]
+
 FULL = 65535
-TWELVE_BITS = 4095
+FIFTEEN_BITS = 32767
 UNDECLARED = (
     "export it as 8-bit PNG, or declare its depth: the sBIT chunk in a PNG, tag 281 "
     "(MaxSampleValue) in a TIFF"
 )
+# By the order of bytes that Pillow's raw mode ends with; N is the machine's own.
+OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-def is_deep(data: bytes, kind: str, image: Image.Image) -> bool:
-    """Whether the file holds more than 8 bits per channel, by its own header."""
-    if kind == "PNG":
-        return data[24] > 8
-    if kind == "TIFF":
-        bits = _numbers(image.tag_v2.get(BITS_PER_SAMPLE, 8))  # type: ignore[attr-defined]
-        return max(bits, default=8) > 8
-    return False
-
-
-def read_deep(
-    data: bytes, kind: str, image: Image.Image, where: str
-) -> tuple[NDArray[np.uint8], bool]:
-    """Read a 16-bit colour image at full depth and scale it by its declared depth.
+def both_bytes(high: Image.Image, low: Image.Image) -> Samples:
+    """The samples of an image of 16 bits per channel, (H, W, 3 or 4).
 
     Args:
-        data: the file's bytes. kind: "PNG" or "TIFF". image: the same file, opened by Pillow.
+        high, low: the same image, opened twice by Pillow, nothing decoded yet.
+    """
+    low.tile = [tile._replace(args=_of_the_other_byte(tile.args)) for tile in low.tile]  # type: ignore[attr-defined]
+    return np.asarray(np.asarray(high, np.uint16) << 8 | np.asarray(low), np.uint16)
 
-    Returns:
-        (H, W, 3) uint8 RGB, and whether every pixel is opaque. A TIFF is upright already, a PNG
-        is as stored.
+
+def _of_the_other_byte(args: Any) -> Any:
+    mode, *rest = [args] if isinstance(args, str) else args
+    other = mode[:-1] + OTHER_BYTE[mode[-1]]
+    return other if isinstance(args, str) else (other, *rest)
+
+
+def scaled(samples: NDArray[np.unsignedinteger[Any]], full: int) -> tuple[NDArray[np.uint8], bool]:
+    """Samples (H, W, 3 or 4) of 0 to `full` as (H, W, 3) uint8, and whether all are opaque."""
+    table = ((np.arange(full + 1) * 255 + full // 2) // full).astype(np.uint8)
+    return table[samples[..., :3]], bool((samples[..., 3:] >= full).all())
+
+
+def _undeclared(brightest: int, where: str) -> int:
+    """Full scale where the file does not say: 16 bits, if a sample needs them all.
 
     Raises:
-        ImageError: the depth is ambiguous or contradicts the pixels, or the file is of a kind
-            that OpenCV does not read at full depth.
+        ImageError: the samples fit 15 bits or fewer, as a camera of 9 to 15 bits writes them.
     """
-    samples = _samples(data, where)
-    colour = samples[..., :3]
-    full = _full_scale(data, kind, image, colour, where)
-    # OpenCV also hands over a TIFF's "unspecified" fourth channel, which is no alpha.
-    has_alpha = samples.shape[2] == 4 and (
-        image.mode in {"RGBA", "RGBa"} or "transparency" in image.info
-    )
-    opaque = not has_alpha or bool((samples[..., 3] >= full).all())
-    scaled = (colour.astype(np.uint32) * 255 + full // 2) // full
-    return np.ascontiguousarray(scaled.astype(np.uint8)), opaque
-
-
-def _samples(data: bytes, where: str) -> NDArray[np.uint16]:
-    """(H, W, 3 or 4) uint16 in RGB(A) order."""
-    import cv2
-
-    found: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[2] not in (3, 4):
-        raise ImageError(
-            "this image has more than 8 bits per channel in a layout that cannot be read",
-            where=where,
-            mend="export it as PNG or TIFF in RGB, with 8 or 16 bits per channel",
-        )
-    order = [2, 1, 0, 3][: found.shape[2]]
-    return np.asarray(found[..., order], np.uint16)
-
-
-def _full_scale(
-    data: bytes, kind: str, image: Image.Image, colour: NDArray[np.uint16], where: str
-) -> int:
-    """The sample value that means full light."""
-    brightest = int(colour.max())
-    if kind == "PNG":
-        declared = _png_declares(data, brightest, colour, where)
-    else:
-        declared = _tiff_declares(image, brightest, where)
-    if declared is None and brightest <= TWELVE_BITS:
+    if brightest <= FIFTEEN_BITS:
         raise ImageError(
             f"the depth of this 16-bit image is ambiguous: its brightest sample is {brightest} "
             "and the file does not say of how many",
             where=where,
             mend=UNDECLARED,
         )
-    return FULL if declared is None else declared
+    return FULL
 
 
-def _png_declares(
-    data: bytes, brightest: int, colour: NDArray[np.uint16], where: str
-) -> int | None:
-    """Full scale by the sBIT chunk, None where there is none.
+def png_full_scale(data: bytes, colour: Samples, where: str) -> int:
+    """The sample value that means full light, by the sBIT chunk.
 
     The PNG specification wants samples of fewer significant bits scaled up to 16; cameras also
     write them unscaled, in the low bits. A sample above the declared depth proves the first. At 12
     bits and below its absence proves the second (the image would be black otherwise); in between,
     only samples whose low bits are not mere padding do.
+
+    Raises:
+        ImageError: the depth is ambiguous, or the chunk makes no sense.
     """
+    brightest = int(colour.max())
     content = next((body for name, body in png_chunks(data, where) if name == b"sBIT"), None)
     if content is None:
-        return None
-    bits = set(content[:3])
-    if len(content) < 3 or len(bits) != 1 or not 1 <= content[0] <= 16:
+        return _undeclared(brightest, where)
+    if len(content) < 3 or len(set(content[:3])) != 1 or not 1 <= content[0] <= 16:
         raise ImageError(
             f"the sBIT chunk of this PNG makes no sense for RGB: {list(content)}",
             where=where,
@@ -135,17 +107,20 @@ def _png_declares(
     return unscaled
 
 
-def _tiff_declares(image: Image.Image, brightest: int, where: str) -> int | None:
-    """Full scale by tag 281, None where there is none.
+def tiff_full_scale(declared: Sequence[int], colour: Samples, where: str) -> int:
+    """The sample value that means full light, by the values of tag 281, which may be none.
 
     Some writers put the brightest sample found there, which says nothing about the camera: only
     2^n - 1 is a depth.
+
+    Raises:
+        ImageError: the depth is ambiguous, no depth, or contradicts the pixels.
     """
-    found = image.tag_v2.get(MAX_SAMPLE_VALUE)  # type: ignore[attr-defined]
-    if found is None:
-        return None
-    values = set(_numbers(found)[:3])
-    value = max(values, default=0)
+    brightest = int(colour.max())
+    if not declared:
+        return _undeclared(brightest, where)
+    values = set(declared[:3])
+    value = max(values)
     if len(values) != 1 or value & (value + 1) or not 255 <= value <= FULL:
         raise ImageError(
             f"the TIFF tag 281 (MaxSampleValue) of this image is no depth: {sorted(values)}",
@@ -159,7 +134,3 @@ def _tiff_declares(image: Image.Image, brightest: int, where: str) -> int | None
             mend="write the camera's depth into tag 281 (MaxSampleValue), or export as 8-bit PNG",
         )
     return value
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, tuple) else (int(value),)

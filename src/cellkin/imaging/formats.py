@@ -9,7 +9,14 @@ from pathlib import PurePath
 
 from cellkin.core.errors import ImageError
 
-__all__ = ["KINDS", "kind_of", "png_chunks", "refuse_missing_rows", "refuse_other_name"]
+__all__ = [
+    "KINDS",
+    "kind_of",
+    "png_chunks",
+    "refuse_missing_rows",
+    "refuse_other_jpeg",
+    "refuse_other_name",
+]
 
 KINDS: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -28,6 +35,8 @@ ADAM7 = (
 )  # fmt: skip
 PIECE = 1 << 16
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LOSSLESS_JPEG = {0xC3, 0xC7, 0xCB, 0xCF, 0xF7}
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that a frame's header follows
 BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
 
 # Offset and signature of what people hand over in place of an image.
@@ -38,6 +47,21 @@ STRANGERS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypmif1", "a HEIC image"),
     (4, b"ftypavif", "an AVIF image"),
     (4, b"jP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (4, b"JXL ", "a JPEG XL image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"II\xbc\x01", "a JPEG XR image"),
+    (0, b"\0\0\1\0", "a Windows icon"),
+    (0, b"\0\0\2\0", "a Windows cursor"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (0, b"P5", "a portable greymap"),
+    (0, b"P6", "a portable pixmap"),
+    (0, b"ZISRAWFILE", "a microscope's own file (Zeiss CZI)"),
+    (0, b"\xda\xce\xbe\x0a", "a microscope's own file (Nikon ND2)"),
+    (0, b"\x70\0\0\0", "a microscope's own file (Leica LIF)"),
+    (0, b"\xd0\xcf\x11\xe0", "an OLE file (an old microscope's or Office document)"),
+    (0, b"\x89HDF", "an HDF5 file"),
     (128, b"DICM", "a DICOM file"),
     (0, b"%PDF", "a PDF document"),
     (0, b"PK\x03\x04", "a zip archive"),
@@ -64,7 +88,8 @@ def kind_of(data: bytes, where: str) -> str:
     raise ImageError(
         f"this is no PNG, JPEG, BMP or TIFF image: it holds {_stranger(data)}",
         where=where,
-        mend="give the image itself as PNG, JPEG, BMP or TIFF",
+        mend="give the image itself, exported as PNG, JPEG, BMP or TIFF in RGB by the program that "
+        "made it",
     )
 
 
@@ -101,6 +126,32 @@ def refuse_other_name(kind: str, name: str, where: str) -> None:
             mend=f"if it is the right image, rename it to {renamed}; else export it again as "
             f"{promised}",
         )
+
+
+def refuse_other_jpeg(data: bytes, where: str) -> None:
+    """Raise where a JPEG is of a kind that Pillow does not decode: 12 bits, or lossless.
+
+    Raises:
+        ImageError: it is one of the two.
+    """
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, size, bits = (
+            data[at + 1],
+            int.from_bytes(data[at + 2 : at + 4], "big"),
+            data[at + 4],
+        )
+        if marker in LOSSLESS_JPEG or (marker in JPEG_FRAMES and bits != 8):
+            what = "lossless" if marker in LOSSLESS_JPEG else f"of {bits} bits per channel"
+            raise ImageError(
+                f"this JPEG is {what}, which is not read",
+                where=where,
+                mend="export it in RGB as 8-bit PNG, or as 16-bit TIFF that declares its depth "
+                "(tag 281, MaxSampleValue)",
+            )
+        if marker in JPEG_FRAMES:
+            return
+        at += 1 if marker == 0xFF else 2 + size
 
 
 def png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
