@@ -20,7 +20,7 @@ from cellkin.imaging.tiff import MOST_PAGES
 
 Array = NDArray[Any]
 HIGH, WIDE = 21, 37
-LOSSLESS = [None, "lzw", "deflate", "adobe_deflate", "packbits", "zstd"]
+LOSSLESS = [None, "lzw", "deflate", "adobe_deflate", "packbits", "zstd", "lzma"]
 PIECES: list[dict[str, Any]] = [{}, {"rowsperstrip": 8}, {"tile": (16, 32)}]
 EXTRA = {"rgba": "unassalpha", "rgb + alpha": "assocalpha", "rgbx": "unspecified"}
 
@@ -108,6 +108,21 @@ def test_jpeg_in_rgb_equals_a_second_decoder(kind: str, planar: str) -> None:
         assert np.array_equal(twice(data), oracle(data, planar)[..., :3]), how
 
 
+def test_jpeg_as_tiff_first_had_it_equals_a_second_decoder() -> None:
+    file = BytesIO()
+    Image.fromarray(smooth()).save(file, "JPEG", quality=95, subsampling=0)
+    jpeg = file.getvalue()
+    rows = [(256, WIDE), (257, HIGH), (258, 8), (259, 6), (262, 6), (273, 0), (277, 3), (278, HIGH)]
+    rows += [(279, len(jpeg)), (512, 1), (513, 0), (514, len(jpeg)), (530, 0x10001)]
+    start = 8 + 2 + 12 * len(rows) + 4
+    body = b"".join(
+        struct.pack("<HHII", tag, 3 if tag == 530 else 4, 2 if tag == 530 else 1, value or start)
+        for tag, value in rows
+    )
+    data = b"II*\0" + struct.pack("<IH", 8, len(rows)) + body + bytes(4) + jpeg
+    assert np.abs(twice(data).astype(int) - oracle(data, "contig")).max() <= 1
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_cmyk_equals_a_second_decoder(planar: str) -> None:
     array = np.dstack([255 - smooth(), np.full((HIGH, WIDE), 30, np.uint8)])
@@ -175,6 +190,7 @@ REASONS: dict[str, tuple[Array, dict[str, Any], str, str]] = {
     "lerc": (smooth(), {"compression": "lerc"}, "not read: LERC", "LZW"),
     "jpeg xl": (smooth(), {"compression": "jpegxl"}, "not read: JPEG XL", "LZW"),
     "jpeg xr": (smooth(), {"compression": "jpegxr"}, "not read: JPEG XR", "LZW"),
+    "webp": (smooth(), {"compression": "webp"}, "not read: WebP", "LZW"),
     "png": (smooth(), {"compression": "png"}, "not read: PNG", "LZW"),
     "cmyk, 16 bits": (
         drawn(4, 16),

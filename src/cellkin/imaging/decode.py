@@ -60,8 +60,8 @@ def decode(
 ) -> Rgb:
     """Decode one image.
 
-    EXIF's orientation is applied, palettes and CMYK become RGB, opaque alpha is dropped, 16 bits
-    per channel are scaled by the declared depth (see `cellkin.imaging.depth`).
+    EXIF's orientation is applied (that of XMP is not), palettes and CMYK become RGB, opaque alpha
+    is dropped, 16 bits per channel are scaled by the declared depth (`cellkin.imaging.depth`).
 
     Args:
         source: a file; a reference (its `box` is cut out after the orientation was applied; its

@@ -12,13 +12,13 @@ from cellkin.imaging.tiff import Page, first_page
 __all__ = ["only_page"]
 
 DIFFERENCES = {5, 8, 32946, 34925, 50000}  # compressions that a predictor may stand before
-READ = DIFFERENCES | {1, 6, 7, 32773, 50001}
-LOSSY = {6, 7, 50001}
+READ = DIFFERENCES | {1, 6, 7, 32773}
+LOSSY = {6, 7}
 COMPRESSIONS = {
     2: "CCITT fax", 3: "CCITT fax", 4: "CCITT fax", 22610: "JPEG XR", 33003: "JPEG 2000",
     33004: "JPEG 2000", 33005: "JPEG 2000", 34676: "SGI LogLuv", 34677: "SGI LogLuv",
     34712: "JPEG 2000", 34887: "LERC", 34892: "lossy raw JPEG", 34933: "PNG", 34934: "JPEG XR",
-    50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
+    50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
 }  # fmt: skip
 COLOURS = {
     2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "ICC LAB",
