@@ -85,11 +85,12 @@ for verb in (
     sets.datasets,
     sets.split,
     sets.patches,
-    tables.audit_table,
+    tables.check_table,
 ):
     name = verb.__name__.replace("_", "-")
     app.command(name, epilog=getattr(verb, "examples", None))(verb)
 app.add_typer(serving.users, name="users")
+app.command("audit-table", hidden=True)(tables.check_table)  # its name in version 0.1
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The verb audit-table: whether printed numbers can co-exist."""
+"""The verb check-table: whether printed numbers can co-exist."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cellkin.cli.options import Json, examples
 
 
 @examples("""
-cellkin audit-table paper-table-5
-cellkin audit-table paper-table-8 --json
-cellkin audit-table my-table.toml (or .csv)
-cellkin audit-table --class nothing=130 --class normal=130 --class blast=130 --positive blast
+cellkin check-table paper-table-5
+cellkin check-table paper-table-8 --json
+cellkin check-table my-table.toml (or .csv)
+cellkin check-table --class nothing=130 --class normal=130 --class blast=130 --positive blast
   --accuracy "99.74 +- 0.51" --specificity "99.26 +- 1.66"
 """)
-def audit_table(
+def check_table(
     table: Annotated[
         str | None,
         typer.Argument(
@@ -32,9 +32,13 @@ def audit_table(
         list[str] | None,
         typer.Option(metavar="CLASS", help="A class that sensitivity is about; repeatable."),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Test sets behind each number.")] = 5,
+    folds: Annotated[
+        int,
+        typer.Option(min=1, help="Test sets behind each number; 1: the cells are one test set."),
+    ] = 5,
     accuracy: Annotated[
-        str, typer.Option(metavar="MEAN[+-SD]", help="In percent, as printed.")
+        str,
+        typer.Option(metavar="MEAN[+-SD]", help="As printed: in percent, or all as shares of 1."),
     ] = "",
     sensitivity: Annotated[str, typer.Option(metavar="MEAN[+-SD]")] = "",
     specificity: Annotated[str, typer.Option(metavar="MEAN[+-SD]")] = "",
@@ -46,15 +50,15 @@ def audit_table(
     the recall of a part of the classes, with either definition of the standard deviation.
     """
     from cellkin.core.errors import DataError
-    from cellkin.printed.judging import audit_rows
+    from cellkin.printed.judging import check_rows
     from cellkin.printed.tables import parse_row, read_table
-    from cellkin.printed.words import audit_json, audit_lines
+    from cellkin.printed.words import check_json, check_lines
 
     printed = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
     if (table is None) == (not classes):
         raise DataError(
             "give either a table or a row",
-            where="cellkin audit-table",
+            where="cellkin check-table",
             mend="name a TABLE, or describe a row with --class, --positive, --accuracy, ...",
         )
     if table is not None:
@@ -62,10 +66,10 @@ def audit_table(
     else:
         title, rows = "row", (parse_row(classes or [], positive or [], folds, printed),)
     with progress() as tell:
-        audits = audit_rows(rows, progress=tell)
+        checks = check_rows(rows, progress=tell)
     if json:
-        print_json(audit_json(title, audits))
+        print_json(check_json(title, checks))
         return
     typer.echo(title)
-    for line in audit_lines(audits):
+    for line in check_lines(checks):
         typer.echo(line)

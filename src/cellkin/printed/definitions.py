@@ -125,7 +125,7 @@ def readings(row: PrintedRow) -> Iterator[Reading]:
             for name, side in zip(("sensitivity", "specificity"), sides, strict=True)
         ]
         for first, second in product(*choices):
-            for cut, half in product((False, True), repeat=2):
+            for cut, half in product((False, True), (False, True) if row.folds > 1 else (False,)):
                 yield Reading(first, second, swapped, cut, half)
 
 

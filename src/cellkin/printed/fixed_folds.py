@@ -1,4 +1,4 @@
-"""Which wrong cells, in which folds, give the printed numbers: the search behind `audit_table`.
+"""Which wrong cells, in which folds, give the printed numbers: the search behind `check_rows`.
 
 A column is a recall or an accuracy, printed as a mean over folds with a standard deviation. In a
 fold of m cells with k wrong ones it is 1 - k/m, with whole k: that is what printed numbers betray.
@@ -125,9 +125,10 @@ def allocations(column: Column, sizes: Ints, *, alike: Sequence[int] = ()) -> tu
     folds = len(sizes)
     center, half = sum(column.wrong) / 2, (column.wrong[1] - column.wrong[0]) / 2
     largest = column.largest_population_deviation(folds)
-    complete = math.isfinite(largest)
-    reach = largest * math.sqrt(folds - 1) + half if complete else 4.0 / sizes.min()
-    room = folds * (largest**2 + half**2) * (1 + 1e-9) + TOLERANCE if complete else math.inf
+    bounded = math.isfinite(largest)
+    complete = bounded or folds == 1  # the mean of one fold is that fold
+    reach = largest * math.sqrt(folds - 1) + half if bounded else 4.0 / sizes.min()
+    room = folds * (largest**2 + half**2) * (1 + 1e-9) + TOLERANCE if bounded else math.inf
     rows = np.zeros((1, 0), np.int64)
     sums, squares = np.zeros(1), np.zeros(1)
     for fold, size in enumerate(sizes[:-1]):

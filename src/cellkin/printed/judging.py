@@ -1,4 +1,4 @@
-"""Can the numbers of a printed table co-exist? (`cellkin audit-table`)
+"""Can the numbers of a printed table co-exist? (`cellkin check-table`)
 
 A recall of a fold is a whole number of cells over a whole number of cells. So a mean and a standard
 deviation over folds leave few ways in which they can have come about, and accuracy, sensitivity and
@@ -29,12 +29,13 @@ from cellkin.printed.fixed_folds import Column, Found, Witness, allowed_totals, 
 from cellkin.printed.random_folds import search_random
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
-__all__ = ["FITS", "IMPOSSIBLE", "OPEN", "Outcome", "RowAudit", "SourceAudit", "audit_rows"]
+__all__ = ["FITS", "IMPOSSIBLE", "OPEN", "Outcome", "RowCheck", "SourceCheck", "check_rows"]
 
 FITS, IMPOSSIBLE, OPEN = "fits", "impossible", "open"
 MOST_DEPARTURES = 3
 MOST_CUT = 6  # mixes of stratified folds whose search was cut, until all of it is
 STRATIFIED, RANDOM = "stratified folds", "folds drawn at random"
+ONE = "one test set"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Outcome:
 
     Attributes:
         state: `FITS`, `IMPOSSIBLE` (proved), or `OPEN` where the search was cut.
-        folds: with which folds it fits: stratified, or drawn at random.
+        folds: with which folds it fits: stratified, drawn at random, or one test set.
         witness: cells and wrong cells by fold. why: in words, where it does not fit.
     """
 
@@ -54,8 +55,13 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class RowAudit:
-    """One row: as its caption says, and the readings with the fewest departures that fit."""
+class RowCheck:
+    """One row: as its caption says, and the readings with the fewest departures that fit.
+
+    Attributes:
+        undecided: readings whose search was cut. undecided_definitions: the row as stated with
+            definitions of the deviation whose search was cut.
+    """
 
     row: PrintedRow
     stated: Reading
@@ -63,27 +69,28 @@ class RowAudit:
     fitting: tuple[tuple[Reading, Outcome], ...]
     notes: tuple[str, ...] = ()
     undecided: int = 0
+    undecided_definitions: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True)
-class SourceAudit:
+class SourceCheck:
     """The rows of one source, which were surely made in one way.
 
     Attributes:
         common: the readings with the fewest departures that no row rules out, definitions of the
             deviation aside. by_row: for each of them, what each row says to it.
-        definitions: for the first of them, column -> row -> the ddofs that are possible.
+        definitions: for the first of them, column -> row -> the ddofs that are not ruled out.
     """
 
     source: str
-    rows: tuple[RowAudit, ...]
+    rows: tuple[RowCheck, ...]
     common: tuple[Reading, ...]
     by_row: tuple[tuple[Outcome, ...], ...]
     definitions: Mapping[str, Mapping[str, tuple[int, ...]]]
 
     @property
     def mixed(self) -> tuple[str, ...]:
-        """Columns whose rows have no definition of the deviation in common."""
+        """Columns for whose rows every common definition of the deviation is ruled out."""
         return tuple(
             name
             for name, rows in self.definitions.items()
@@ -91,27 +98,27 @@ class SourceAudit:
         )
 
 
-def audit_rows(
+def check_rows(
     rows: Sequence[PrintedRow], *, progress: Progress = silent
-) -> tuple[SourceAudit, ...]:
-    """Audit every row, and the rows of each source together."""
+) -> tuple[SourceCheck, ...]:
+    """Check every row, and the rows of each source together."""
     sources: dict[str, list[PrintedRow]] = {}
     for row in rows:
         sources.setdefault(row.source, []).append(row)
-    audits, done = [], 0
+    checked, done = [], 0
     for source, members in sources.items():
         judges = [_Judge(row) for row in members]
         found = []
         for judge in judges:
             progress("rows of the table", done, len(rows))
-            found.append(judge.audit())
+            found.append(judge.check())
             done += 1
-        audits.append(_source(source, judges, found))
+        checked.append(_source(source, judges, found))
     progress("rows of the table", len(rows), len(rows))
-    return tuple(audits)
+    return tuple(checked)
 
 
-def _source(source: str, judges: Sequence[_Judge], rows: Sequence[RowAudit]) -> SourceAudit:
+def _source(source: str, judges: Sequence[_Judge], rows: Sequence[RowCheck]) -> SourceCheck:
     common = _common(judges)
     by_row = tuple(tuple(judge.either(reading) for judge in judges) for reading in common)
     possible = [judge.possible_ddofs(common[0]) for judge in judges] if common else []
@@ -123,7 +130,7 @@ def _source(source: str, judges: Sequence[_Judge], rows: Sequence[RowAudit]) -> 
         }
         for name in (COLUMNS if common else ())
     }
-    return SourceAudit(source, tuple(rows), common, by_row, definitions)
+    return SourceCheck(source, tuple(rows), common, by_row, definitions)
 
 
 def _common(judges: Sequence[_Judge]) -> tuple[Reading, ...]:
@@ -153,10 +160,10 @@ class _Judge:
     def stated(self) -> Reading:
         return next(iter(readings(self.row)))
 
-    def audit(self) -> RowAudit:
+    def check(self) -> RowCheck:
         plain = [replace(self.stated, ddofs=(d, d, d)) for d in self._definitions()]
         outcomes = [(reading, self.outcome(reading)) for reading in plain]
-        stated, outcome = next((p for p in outcomes if p[1].state == FITS), outcomes[0])
+        stated, outcome = min(outcomes, key=lambda p: (FITS, OPEN, IMPOSSIBLE).index(p[1].state))
         undecided = 0
         for level in range(MOST_DEPARTURES + 1):
             judged = [(reading, self.outcome(reading)) for reading in self.at_level(level)]
@@ -165,7 +172,8 @@ class _Judge:
             if fitting:
                 break
         notes = strange_shares(self.row)
-        return RowAudit(self.row, stated, outcome, fitting, notes, undecided)
+        cut = tuple(reading for reading, found in outcomes if found.state == OPEN)
+        return RowCheck(self.row, stated, outcome, fitting, notes, undecided, cut)
 
     def at_level(self, level: int) -> Iterator[Reading]:
         """The readings with so many departures."""
@@ -217,16 +225,15 @@ class _Judge:
         return self.known[free]
 
     def possible_ddofs(self, reading: Reading) -> dict[str, tuple[int, ...]]:
-        """The definitions by column that fit a reading; only of deviations that tell."""
-        fitting = [
+        """The definitions by column that a reading leaves; a search that was cut rules none out."""
+        left = [
             ddofs
             for ddofs in self._all_definitions()
-            if self.outcome(replace(reading, ddofs=ddofs)).state == FITS
+            if self.outcome(replace(reading, ddofs=ddofs)).state != IMPOSSIBLE
         ]
         return {
-            name: tuple(sorted({ddofs[COLUMNS.index(name)] for ddofs in fitting}))
+            name: tuple(sorted({ddofs[COLUMNS.index(name)] for ddofs in left}))
             for name in self._deviating()
-            if fitting
         }
 
     def _searched(self, reading: Reading) -> Outcome:
@@ -240,6 +247,8 @@ class _Judge:
             return Outcome(IMPOSSIBLE, why=why)
         either = self.known.get(replace(reading, ddofs=(-1, -1, -1)))
         ways = [(STRATIFIED, _stratified), (RANDOM, _random)]
+        if self.row.folds == 1:
+            ways = [(ONE, _stratified)]
         searched = []
         for folds, search in ways[1:] if either is not None and either.folds == RANDOM else ways:
             found = search(self.row, reading, columns)

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 COLUMNS = ("accuracy", "sensitivity", "specificity")
+NOT_PRINTED = ("", "-", "–", "—")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 KEYS = ("name", "source", "classes", "positive", "folds", "confusion", *COLUMNS)
 
@@ -66,7 +68,8 @@ class PrintedRow:
     Attributes:
         name: of the row. source: who measured it; rows of one source are read in one way.
         classes: class -> cells in the whole data set. positive: the classes that sensitivity is
-            about. folds: number of test sets.
+            about. folds: number of test sets; 1 where the cells are those of one test set.
+        shares: whether its numbers were typed as shares of 1.
         accuracy, sensitivity, specificity: None where not printed.
         confusion: percent of all cells as printed, rows true, in the order of `classes`; or empty.
     """
@@ -80,6 +83,7 @@ class PrintedRow:
     sensitivity: Printed | None = None
     specificity: Printed | None = None
     confusion: tuple[tuple[str, ...], ...] = ()
+    shares: bool = False
 
     @property
     def cells(self) -> int:
@@ -95,29 +99,61 @@ class PrintedRow:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def parse_cell(text: str, where: object = "") -> Printed | None:
+def parse_cell(text: str, where: object = "", *, shares: bool = False) -> Printed | None:
     """A cell such as "99.26 ± 1.66", "99.26 +- 1.66", "99.26 (1.66)" or "98.9"; None for a dash.
+
+    Args:
+        shares: the numbers are shares of 1, such as "0.9926 ± 0.0166".
 
     Raises:
         DataError: no percentage.
     """
-    if text.strip() in ("", "-", "–", "—"):
+    if text.strip() in NOT_PRINTED:
         return None
-    found = [number.replace(",", ".") for number in NUMBER.findall(text)]
-    if not 1 <= len(found) <= 2 or not 0 <= float(found[0]) <= 100:
+    found = [_percent(number, shares) for number in NUMBER.findall(text)]
+    if not 1 <= len(found) <= 2 or not found[0][0] <= 100:
         raise DataError(
             f"{text!r} is no percentage",
             where=where,
             mend='write "99.26 +- 1.66" (mean and standard deviation in percent) or "99.26"',
         )
-    value = float(found[0])
-    if len(found) == 1:
-        return Printed(text.strip(), value, _unit(found[0]))
-    return Printed(text.strip(), value, _unit(found[0]), float(found[1]), _unit(found[1]))
+    return Printed(text.strip(), *(number for pair in found for number in pair))
 
 
-def _unit(number: str) -> float:
-    return float(10.0 ** -len(number.partition(".")[2]))
+def _percent(number: str, share: bool) -> tuple[float, float]:
+    """A typed number and one step of its last digit, in percent."""
+    digits = number.replace(",", ".")
+    scale, unit = (100 if share else 1), Decimal(1).scaleb(-len(digits.partition(".")[2]))
+    return float(Decimal(digits) * scale), float(unit * scale)
+
+
+def _typed_as_shares(cells: Mapping[str, str], where: str) -> bool:
+    """Whether these columns are typed as shares of 1: no number that tells is above 1.
+
+    A zero tells nothing, and a cell with a percent sign is a percentage.
+
+    Raises:
+        DataError: some are above 1 and some are not.
+    """
+    values = {
+        name: _percent(NUMBER.findall(text)[0], False)[0]
+        for name, text in cells.items()
+        if "%" not in text and NUMBER.search(text)
+    }
+    small = [name for name, value in values.items() if 0 < value <= 1]
+    large = [name for name, value in values.items() if value > 1]
+    if small and large:
+        raise DataError(
+            f"{small[0]} {cells[small[0]]!r} stands beside {large[0]} {cells[large[0]]!r}: "
+            "a share of 1, or a percentage below 1?",
+            where=where,
+            mend="type the whole row in percent, and a % sign behind percentages of 1 or less",
+        )
+    return bool(small)
+
+
+def _matrix_in_percent(line: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(Decimal(text.replace(",", ".")).scaleb(2)) for text in line)
 
 
 def shipped_tables() -> dict[str, Path]:
@@ -175,7 +211,7 @@ def _toml_rows(path: Path) -> tuple[str, tuple[PrintedRow, ...]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(
-            f"this is no TOML file: {error}", where=path, mend="see cellkin audit-table --help"
+            f"this is no TOML file: {error}", where=path, mend="see cellkin check-table --help"
         ) from error
     title, rows = str(data.pop("title", path.stem)), data.pop("row", [])
     if not isinstance(rows, list) or not rows:
@@ -212,20 +248,26 @@ def _row(data: Mapping[str, Any], where: str) -> PrintedRow:
     positive = tuple(name.strip() for name in data.get("positive", ()) if name.strip())
     strange = [name for name in positive if name not in classes]
     folds = _whole(data.get("folds", 5), "folds", where)
-    if strange or len(classes) < 2 or folds < 2:
+    if strange or len(classes) < 2:
         raise DataError(
-            f"no class is called {strange[0]!r}" if strange else "a row needs classes and folds",
+            f"no class is called {strange[0]!r}" if strange else "a row needs classes",
             where=where,
-            mend="give the cells of at least two classes, which are positive, and 2 or more folds",
+            mend="give the cells of at least two classes, and which of them are positive",
         )
-    cells = {name: parse_cell(str(data.get(name, "")), f"{where}, {name}") for name in COLUMNS}
+    typed = {name: str(data.get(name, "")) for name in COLUMNS}
+    shares = _typed_as_shares(typed, where)
+    cells = {
+        name: parse_cell(text, f"{where}, {name}", shares=shares) for name, text in typed.items()
+    }
+    _refuse_spread_of_one(cells, folds, where)
     if not any(cells.values()) or (not positive and (cells["sensitivity"] or cells["specificity"])):
         raise DataError(
-            "there is nothing to audit" if positive else "no class is positive",
+            "there is nothing to check" if positive else "no class is positive",
             where=where,
             mend="give accuracy, sensitivity or specificity as printed, and the positive classes",
         )
     matrix = tuple(tuple(map(str, line)) for line in data.get("confusion", ()))
+    matrix = tuple(map(_matrix_in_percent, matrix)) if shares else matrix
     if matrix and {len(matrix), *map(len, matrix)} != {len(classes)}:
         raise DataError(
             "the confusion matrix does not fit the classes",
@@ -240,7 +282,18 @@ def _row(data: Mapping[str, Any], where: str) -> PrintedRow:
         folds=folds,
         **cells,
         confusion=matrix,
+        shares=shares,
     )
+
+
+def _refuse_spread_of_one(cells: Mapping[str, Printed | None], folds: int, where: str) -> None:
+    spread = [name for name, cell in cells.items() if cell is not None and cell.deviation]
+    if folds == 1 and spread:
+        raise DataError(
+            f"{spread[0]} has a standard deviation, but there is one test set",
+            where=where,
+            mend="give the number of test sets behind it as folds, or leave the deviation out",
+        )
 
 
 def _counts(given: Any, where: str) -> dict[str, int]:
