@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cellkin.cli.console import percent, print_json, progress, span, talk
+from cellkin.cli.console import print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
 from cellkin.core.errors import ImageError, OutputError
+from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
 
 CARD = "model_card.md"
@@ -94,7 +95,7 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     of = len(decision.neighbors)
     votes = ", ".join(f"{n} {labels.title(name)}" for name, n in decision.votes.items())
     far = decision.distance_percentile
-    percentile = "" if far is None else f"; farther than {far:.0f} % of its class"
+    percentile = "" if far is None else f"; farther than {percent(far / 100, 0)} of its class"
     tied = f"; {decision.tie} vote tied" if decision.tie else ""
     clinical = "" if decision.clinical is None else f" ({decision.clinical})"
     known = "; this image is in the atlas: its own label votes" if _own(decision) else ""
@@ -123,7 +124,7 @@ def _set(decision: Decision, labels: LabelSet) -> str:
         return f"prediction set {decision.set_absent}"
     names = " or ".join(labels.title(n) for n in found.labels) or "unlike anything in this atlas"
     abstained = "; do not use this call" if decision.reasons else ""
-    return f"{100 * found.coverage:g} % set by {found.unit}: {names}{abstained}"
+    return f"{percent(found.coverage, None)} set by {found.unit}: {names}{abstained}"
 
 
 @examples("""

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from cellkin.core.errors import CellkinError
+from cellkin.core.numbers import percent, percent_range
 from cellkin.core.progress import Progress as Tell
 from cellkin.core.ranks import process_rank
 
@@ -87,19 +88,14 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal, or a dash."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
 def span(interval: Mapping[str, Any] | None) -> str:
     """An interval in words, or why there is none."""
     if interval is None:
         return ""
     if interval.get("low") is None:
         return str(interval.get("note") or "no interval")
-    level = round(100 * interval.get("level", 0.95))
-    return f"{level} % interval {percent(interval['low'])} to {percent(interval['high'])}"
+    level = percent(interval.get("level", 0.95), None)
+    return f"{level} interval {percent_range(interval['low'], interval['high'])}"
 
 
 def tell_scores(scores: Mapping[str, Any], title: str) -> None:
@@ -123,7 +119,7 @@ def tell_scores(scores: Mapping[str, Any], title: str) -> None:
     for name, row in scores["per_class"].items():
         known = row["interval"] or {}
         bounds = (
-            f"{percent(known['low'])} to {percent(known['high'])}"
+            percent_range(known["low"], known["high"])
             if known.get("low") is not None
             else known.get("note", "")
         )

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cellkin.cli.console import err, percent, progress, talk, tell_scores
+from cellkin.cli.console import err, progress, talk, tell_scores
 from cellkin.cli.options import examples
 from cellkin.cli.serving_http import STORE, Port, open_door, serve_example
+from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE
 
 EXAMPLES = 200  # held-out cells that the prepared case is chosen from

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cellkin.cli.console import percent, print_json, progress, talk
+from cellkin.cli.console import print_json, progress, talk
 from cellkin.cli.options import Clinical, Device, Json, Overwrite, clinical_of, examples
+from cellkin.core.numbers import percent
 
 Images = Annotated[
     Path,

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cellkin.cli.console import percent, print_json, progress, talk, tell_scores
+from cellkin.cli.console import print_json, progress, talk, tell_scores
 from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
+from cellkin.core.numbers import percent
 from cellkin.core.ranks import process_rank
 
 Out = Annotated[Path, typer.Option("--out", help="The atlas folder to write.")]

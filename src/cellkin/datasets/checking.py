@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cellkin.core.artifacts import file_sha256
 from cellkin.core.errors import ImageError
+from cellkin.core.numbers import percent
 from cellkin.core.records import Dataset, Sample
 from cellkin.datasets.check_report import CheckReport, Table
 from cellkin.datasets.known import published_as
@@ -226,7 +227,7 @@ def _uneven_warnings(what: str, table: Table) -> list[str]:
     if not uneven:
         return []
     value, shares = max(uneven, key=lambda item: max(item[1].values()) - min(item[1].values()))
-    told = ", ".join(f"{100 * share:.0f} % of {name}" for name, share in shares.items())
+    told = ", ".join(f"{percent(share, 0)} of {name}" for name, share in shares.items())
     return [
         f"image {what} depend on the class, which a network may learn instead of the cell: "
         f"{value} is {told}"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cellkin.measures.intervals import Mean, mean_of
+from cellkin.measures.intervals import FEWEST_UNITS, Mean, mean_of
 
 __all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
 
@@ -83,17 +83,24 @@ def randomisation(
             others.append(table[1:, 1:][~np.eye(networks, dtype=bool)].mean())
         sizes.append(int(inside[m].sum()))
     found = mean_of(np.array(own), seed=seed)
-    high = found.interval.high
-    told = None if high is None else high < LIMIT
     return Randomisation(
         similarity=found,
         among=float(np.mean(others)) if others else None,
         chance=float(np.mean([np.sqrt(2 / np.pi / (n - 1)) for n in sizes])),
         networks=networks,
         left_out=left_out,
-        told_apart=told,
+        told_apart=_told_apart(found),
         note=found.interval.note,
     )
+
+
+def _told_apart(found: Mean) -> bool | None:
+    """By the rule; where all cells are alike there is no interval, and a network that would be
+    told apart by it is left open.
+    """
+    if found.interval.high is not None:
+        return found.interval.high < LIMIT
+    return False if found.units >= FEWEST_UNITS and found.mean >= LIMIT else None
 
 
 def rank_correlation(a: Floats, b: Floats, inside: Bools) -> float:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import TrainingError
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import augment
@@ -280,7 +281,7 @@ class _Pretraining:
 
     def _tell(self, step: int, number: int) -> None:
         measured = [row["val_map"] for row in self.kept.history if row["val_map"] is not None]
-        seen = f", validation mAP {measured[-1]:.1%}" if measured else ""
+        seen = f", validation mAP {percent(measured[-1])}" if measured else ""
         self.progress(
             f"pretraining, epoch {step + 1}/{self.recipe.epochs}{seen}",
             step * self.steps + number + 1,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import draw_turns, normalized, turn
@@ -352,7 +353,7 @@ class _Run:
     def _tell(self, step: int, number: int) -> None:
         total = (self.recipe.warmup_epochs + self.recipe.epochs) * self.steps_per_epoch
         accuracy = [r["val_accuracy"] for r in self.kept.history if r["val_accuracy"] is not None]
-        seen = f", validation vote {accuracy[-1]:.1%}" if accuracy else ""
+        seen = f", validation vote {percent(accuracy[-1])}" if accuracy else ""
         epochs = self.recipe.warmup_epochs + self.recipe.epochs
         done = step * self.steps_per_epoch + number + 1
         self.progress(f"training, epoch {step + 1}/{epochs}{seen}", done, total)

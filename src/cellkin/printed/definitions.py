@@ -10,6 +10,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.core.numbers import percent
 from cellkin.printed.fixed_folds import Column, Window
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
@@ -172,13 +173,14 @@ def strange_shares(row: PrintedRow) -> tuple[str, ...]:
         for text in line:
             unit = 10.0 ** -len(text.partition(".")[2])
             nearest = round(float(text) * row.cells / 100)
-            exact = 100 * nearest / row.cells
+            share = nearest / row.cells
+            exact = 100 * share
             rounded = abs(exact - float(text)) <= unit / 2 + 1e-9
             cut = -1e-9 <= exact - float(text) < unit
             if not rounded:
                 how = "cut off" if cut else "neither rounded nor cut off"
                 found.append(
-                    f"{name}: {text} % for {nearest} of {row.cells} ({exact:.3f} %), {how}"
+                    f"{name}: {text} % for {nearest} of {row.cells} ({percent(share, 3)}), {how}"
                 )
     return tuple(found)
 

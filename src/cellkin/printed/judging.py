@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from cellkin.core.numbers import percent_range
 from cellkin.core.progress import Progress, silent
 from cellkin.printed.definitions import (
     Reading,
@@ -284,8 +285,8 @@ def _refuted(row: PrintedRow, reading: Reading, columns: Mapping[str, Column]) -
     if low <= wrong[1] + 1e-9 and high >= wrong[0] - 1e-9:
         return ""
     return (
-        f"the recalls make {100 * low:.2f} to {100 * min(high, 1):.2f} % of all cells wrong, the "
-        f"accuracy {100 * wrong[0]:.2f} to {100 * wrong[1]:.2f} %"
+        f"the recalls make {percent_range(low, min(high, 1), 2)} of all cells wrong, the "
+        f"accuracy {percent_range(*wrong, 2)}"
     )
 
 

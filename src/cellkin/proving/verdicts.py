@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cellkin.core.numbers import number, percent, percent_range
 from cellkin.evidence.probing import METHODS
 from cellkin.evidence.randomisation import LIMIT
-from cellkin.report.words import number, percent
 
 __all__ = ["verdicts", "warnings"]
 
@@ -19,8 +19,7 @@ def warnings(randomisation: Data) -> dict[str, str]:
     """Method -> what every map of it must say, where it cannot be told from random networks."""
     return {
         name: "Not to be trusted on this atlas: networks that have learned nothing draw nearly the "
-        f"same map (rank correlation {number(found['similarity']['mean'], 2)}, 95 % interval "
-        f"{number(found['similarity']['low'], 2)} to {number(found['similarity']['high'], 2)})."
+        f"same map (rank correlation {_mean(found['similarity'])})."
         for name, found in randomisation["methods"].items()
         if found["told_apart"] is False
     }
@@ -143,7 +142,7 @@ def _sets(found: Data) -> list[dict[str, str]]:
     kept = covered["high"] >= promised
     text = (
         f"{covered['count']} of {covered['n']} prediction sets ({percent(covered['share'])}) hold "
-        f"the true class; {100 * promised:g} % by {found['unit']} were promised; "
+        f"the true class; {percent(promised, None)} by {found['unit']} were promised; "
         f"{number(found['together']['size'], 3)} classes in a set."
     )
     return [_verdict("sets", "good" if kept else "bad", text)]
@@ -170,8 +169,7 @@ def _outside(found: Data) -> list[dict[str, str]]:
     alarms, allowed = found["unlike"], found["allowed"]
     text = (
         f"False alarms: {alarms['count']} of {alarms['n']} held-out cells "
-        f"({percent(alarms['share'])}; 95 % interval {percent(alarms['low'])} to "
-        f"{percent(alarms['high'])}) are called unlike this atlas; {100 * allowed:g} % are allowed."
+        f"({_share(alarms)}) are called unlike this atlas; {percent(allowed, None)} are allowed."
     )
     rows = [_verdict("outside", "good" if alarms["share"] <= allowed else "warn", text)]
     for name, own in found["kinds"].items():
@@ -181,14 +179,19 @@ def _outside(found: Data) -> list[dict[str, str]]:
             continue
         unlike = own["unlike"]
         text = (
-            f"{name}: {unlike['count']} of {unlike['n']} ({percent(unlike['share'])}; 95 % "
-            f"interval {percent(unlike['low'])} to {percent(unlike['high'])}) are called unlike "
-            "this atlas."
+            f"{name}: {unlike['count']} of {unlike['n']} ({_share(unlike)}) are called unlike this "
+            "atlas."
         )
         rows.append(_verdict("outside", "good" if unlike["share"] >= REFUSED else "bad", text))
     if not found["kinds"]:
         rows.append(_verdict("outside", "warn", "No picture from outside was given."))
     return rows
+
+
+def _share(found: Data) -> str:
+    """ "12.0 %; 95 % interval 8.1 to 17.3 %"."""
+    ends = percent_range(found["low"], found["high"])
+    return f"{percent(found['share'])}; 95 % interval {ends}"
 
 
 def _mean(found: Data) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cellkin.core.findings import ALARM, SILENT, AuditReport, Cue, DuplicatePair
+from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import NOTICE
 from cellkin.report.pages import picture_uri, write_page
-from cellkin.report.words import number, percent
 
 __all__ = ["SHOWN", "headlines", "save_audit", "shown_pairs"]
 
@@ -202,7 +202,7 @@ def _cue(cue: Cue) -> dict[str, Any]:
         "balanced": percent(cue.balanced_accuracy),
         "accuracy": percent(cue.accuracy),
         "majority_words": percent(cue.majority),
-        "null": f"{percent(low).removesuffix(' %')} to {percent(high)}",
+        "null": percent_range(low, high),
         "p": number(cue.p_value, 2),
         "told": [(name, percent(recall)) for name, recall in cue.told.items()],
     }

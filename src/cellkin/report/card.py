@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cellkin.core.numbers import number, percent
 from cellkin.core.records import NOTICE, LabelSet
 from cellkin.report.facts import interval_words, test_rows
-from cellkin.report.words import number, percent
 
 __all__ = ["model_card"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.labels import GROUP
+from cellkin.core.numbers import number
 from cellkin.core.records import (
     NOTICE,
     DifferenceMap,
@@ -44,7 +45,6 @@ from cellkin.report.scatter import (
 )
 from cellkin.report.words import (
     agreement_words,
-    number,
     percentile_words,
     shown_name,
     state_words,

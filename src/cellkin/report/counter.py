@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cellkin.core.numbers import MINUS, percent
 from cellkin.core.records import (
     LYMPHOBLAST,
     QUALITY,
@@ -14,7 +15,7 @@ from cellkin.core.records import (
     PredictionSet,
 )
 from cellkin.core.units import plural
-from cellkin.report.words import MINUS, counted, listed, percent
+from cellkin.report.words import counted, listed
 
 __all__ = [
     "counter_title",

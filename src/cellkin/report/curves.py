@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cellkin.core.errors import OutputError
+from cellkin.core.numbers import percent
 from cellkin.report.canvas import FONT, new_figure, write_figure
 
 __all__ = ["pretraining_curve", "training_curve"]
@@ -167,7 +168,7 @@ def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
     axes.axvline(epoch, color="#d55e00", lw=1, alpha=0.7)
     label = f"chosen: epoch {epoch:.0f}"
     if np.isfinite(value):
-        label += f"\n{value:.1f} %"
+        label += f"\n{percent(value / 100)}"
         axes.plot([epoch], [value], "D", color="#d55e00", ms=7, mec="white", label=label)
     else:
         axes.plot([], [], "D", color="#d55e00", ms=7, label=label)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import LabelSet, Provenance
-from cellkin.report.words import number, percent
 
 __all__ = ["fact_rows", "interval_words", "provenance_rows", "recall_rows", "test_rows"]
 
@@ -99,7 +99,7 @@ def interval_words(interval: Mapping[str, Any] | None) -> str:
         return str(interval.get("note") or "not available")
     if interval.get("level"):
         notes.insert(0, percent(interval["level"], 0))
-    ends = f"{percent(low).removesuffix(' %')} to {percent(high)}"
+    ends = percent_range(low, high)
     return ends + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, Dataset, LabelSet
 from cellkin.report.canvas import FONT, new_figure, printable, write_figure
 from cellkin.report.context import data_uri
@@ -113,15 +114,15 @@ def trial_row(trial: Mapping[str, Any]) -> dict[str, str]:
             "p": f"{evidence['p_value']:.2g}",
             "silhouette": f"{evidence['silhouette']:.2f}",
             "separation": f"{evidence['separation']:.2f}",
-            "agreement": f"{evidence['agreement']:.0%}",
+            "agreement": percent(evidence["agreement"], 0),
         }
     like, medians = trial["like_features"], trial["medians"]
     two = "as listed" if evidence is None else ("two" if evidence["two_modes"] else "one")
     return {
         "by": trial["by"],
         **row,
-        "subjects": "-" if subjects is None else f"{max(subjects['share'], 0):.0%}",
-        "like": "-" if like is None else f"{like:.0%}",
+        "subjects": percent(None if subjects is None else max(subjects["share"], 0), 0),
+        "like": percent(like, 0),
         "medians": "" if medians is None else " and ".join(f"{m:,.0f}" for m in medians),
         "modes": trial["unavailable"] or two,
     }

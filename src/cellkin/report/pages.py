@@ -19,6 +19,7 @@ from PIL import Image
 
 from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
+from cellkin.core.numbers import number
 from cellkin.core.records import Decision, Evidence, LabelSet, Provenance
 from cellkin.report import figures
 from cellkin.report.canvas import write_figure
@@ -26,12 +27,7 @@ from cellkin.report.context import data_uri, evidence_context, foot
 from cellkin.report.facts import recall_rows, test_rows
 from cellkin.report.heatmaps import resized
 from cellkin.report.triage import triage_view
-from cellkin.report.words import (
-    agreement_words,
-    number,
-    percentile_words,
-    shown_name,
-)
+from cellkin.report.words import agreement_words, percentile_words, shown_name
 
 __all__ = ["picture_uri", "render_page", "save", "save_all", "save_table", "write_page"]
 

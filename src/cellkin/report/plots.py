@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cellkin.report.words import number, percent
+from cellkin.core.numbers import number, percent
 
 __all__ = ["course_view", "reliability_view"]
 

@@ -10,13 +10,14 @@ from urllib.parse import quote
 from numpy.typing import NDArray
 
 from cellkin.core.artifacts import write_json
+from cellkin.core.numbers import number, percent, percent_range, points
 from cellkin.core.records import NOTICE
 from cellkin.core.studies import Call, Study, StudyRow
 from cellkin.report.exports import write_tables
 from cellkin.report.pages import picture_uri, write_page
 from cellkin.report.scatter import COLORS
 from cellkin.report.study_maps import study_maps
-from cellkin.report.words import number, percent, shown_name
+from cellkin.report.words import shown_name
 
 __all__ = ["Images", "save_study"]
 
@@ -97,7 +98,7 @@ class _View:
                 cells.append(
                     {
                         "count": count,
-                        "percent": f"{100 * count / total:.2f}",
+                        "percent": points(count / total),
                         "href": f"m{index}-{i}-{j}" if count else None,
                         "right": i == j,
                         "strength": round(count / largest, 3),
@@ -244,8 +245,7 @@ def _bar(row: StudyRow, floor: float) -> dict[str, Any]:
 
     interval = measure.note.partition(" (")[0] or "no interval"
     if known:
-        low, high = percent(measure.low or 0.0), percent(measure.high or 0.0)
-        interval = f"{low.removesuffix(' %')} to {high}"
+        interval = percent_range(measure.low, measure.high)
     return {
         "title": row.title,
         "proposed": row.proposed,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from cellkin.report.words import percent
+from cellkin.core.numbers import percent
 
 __all__ = ["triage_view"]
 

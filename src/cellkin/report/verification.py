@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellkin.core.numbers import number, percent, percent_range, points
 from cellkin.core.records import LabelSet, Provenance
 from cellkin.report.context import foot
 from cellkin.report.pages import write_page
 from cellkin.report.plots import course_view, reliability_view
-from cellkin.report.words import number, percent
 
 __all__ = ["save_verification"]
 
@@ -44,7 +44,7 @@ def save_verification(
         OutputError: the file cannot be written.
     """
     by_name: dict[str, list[Data]] = {}
-    found = [{**v, "text": v["text"].replace(" %", UNBROKEN)} for v in result["verdicts"]]
+    found = [{**v, "text": _unbroken(v["text"])} for v in result["verdicts"]]
     for verdict in found:
         by_name.setdefault(verdict["name"], []).append(verdict)
     told = {state: sum(v["state"] == state for v in result["verdicts"]) for state in STATES}
@@ -101,18 +101,17 @@ def _share_cell(found: Data | None) -> str:
         return "not available: every map is empty"
     if found["low"] is None:
         return f"{percent(found['mean'])} ({found['note']})"
-    low, high = _unbroken(found["low"]), _unbroken(found["high"])
-    return f"{_unbroken(found['mean'])} ({low} to {high})"
+    return _unbroken(f"{percent(found['mean'])} ({percent_range(found['low'], found['high'])})")
 
 
 def _rate_cell(found: Data) -> str:
     if found["share"] is None:
         return "none"
-    return f"{found['count']} of {found['n']} ({_unbroken(found['share'])})"
+    return f"{found['count']} of {found['n']} ({_unbroken(percent(found['share']))})"
 
 
-def _unbroken(share: float) -> str:
-    return percent(share).replace(" %", UNBROKEN)
+def _unbroken(words: str) -> str:
+    return words.replace(" %", UNBROKEN)
 
 
 def _completeness(found: Data) -> list[dict[str, str]]:
@@ -186,10 +185,10 @@ def _attention(found: Data | None) -> dict[str, Any] | None:
 
 def _points(found: Data) -> str:
     """A difference of shares in points of a hundred."""
-    mean = f"{100 * found['mean']:+.1f} points"
+    mean, low, high = (points(found[key], 1, signed=True) for key in ("mean", "low", "high"))
     if found["low"] is None:
-        return f"{mean} ({found['note']})"
-    return f"{mean} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+        return f"{mean} points ({found['note']})"
+    return f"{mean} points ({low} to {high})"
 
 
 def _stability(found: Data) -> dict[str, Any]:
@@ -231,7 +230,7 @@ def _set_row(own: Data) -> dict[str, str]:
     return {
         "n": str(covered["n"]),
         "covered": percent(covered["share"]),
-        "interval": f"{percent(covered['low'])} to {percent(covered['high'])}",
+        "interval": percent_range(covered["low"], covered["high"]),
         "size": f"{own['size']:.2f}",
         "empty": str(own["empty"]),
         "several": str(own["several"]),
@@ -304,4 +303,4 @@ def _kind(name: str, own: Data) -> dict[str, Any]:
 
 
 def _with_interval(found: Data) -> str:
-    return f"{_rate_cell(found)}, {_unbroken(found['low'])} to {_unbroken(found['high'])}"
+    return f"{_rate_cell(found)}, {_unbroken(percent_range(found['low'], found['high']))}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
+from cellkin.core.numbers import percent
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
 
 __all__ = [
@@ -13,8 +13,6 @@ __all__ = [
     "counted",
     "dissent",
     "listed",
-    "number",
-    "percent",
     "percentile_words",
     "shown_name",
     "state_words",
@@ -24,37 +22,8 @@ __all__ = [
 
 NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
 TIE_RULE = "A tie goes to the smaller mean distance."
-MINUS = "\N{MINUS SIGN}"
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Only a title that ends like a noun takes an article and a plural; "normal" is quoted instead.
 NOUN = re.compile(r"(blast|cell|cyte|let|neutrophil|phil|phage|precursor)$", re.IGNORECASE)
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, without an exponent between 1e-4 and 1e6."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite"
-    if value == 0:
-        return "0"
-    mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
-    power = int(exponent)
-    sign = MINUS if value < 0 else ""
-    if not -4 <= power < 6:
-        return f"{sign}{mantissa} × 10{str(power).translate(RAISED)}"
-    if power >= digits:  # never fewer digits than stand before the point
-        return f"{sign}{abs(value):.0f}"
-    return f"{sign}{float(f'{mantissa}e{power}'):.{max(0, digits - 1 - power)}f}"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share in [0, 1] as "97.4 %"; only the whole is "100 %", only nothing is "0 %"."""
-    shown = f"{100 * share:.{digits}f}"
-    nearly = f"{100 - 10**-digits:.{digits}f}"
-    if share < 1 and float(shown) >= 100:
-        return f"over {nearly} %"
-    if share > 0 and float(shown) == 0:
-        return f"under {10**-digits:.{digits}f} %"
-    return f"{shown.split('.')[0] if share in (0, 1) else shown} %"
 
 
 def shown_name(path: str) -> str:

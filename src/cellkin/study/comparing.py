@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from cellkin.core.numbers import points
 from cellkin.core.studies import Call, PairedTest, StudyRow
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import too_few, unit_index
@@ -153,12 +154,12 @@ def win_findings(rows: Sequence[StudyRow], tests: Sequence[PairedTest]) -> list[
             state, verb = "good", "beats"
         else:
             state, verb = "warn", "does not beat"
-        points = f"{100 * test.difference:+.1f}".replace("-", "−")
+        gain = points(test.difference, 1, signed=True)
         found.append(
             {
                 "state": state,
                 "text": f"{test.dataset}, split by {test.unit}: {test.first} {verb} {test.second} "
-                f"({points} points on {test.n} cells, p = {test.p_holm:.2g} after Holm)",
+                f"({gain} points on {test.n} cells, p = {test.p_holm:.2g} after Holm)",
             }
         )
     return found

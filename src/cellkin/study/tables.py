@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellkin.core.numbers import DASH, points
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
 from cellkin.measures import matrices
@@ -12,9 +13,8 @@ from cellkin.study.comparing import compare, leakage, win_findings
 from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
 
-__all__ = ["points", "summarize"]
+__all__ = ["summarize"]
 
-DASH = "–"
 MEASURE_NOTE = (
     "Mean ± standard deviation over folds, with ddof = 1 (the folds as a sample) and, in brackets, "
     "ddof = 0 (as the whole population). The interval is of all test cells pooled, 95 %."
@@ -45,11 +45,6 @@ def summarize(results: Results, *, seed: int = 0, progress: Progress = silent) -
     )
 
 
-def points(share: float | None, digits: int = 2) -> str:
-    """A share in percent, or a dash."""
-    return DASH if share is None else f"{100 * share:.{digits}f}"
-
-
 def _findings(
     rows: Sequence[StudyRow], tests: Sequence[PairedTest], worth: Sequence[PairedTest]
 ) -> list[Mapping[str, str]]:
@@ -62,7 +57,7 @@ def _findings(
 
 
 def _worth(test: PairedTest) -> Mapping[str, str]:
-    gain = f"{100 * test.difference:+.1f}".replace("-", "−")
+    gain = points(test.difference, 1, signed=True)
     chance = "" if test.significant else ", which cannot be told from chance"
     return {
         "state": "warn",

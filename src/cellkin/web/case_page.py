@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import Decision, LabelSet, Neighbor, Provenance
 from cellkin.report.context import foot
 from cellkin.report.facts import fact_rows
 from cellkin.report.pages import picture_uri
-from cellkin.report.words import NO_VERDICT, agreement_words, number, percent, percentile_words
+from cellkin.report.words import NO_VERDICT, agreement_words, percentile_words
 from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
@@ -142,7 +143,7 @@ def _differential(told: Plain) -> dict[str, Any]:
         {
             **row,
             "share_words": percent(row["share"]),
-            "interval": f"{_bare(row['low'])} to {percent(row['high'])}",
+            "interval": percent_range(row["low"], row["high"]),
             "at": 100 * row["share"],
             "from": 100 * row["low"],
             "to": 100 * row["high"],
@@ -157,10 +158,6 @@ def _differential(told: Plain) -> dict[str, Any]:
         "per_100": None if per_100 is None else number(per_100, 3),
         "excluded": list(told["excluded"].items()),
     }
-
-
-def _bare(share: float) -> str:
-    return percent(share).removesuffix(" %")
 
 
 def _changes(cells: Sequence[Cell], sets: Mapping[str, LabelSet]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from itertools import combinations, product
 
 import numpy as np
 
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.datasets.auditing.alignment import Fit, align, placed
 from cellkin.datasets.auditing.pictures import WINDOWS, Picture, picture
@@ -127,12 +128,12 @@ def _verified(proposal: Proposal, first: Picture, second: Picture) -> Match | No
 def _relation(fit: Fit, first: Picture, second: Picture) -> str:
     words = [_turned(fit)]
     if fit.overlap < WHOLE:
-        words.append(f"overlapping by {100 * fit.overlap:.0f} %")
+        words.append(f"overlapping by {percent(fit.overlap, 0)}")
     else:
         area = abs(float(np.linalg.det(fit.matrix[:, :2])))
         shared = area * first.shape[0] * first.shape[1] / (second.shape[0] * second.shape[1])
         left = min(shared, 1 / shared)
-        words.append(f"cropped to {100 * left:.0f} % of its area" if left < CROPPED else "")
+        words.append(f"cropped to {percent(left, 0)} of its area" if left < CROPPED else "")
     if fit.difference <= EQUAL and not any(words):
         words.append("equal, in another frame")
     elif fit.difference > RECOLOURED:

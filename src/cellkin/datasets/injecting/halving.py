@@ -24,6 +24,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from cellkin.core.errors import DataError
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 
 __all__ = ["ClassSplit", "Explained", "SplitEvidence", "explained_by", "separation"]
@@ -96,10 +97,10 @@ class SplitEvidence:
             ),
             (
                 self.agreement >= LEAST_AGREEMENT,
-                f"only {self.agreement:.0%} of the cells stay in their half when they take no part "
-                f"in the fit, {LEAST_AGREEMENT:.0%} are asked for",
+                f"only {percent(self.agreement, 0)} of the cells stay in their half when they take "
+                f"no part in the fit, {percent(LEAST_AGREEMENT, None)} are asked for",
             ),
-            (share >= LEAST_SHARE, f"the smaller half holds {share:.0%} of the cells only"),
+            (share >= LEAST_SHARE, f"the smaller half holds {percent(share, 0)} of the cells only"),
         )
         return tuple(why for holds, why in checks if not holds)
 

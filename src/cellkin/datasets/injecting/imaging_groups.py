@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cellkin.core.errors import DataError, did_you_mean
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef, Sample
 from cellkin.datasets.csv_rows import raise_faults, read_rows
@@ -224,13 +225,15 @@ def judge(trials: Mapping[str, Trial], by: str = AUTO) -> Verdict:
     simple = _simple_explanation(trials)
     same = 0.0 if simple is None else simple.like_features or 0.0
     if simple is not None and by == AUTO and same >= SAME:
-        return Verdict(simple, True, (f"{simple.by} explains the halves: {same:.0%} agree",))
+        return Verdict(
+            simple, True, (f"{simple.by} explains the halves: {percent(same, 0)} agree",)
+        )
     if simple is not None:
         return Verdict(
             features,
             True,
             (
-                f"two modes of the features, which {simple.by} explains: {same:.0%} "
+                f"two modes of the features, which {simple.by} explains: {percent(same, 0)} "
                 "of the cells lie on the same side by both",
             ),
         )
@@ -252,7 +255,7 @@ def _subjects_explain(trial: Trial) -> str:
         return ""
     return (
         "the halves are the subjects, not the magnification: subjects explain "
-        f"{known.share:.0%} of the halves (mutual information, chance taken off; "
+        f"{percent(known.share, 0)} of the halves (mutual information, chance taken off; "
         f"p = {known.p_value:.2g})"
     )
 

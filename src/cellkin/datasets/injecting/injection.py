@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from cellkin.core.errors import DataError, LabelError, did_you_mean
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NO_CELL, Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.injecting.cell_free import (
@@ -321,7 +322,8 @@ def _notes(
         ),
         (
             facts["told_by_focus"] > 0.75,
-            f"focus alone tells windows from cells in {facts['told_by_focus']:.0%} of pairs",
+            "focus alone tells windows from cells in "
+            f"{percent(facts['told_by_focus'], 0)} of pairs",
         ),
         (
             facts["fields"]["measured"] and not SAME_SCALE[0] < ratio < SAME_SCALE[1],

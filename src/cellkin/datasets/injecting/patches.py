@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError, RecipeError, did_you_mean
+from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.injecting.centroids import OtherCells
@@ -128,7 +129,9 @@ def cut_patches(
             else:
                 dropped[label] += 1
         progress("cutting fields", done, len(known))
-    return _dataset(fields, samples, (f"{window} pixels, {100 * overlap:g} % overlap", dropped))
+    return _dataset(
+        fields, samples, (f"{window} pixels, {percent(overlap, None)} overlap", dropped)
+    )
 
 
 def _refuse_strange_numbers(window: int, overlap: float) -> None:

@@ -1,6 +1,6 @@
 import { api, referenceImage } from "./api.js";
 import { atlas, classes, mark, title } from "./classes.js";
-import { $, errorState, h, plural } from "./dom.js";
+import { $, errorState, h, percent, plural } from "./dom.js";
 import { begin } from "./shell.js";
 import { Plot } from "./plot.js";
 
@@ -55,7 +55,7 @@ function classTable(facts) {
 
 function about(facts) {
   const test = facts.test ?? {};
-  const share = (v) => (typeof v === "number" ? `${(100 * v).toFixed(1)} %` : null);
+  const share = (v) => (typeof v === "number" ? percent(v, 1) : null);
   const rows = [
     ["Data set", facts.dataset?.name ?? facts.dataset ?? facts.provenance?.dataset], ["Specimen", facts.specimen ?? facts.dataset?.specimen], ["Stain", facts.stain ?? facts.dataset?.stain],
     ["Network", facts.backbone], ["Distance", facts.distance], ["Kin that vote", facts.k], ["Split by", facts.split?.unit],

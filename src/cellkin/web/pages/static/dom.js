@@ -39,7 +39,13 @@ export function toast(text, kind = "") {
 }
 
 export const plural = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+/** A share as "97.4 %"; only the whole is "100 %", only nothing is "0 %". */
+export function percent(share, digits = 0) {
+  const shown = (100 * share).toFixed(digits);
+  if (share < 1 && Number(shown) >= 100) return `over ${(100 - 10 ** -digits).toFixed(digits)} %`;
+  if (share > 0 && Number(shown) === 0) return `under ${(10 ** -digits).toFixed(digits)} %`;
+  return `${share === 0 || share === 1 ? shown.split(".")[0] : shown} %`;
+}
 
 export function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";

@@ -59,7 +59,7 @@ function differential(report) {
   return h("section", { class: "card" },
     h("h2", {}, d.consecutive ? `Differential over ${plural(d.n, "white cell")}` : `Counts of ${plural(d.n, "white cell")}: not a differential`),
     d.warnings.map((w) => h("p", { class: "why" }, h("span", { class: "badge warn" }, "note"), ` ${w}`)),
-    d.rows.length ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Class", "n", "Share", `${Math.round(100 * d.level)} % interval`, ""].map((t, i) => h("th", { scope: "col", class: i && i < 4 ? "num" : "" }, t)))), h("tbody", {}, rows))) : h("p", { class: "state" }, "No white cell was counted."),
+    d.rows.length ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Class", "n", "Share", `${percent(d.level)} interval`, ""].map((t, i) => h("th", { scope: "col", class: i && i < 4 ? "num" : "" }, t)))), h("tbody", {}, rows))) : h("p", { class: "state" }, "No white cell was counted."),
     h("p", { class: "soft small" }, [
       Object.entries(d.excluded).length ? `Outside the count: ${Object.entries(d.excluded).map(([what, n]) => `${DISPOSITION[what] ?? what} ${n}`).join(", ")}.` : "Nothing was left out of the count.",
       d.erythroblasts ? ` Erythroblasts: ${d.erythroblasts}${d.per_100 === null ? "" : `, ${d.per_100.toFixed(1)} per 100 white cells`}.` : "",
