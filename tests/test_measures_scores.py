@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import pickle
+import re
 import warnings
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
+import cellkin
 from cellkin.core.errors import DecisionError, LabelError
 from cellkin.core.records import OTHER_CELL, LabelSet
 from cellkin.measures.intervals import wilson
@@ -249,3 +254,67 @@ def test_score_refuses_unknown_classes():
         score(["all"], ["blast"], CNMC)
     with pytest.raises(LabelError, match="unknown class 'blast'"):
         score(["blast"], ["all"], CNMC)
+
+
+@pytest.mark.parametrize(
+    ("call", "truth", "right", "exact", "right_side"),
+    [
+        (L1, L1, True, True, True),
+        (L1, L2, True, False, True),  # imaging groups are one class to a reader
+        ("normal", "normal", True, True, True),
+        ("nothing", "normal", False, False, True),
+        ("normal", L1, False, False, False),
+    ],
+)
+def test_right_has_three_names_for_three_meanings(call, truth, right, exact, right_side) -> None:
+    for a, b in ((call, truth), (truth, call)):
+        assert ALL_IDB2.right(a, b) is right
+        assert ALL_IDB2.exact(a, b) is exact
+        assert ALL_IDB2.right_side(a, b) is right_side
+
+
+def test_without_imaging_groups_right_is_exact() -> None:
+    for labels in (CNMC, PBC):
+        for call, truth in product(labels.names, repeat=2):
+            assert labels.right(call, truth) == labels.exact(call, truth)
+
+
+TRUE, CALLED = {"truth", "true"}, {"label", "call", "called", "predicted"}
+
+
+def judged_by_hand(code: str) -> list[str]:
+    """Comparisons of a call with the truth, and of two meanings of lymphoblast."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.Eq | ast.NotEq):
+            continue
+        sides = [node.left, node.comparators[0]]
+        last = {word for side in sides for word in re.findall(r"\w+", ast.unparse(side))[-1:]}
+        positive = all("is_positive(" in ast.unparse(side) for side in sides)
+        lengths = all(ast.unparse(side).startswith("len(") for side in sides)
+        if positive or (last & TRUE and last & CALLED and not lengths):
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_the_search_for_judgements_finds_what_was_once_there() -> None:
+    for code in (
+        "(c.label == c.truth) == right",
+        "row['label'] == row['truth']",
+        "call.label != call.truth",
+        "call == truth or labels.is_positive(call)",
+        "labels.is_positive(call) == labels.is_positive(truth)",
+    ):
+        assert judged_by_hand(code), code
+
+
+def test_whether_a_call_is_right_is_asked_of_the_label_set() -> None:
+    root = Path(cellkin.__file__).parent
+    own = {"core/labels.py", "measures/scores.py"}  # the meanings, and the matrix's diagonal
+    found = {
+        name: judged
+        for path in sorted(root.rglob("*.py"))
+        if (name := path.relative_to(root).as_posix()) not in own
+        and (judged := judged_by_hand(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}

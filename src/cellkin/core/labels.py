@@ -118,7 +118,8 @@ class LabelSet:
         """
         return self.exact(call, truth) or (self.is_positive(call) and self.is_positive(truth))
 
-    def exact(self, call: str, truth: str) -> bool:
+    @staticmethod
+    def exact(call: str, truth: str) -> bool:
         """Whether a call is the very class of the cell, its imaging group too: the diagonal of a
         confusion matrix (Table 6).
         """

@@ -129,15 +129,9 @@ def _tie(decision: Decision, labels: LabelSet) -> str:
     rivals = [
         f"“{labels.title(name)}”"
         for name, votes in decision.votes.items()
-        if votes == count and _same_side(name, decision, labels)
+        if votes == count and labels.right_side(name, decision.label)
     ]
     return f"The vote between {listed(rivals)} was tied, {count} each."
-
-
-def _same_side(name: str, decision: Decision, labels: LabelSet) -> bool:
-    if decision.clinical is None:
-        return True
-    return labels.is_positive(name) == labels.is_positive(decision.label)
 
 
 def dissent(decision: Decision, labels: LabelSet) -> str:

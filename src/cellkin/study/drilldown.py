@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, calibrated
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import Features
+from cellkin.core.records import Features, LabelSet
 from cellkin.imaging.mapped import Rows
 from cellkin.imaging.preprocess import Prepared
 from cellkin.learning.recipes import Recipe
@@ -43,7 +43,7 @@ def chosen(predictions: Sequence[Prediction]) -> list[int]:
     kept = [
         position
         for (truth, label), positions in places.items()
-        for position in positions[: RIGHT if truth == label else WRONG]
+        for position in positions[: RIGHT if LabelSet.exact(label, truth) else WRONG]
     ]
     return sorted(kept)
 

@@ -11,7 +11,7 @@ import numpy as np
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import read_json, write_json
 from cellkin.core.errors import OutputError
-from cellkin.core.records import Dataset, Split
+from cellkin.core.records import Dataset, LabelSet, Split
 from cellkin.datasets.parts import splits
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.measures.scores import score_samples
@@ -117,7 +117,7 @@ def _over_folds(
 
 
 def _row(number: int, split: Split, decided: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    correct = sum(row["label"] == row["truth"] for row in decided)
+    correct = sum(LabelSet.exact(row["label"], row["truth"]) for row in decided)
     return {
         "fold": number,
         "n": len(decided),
