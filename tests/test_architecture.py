@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 import cellkin
+from cellkin.cli.main import app
+from cellkin.core.records import Dataset
 
 FLOORS = {
     "core": 0,
@@ -98,11 +103,41 @@ def test_files_stay_readable() -> None:
     assert long == {}
 
 
-def test_import_is_light() -> None:
-    """`import cellkin` and the command's start cost no torch."""
-    import subprocess
-    import sys
+LEARNS = {"torch", "timm", "torchvision", "pytorch_metric_learning", "faiss"}
+HEAVY = {*LEARNS, "openTSNE", "sklearn", "scipy", "matplotlib", "pandas", "fastapi", "sqlalchemy"}
+RUN = """
+import sys
+from cellkin.cli.main import main
+for arguments in {runs}:
+    sys.argv = ["cellkin", *arguments]
+    try:
+        main()
+    except SystemExit as done:
+        assert not done.code, (arguments, done.code)
+"""
+ROW = ["--class", "a=13", "--class", "b=13", "--positive", "a", "--accuracy", "96.15+-3.85"]
 
-    code = "import sys, cellkin, cellkin.cli.main; print('torch' in sys.modules)"
+
+def loaded(code: str) -> set[str]:
+    """The packages of HEAVY that a fresh interpreter has imported after this code."""
+    code += f"\nimport sys; print(*sorted({HEAVY} & set(sys.modules)), sep=',')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    return set(filter(None, done.stdout.splitlines()[-1].split(",")))
+
+
+@pytest.mark.parametrize("verb", ["--help", "check", "audit-table", "every --help"])
+def test_import_is_light(verb: str, smears: Dataset) -> None:
+    """Verbs that learn nothing and decide nothing start at once."""
+    helps = [[name, "--help"] for name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
+    runs = {
+        "--help": [["--help"]],
+        "check": [["check", str(smears.root)]],
+        "audit-table": [["audit-table", *ROW]],
+        "every --help": helps,
+    }[verb]
+    assert loaded(RUN.format(runs=runs)) == set()
+
+
+def test_the_workstation_starts_without_what_only_maps_and_pictures_need() -> None:
+    found = loaded("import cellkin.system, cellkin.web.app")
+    assert found == {"torch", "timm", "torchvision", "faiss", "fastapi", "sqlalchemy"}

@@ -1,7 +1,8 @@
 """The map: t-SNE fitted once on the reference cells (sections 4.2, Figs. 10 and 15).
 
 New cells are placed on it by moving them alone, as openTSNE does; the stored positions are never
-moved, and a cell's place does not depend on the cells placed with it.
+moved, and a cell's place does not depend on the cells placed with it. openTSNE and scikit-learn are
+slow to import, and a decision needs neither: they are imported where a map is fitted or placed on.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from openTSNE import TSNE
-from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
-from sklearn.manifold import trustworthiness
 
 from cellkin.decision import Index
 
@@ -41,6 +39,9 @@ def fit_map(references: Floats, index: Index, *, seed: int) -> Floats:
     perplexity = min(PERPLEXITY, (count - 1) / 3)
     k = min(count - 1, int(3 * perplexity))
     neighbors, distances = index.nearest(references, k, exclude=[{i} for i in range(count)])
+    from openTSNE import TSNE
+    from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
+
     P = joint_probabilities_nn(neighbors, distances, [min(perplexity, k / 3)])
     tsne = TSNE(
         initialization="random" if references.std() == 0 else _first_axes(references),
@@ -79,6 +80,8 @@ def place(queries: Floats, index: Index, xy: Floats) -> Floats:
     start = np.median(xy[neighbors], axis=1)
     if len(xy) < SMALLEST:
         return np.asarray(start)
+    from openTSNE.affinity import joint_probabilities_nn
+
     P: Any = joint_probabilities_nn(
         neighbors,
         distances,
@@ -166,5 +169,7 @@ def trust(scaled: Floats, xy: Floats, distance: str, *, seed: int) -> dict[str, 
         rows = np.sort(np.random.default_rng(seed).choice(count, TRUST_CELLS, replace=False))
     neighbors = min(TRUST_NEIGHBORS, (len(rows) - 1) // 2)
     metric = "cityblock" if distance == "manhattan" else distance
+    from sklearn.manifold import trustworthiness
+
     value = trustworthiness(scaled[rows], xy[rows], n_neighbors=neighbors, metric=metric)
     return {"trustworthiness": float(value), "neighbors": neighbors, "cells": len(rows)}

@@ -67,11 +67,14 @@ def serve(
         accounts=accounts,
         secure_cookies=behind_proxy,
     )
+    talk("Opening the store of cases")
     opened = Store.open(store)
     try:
         _require_people(opened, settings, store)  # said before torch is loaded, which takes seconds
+        talk("Loading what runs the network: some seconds")
         from cellkin.system import DecisionSupport
 
+        talk(f"Opening the atlas, and checking every byte of it: {atlas}")
         run(DecisionSupport.open(atlas, device=device), opened, settings, door)
     finally:
         door.close()

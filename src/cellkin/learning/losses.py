@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor, nn
 
 from cellkin.core.errors import RecipeError, TrainingError
@@ -46,6 +45,8 @@ def triplet_margin(margin: float) -> nn.Module:
 
     All valid triplets of the batch; the mean over those that are not zero.
     """
+    from pytorch_metric_learning import distances, losses  # takes long to import
+
     distance = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
     loss: nn.Module = losses.TripletMarginLoss(margin=margin, distance=distance)
     return loss
@@ -56,6 +57,8 @@ def batch_hard() -> nn.Module:
 
     Distances are those of Eq. 3. Cells without another one of their class are no anchors.
     """
+    from pytorch_metric_learning import distances, miners
+
     distance = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
     miner: nn.Module = miners.BatchHardMiner(distance=distance)
     return miner

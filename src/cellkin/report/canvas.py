@@ -6,34 +6,45 @@ import io
 import textwrap
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin.core.artifacts import write_bytes
 
-__all__ = ["FONT", "image_bytes", "new_figure", "printable", "write_figure"]
+if TYPE_CHECKING:  # matplotlib takes long to import, and only figures need it
+    from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
+
+__all__ = ["FONT", "font_file", "image_bytes", "new_figure", "printable", "write_figure"]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
-FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 DPI = 150
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A white figure of so many inches that no pyplot state knows about."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
+def font_file() -> str:
+    """Where the font of all pictures lies."""
+    from matplotlib import get_data_path
+
+    return str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
 @cache
 def _font() -> FT2Font:
-    return FT2Font(str(FONT_FILE))
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(font_file())
 
 
 def printable(text: str, width: int = 0, lines: int = 3) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cellkin.core.artifacts import write_bytes
-from cellkin.report.canvas import FONT_FILE, printable
+from cellkin.report.canvas import font_file, printable
 
 __all__ = ["contact_sheet"]
 
@@ -55,7 +55,7 @@ def contact_sheet(
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(FONT_FILE), size)
+    return ImageFont.truetype(font_file(), size)
 
 
 def _fitting(text: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cellkin.core.errors import OutputError
 from cellkin.core.numbers import percent
 from cellkin.report.canvas import FONT, new_figure, write_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["pretraining_curve", "training_curve"]
 
@@ -25,7 +26,7 @@ LOSSES = (
 )
 LEVEL_COLORS = ("#0072b2", "#cc79a7", "#8a6d00", "#56b4e9", "#7a3e9d")
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
-Panel = Callable[[Axes, NDArray[np.float64], Sequence[Mapping[str, Any]]], None]
+Panel = Callable[["Axes", NDArray[np.float64], Sequence[Mapping[str, Any]]], None]
 WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
 
 
@@ -187,6 +188,8 @@ def _plain(axes: Axes) -> None:
     axes.grid(axis="y", color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, colors=MUTED)
+    from matplotlib.ticker import MaxNLocator
+
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

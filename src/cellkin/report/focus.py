@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cellkin.core.records import NOTICE
 from cellkin.report.canvas import FONT, new_figure, printable, write_figure
 from cellkin.report.scatter import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Sharpened", "focus_figure"]
 

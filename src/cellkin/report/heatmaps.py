@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,10 +54,12 @@ class Scale:
 
     def colors(self, values: Array) -> tuple[Array, Array]:
         """RGB in [0, 255] (..., 3) and opacity in [0, STRONGEST]; both depend on the value only."""
+        from matplotlib import colormaps  # takes long to import
+
         share = values / self.limit if self.limit else np.zeros_like(values)
         share = np.clip(share, -1.0 if self.signed else 0.0, 1.0)
         name, place = ("RdBu_r", (share + 1) / 2) if self.signed else ("viridis", share)
-        rgb = matplotlib.colormaps[name](place)[..., :3] * 255
+        rgb = colormaps[name](place)[..., :3] * 255
         return rgb, STRONGEST * np.abs(share) ** 0.7
 
 

@@ -21,7 +21,6 @@ from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.numbers import number
 from cellkin.core.records import Decision, Evidence, LabelSet, Provenance
-from cellkin.report import figures
 from cellkin.report.canvas import write_figure
 from cellkin.report.context import data_uri, evidence_context, foot
 from cellkin.report.facts import recall_rows, test_rows
@@ -59,6 +58,8 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
     Raises:
         OutputError: the folder or a file in it cannot be written.
     """
+    from cellkin.report import figures  # matplotlib takes long to import
+
     folder = Path(folder)
     written = [save(evidence, folder / "evidence.html"), folder / "evidence.json"]
     write_json(written[1], evidence.to_json())

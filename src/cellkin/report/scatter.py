@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from cellkin.core.records import Evidence
 
@@ -145,6 +144,8 @@ def _outline(points: ClassPoints, size: tuple[float, float]) -> tuple[int, tuple
     cells = np.clip((points.xy / GRID).round().astype(int), 0, np.array(shape[::-1]) - 1)
     counts = np.zeros(shape)
     np.add.at(counts, (cells[:, 1], cells[:, 0]), 1.0)
+    from scipy.ndimage import gaussian_filter  # takes long to import
+
     density = gaussian_filter(counts, BLUR / GRID, mode="constant")
     level = float(np.quantile(density[cells[:, 1], cells[:, 0]], 0.25))
     lines = contour_generator(z=density).lines(level * 0.999)

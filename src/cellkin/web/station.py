@@ -61,8 +61,8 @@ class Station:
         )
 
     def warm(self) -> None:
-        """Start the processes and let the network see a cell, so that the first upload need not
-        wait for that.
+        """Start the processes, let the network see a cell and explain it once, so that neither the
+        first upload nor the first look at the evidence need wait for that.
         """
         image = self.support.atlas.image(0)
         buffer = io.BytesIO()
@@ -72,7 +72,8 @@ class Station:
                 lambda _: self.decoders.prepare(buffer.getvalue(), "reference cell"),
                 range(self.settings.workers),
             )
-            self.deciding.decide(list(made)[:1])[0].result()
+            first, *_ = made
+            self.deciding.explain(first).result()
         except CellkinError:  # a reference cell that would not be taken as an upload, a grey one
             return
 

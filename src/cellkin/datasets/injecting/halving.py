@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import silhouette_score
-from sklearn.mixture import GaussianMixture
 
 from cellkin.core.errors import DataError
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 __all__ = ["ClassSplit", "Explained", "SplitEvidence", "explained_by", "separation"]
 
@@ -310,6 +311,8 @@ def _mixture(scores: Floats, seed: int, halves: Halves | None = None) -> Gaussia
             "weights_init": np.array([len(part) / len(scores) for part in parts]),
             "precisions_init": np.linalg.inv(covariance),
         }
+    from sklearn.mixture import GaussianMixture  # takes long to import
+
     mixture = GaussianMixture(
         2,
         covariance_type="tied",
@@ -356,6 +359,8 @@ def _bootstrap(
 
 
 def _statistic(scores: Floats, seed: int) -> float:
+    from sklearn.mixture import GaussianMixture
+
     one = GaussianMixture(1, reg_covar=_floor(scores)).fit(scores)
     gain = _mixture(scores, seed).score(scores) - one.score(scores)
     return 2 * len(scores) * float(gain)
@@ -386,6 +391,8 @@ def _folds(count: int, seed: int) -> Iterator[tuple[Halves, Halves]]:
 def _silhouette(scores: Floats, halves: Halves) -> float:
     if not 0 < halves.sum() < len(halves):
         return 0.0
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(scores, halves))
 
 

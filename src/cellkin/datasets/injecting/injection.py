@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 from cellkin.core.errors import DataError, LabelError, did_you_mean
 from cellkin.core.numbers import percent
@@ -282,6 +281,8 @@ def _sample(field: Sample, window: Window, by_subject: bool) -> Sample:
 def _facts(
     scale: CellScale, side: int, surveys: Sequence[FieldSurvey], focus: Sequence[float]
 ) -> dict[str, Any]:
+    from scipy.stats import mannwhitneyu  # takes long to import
+
     greater = mannwhitneyu(focus, scale.scores).statistic / (len(focus) * len(scale.scores))
     return {
         "window": side,
