@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cellkin.core.errors import DecisionError
 
@@ -28,5 +27,5 @@ def auroc(inside: Sequence[float], outside: Sequence[float]) -> float:
             where=f"{len(inside)} scores inside, {len(outside)} outside",
             mend="give at least one finite score of both",
         )
-    above = float(rankdata(scores)[len(inside) :].sum()) - len(outside) * (len(outside) + 1) / 2
-    return above / (len(inside) * len(outside))
+    at = [np.searchsorted(np.sort(inside), outside, side) for side in ("left", "right")]
+    return float(np.sum(at)) / (2 * len(inside) * len(outside))
