@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,40 @@ def faults(path: Path, names: list[str]) -> list[str]:
 def test_a_room_imports_only_from_floors_below(path: Path) -> None:
     assert room(path) in FLOORS, "a new room needs a floor, here and in docs"
     assert faults(path, list(imports(path))) == []
+
+
+def test_the_architecture_page_draws_these_floors() -> None:
+    page = ROOT.parents[1] / "docs" / "architecture.md"
+    drawn = re.findall(r"^\| (\d) \| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: int(floor) for floor, name in drawn} == FLOORS
+
+
+def known_modules() -> dict[str, Path]:
+    named = {}
+    for path in FILES:
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """What remains when modules that import nothing of the rest are taken away, again and again."""
+    left = {name: set(targets) for name, targets in arrows.items()}
+    while leaves := {name for name, targets in left.items() if not targets & left.keys()}:
+        left = {name: targets - leaves for name, targets in left.items() if name not in leaves}
+    return [sorted(left)] if left else []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    """Imports inside functions count as well. A package's `__init__` gathers what lies in it."""
+    known = known_modules()
+    arrows = {
+        name: {module for module in imports(path) if module in known} - {name}
+        for name, path in known.items()
+        if path.name != "__init__.py"
+    }
+    assert circles(arrows) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["a", "b", "c", "d"]]
 
 
 def test_the_walk_finds_a_violation(tmp_path: Path) -> None:
