@@ -15,11 +15,12 @@ from PIL import Image
 
 from cellkin import datasets
 from cellkin.core.errors import DataError, LabelError, LayoutError, SplitError
+from cellkin.core.names import likeness
 from cellkin.core.records import CLINICAL_CLASSES, LYMPHOBLAST, NO_CELL, OTHER_CELL
 from cellkin.datasets.description import FIELDS
 from cellkin.datasets.listing import is_image_name, list_folder, shown
 from cellkin.datasets.readers import cnmc, pbc
-from cellkin.datasets.vocabulary import KNOWN, known_meaning, label_set, normalised
+from cellkin.datasets.vocabulary import KNOWN, known_meaning, label_set
 
 PBC_FILES = [
     "basophil/BA_1.jpg",
@@ -267,7 +268,7 @@ def test_no_ambiguous_name_is_in_the_vocabulary() -> None:
     assert known_meaning("all") is None
     assert known_meaning("hem") is None
     assert known_meaning("blast") is None
-    assert all(normalised(name) == name for name in KNOWN)
+    assert all(likeness(name) == name for name in KNOWN)
     assert {meaning.clinical for meaning in KNOWN.values()} == set(CLINICAL_CLASSES)
     assert not any("L1" in m.title or "L2" in m.title for m in KNOWN.values())
 

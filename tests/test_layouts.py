@@ -25,7 +25,7 @@ from layouts import (
 )
 
 from cellkin import datasets
-from cellkin.core.errors import ImageError, LabelError, SplitError
+from cellkin.core.errors import ImageError, LabelError, LayoutError, SplitError
 from cellkin.core.records import LYMPHOBLAST, OTHER_CELL, Dataset, ImageRef
 from cellkin.datasets import known
 from cellkin.datasets.parts.leakage import TWINS
@@ -209,6 +209,45 @@ def test_cnmc_test_phase_beside_the_training_folds(above: str, tmp_path: Path) -
     assert len(data.subjects()) == 7
     split = datasets.official(data, seed=0)
     assert {s.fold for s in data.select(split.test)} == {"preliminary test"}
+
+
+WHOLE = {  # where the training folds, the preliminary and the final test phase and the csv lie
+    "side by side": ("", "C-NMC_test_prelim_phase_data/", "C-NMC_test_final_phase_data/", ""),
+    "as archived": (
+        "C-NMC_training_data/",
+        "C-NMC_test_prelim_phase_data/C-NMC_test_prelim_phase_data/",
+        "C-NMC_test_final_phase_data/C-NMC_test_final_phase_data/",
+        "C-NMC_test_prelim_phase_data/",
+    ),
+    "by task": (
+        "C-NMC_Leukemia/training_data/",
+        "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data/",
+        "C-NMC_Leukemia/testing_data/C-NMC_test_final_phase_data/",
+        "C-NMC_Leukemia/validation_data/",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", WHOLE)
+def test_the_whole_of_cnmc_as_it_comes(layout: str, tmp_path: Path) -> None:
+    training, prelim, final, table = WHOLE[layout]
+    trained = [f"{training}{n}" for n in cnmc_names({"hem": 6, "all": 6}, {"hem": 3, "all": 3}, 3)]
+    tested = [f"{prelim}{n}.bmp" for n in (1, 2, 3, 10)]
+    pictures(tmp_path, [*trained, *tested, *(f"{final}{n}.bmp" for n in range(1, 12))])
+    write_csv(tmp_path / table / "C-NMC_test_prelim_phase_data_labels.csv", TESTED)
+    data = datasets.open(tmp_path)
+    assert data.layout == cnmc_test.BOTH
+    assert set(by_id(data)) == {*trained, *tested}
+    assert by_id(data)[f"{prelim}10.bmp"] == "hem"
+    assert "11 cells of the final test phase have no label: not read" in data.notes
+
+
+def test_numbered_cells_that_nobody_can_tell_apart_are_never_to_be_joined(tmp_path: Path) -> None:
+    pictures(tmp_path, [f"{folder}/{n}.bmp" for folder in ("one", "two") for n in (1, 2, 3, 10)])
+    write_csv(tmp_path / "labels_of_test.csv", TESTED)
+    with pytest.raises(LayoutError, match="lie in 2 folders: one, two") as caught:
+        datasets.open(tmp_path)
+    assert "never into one folder" in caught.value.mend
 
 
 def test_a_users_own_csv_makes_no_published_data_set(tmp_path: Path) -> None:

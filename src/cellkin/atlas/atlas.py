@@ -37,6 +37,7 @@ from cellkin.core.artifacts import (
     write_manifest,
 )
 from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.names import is_unknown, likeness, plain, spelled
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
 from cellkin.core.units import IMAGE
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
@@ -186,6 +187,35 @@ class Atlas:
         ids = [self.cells.ids[p] for p in wanted]
         found = dict(zip(wanted, read_pictures(self.folder / "cells.sqlite", ids), strict=True))
         return [Pictures([found[p] for p in group]) for group in groups]
+
+    def subject_named(self, subject: str | None) -> str | None:
+        """A subject as this atlas spells it; the plain name where no reference cell is of it.
+
+        Raises:
+            DecisionError: a word for "not known", or a name that looks like a subject of this
+                atlas in another spelling: its cells would vote on themselves.
+        """
+        if subject is None or subject in self._by_subject:
+            return subject
+        name = plain(subject)
+        alike = self._alike.get(likeness(name), name)
+        if is_unknown(name):
+            raise DecisionError(
+                f"{subject!r} names no person",
+                where="subject",
+                mend="leave the subject away where it is not known",
+            )
+        if name not in self._by_subject and alike != name:
+            raise DecisionError(
+                f"subject {spelled(subject)} is not in this atlas, {spelled(alike)} is",
+                where=self.folder or "this atlas",
+                mend=f"did you mean {alike!r}? Another person needs a name that differs in more",
+            )
+        return name
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        return {likeness(name): name for name in self._by_subject}
 
     def own_subject(self, subject: str | None) -> set[int]:
         """Positions of the reference cells of one subject; empty where it is unknown."""

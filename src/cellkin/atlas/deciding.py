@@ -35,8 +35,8 @@ def decide(
 
     Raises:
         SpaceMismatch: the features are not of the atlas's space.
-        DecisionError: `subjects` does not match, fewer than k references are left, or an
-            impossible coverage.
+        DecisionError: `subjects` does not match, or names nobody or one of the atlas's subjects in
+            another spelling; fewer than k references are left; an impossible coverage.
     """
     return consult(atlas, features, subjects=subjects, coverage=coverage).decisions
 
@@ -76,7 +76,8 @@ def consult(
             where="subjects",
             mend="give one subject (or None) per query",
         )
-    exclude = [atlas.own_subject(s) for s in subjects or [None] * len(features)]
+    named = [atlas.subject_named(s) for s in subjects or [None] * len(features)]
+    exclude = [atlas.own_subject(s) for s in named]
     scaled = atlas.scale.apply(features.vectors)
     index, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
     near = None
@@ -91,7 +92,7 @@ def consult(
             ([int(i) for i in index[row]], [float(d) for d in distances[row]]),
             _head_call(atlas, features.vectors[row]),
             sets[row],
-            len(exclude[row]),
+            (named[row], len(exclude[row])),
         )
         for row, query in enumerate(features.ids)
     ]
@@ -135,7 +136,7 @@ def _decision(
     nearest: tuple[list[int], list[float]],
     head: HeadCall | None,
     judged: tuple[PredictionSet | None, str],
-    left_out: int,
+    own: tuple[str | None, int],
 ) -> Decision:
     cells, (found, distances) = atlas.cells, nearest
     result = vote([cells.labels[i] for i in found], distances, atlas.labels)
@@ -161,6 +162,7 @@ def _decision(
         head=head,
         prediction_set=judged[0],
         set_absent=judged[1],
-        left_out=left_out,
+        subject=own[0],
+        left_out=own[1],
         reasons=reasons,
     )

@@ -59,9 +59,12 @@ def decide(
     dss = DecisionSupport.open(atlas, device=device)
     paths = images_of(images)
     provenance = dss.atlas.provenance.to_json()
-    for _, decision in _answered(
+    answers = _answered(
         paths, batch_size, lambda some: dss.decide(some, subject=subject, coverage=coverage)
-    ):
+    )
+    for told, (_, decision) in enumerate(answers):
+        if not told:
+            _tell_subject(decision)
         if json:
             known = {"in_atlas": _own(decision)}  # its own label votes
             print_json({**decision.to_json(), **known, "provenance": provenance})
@@ -107,6 +110,14 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     )
 
 
+def _tell_subject(decision: Decision) -> None:
+    """Whether the atlas knows the subject that was named, if one was."""
+    if decision.subject is not None:
+        from cellkin.report.counter import left_out_words
+
+        talk(left_out_words(decision))
+
+
 def _own(decision: Decision) -> bool:
     """Whether the nearest reference cell is this very image."""
     return decision.neighbors[0].distance == 0
@@ -148,9 +159,12 @@ def explain(
     if out.is_file():
         raise OutputError("--out is a file", where=out, mend="give a folder")
     dss = DecisionSupport.open(atlas, device=device)
-    for i, evidence in _answered(
+    answers = _answered(
         paths, TOGETHER, lambda some: dss.explain(some, subject=subject, coverage=coverage)
-    ):
+    )
+    for told, (i, evidence) in enumerate(answers):
+        if not told:
+            _tell_subject(evidence.decision)
         folder = out if len(paths) == 1 else out / page_name(paths[i], i)
         report.save_all(evidence, folder)
         if json:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cellkin.cli.console import talk
 from cellkin.core.errors import DataError, RecipeError
 
 __all__ = [
@@ -35,8 +36,6 @@ Clinical = Annotated[
         help="What a class of your own means: lymphoblast, 'other cell' or 'no cell'; repeatable.",
     ),
 ]
-
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -86,11 +85,14 @@ def pairs_of(given: Sequence[str] | None, option: str) -> dict[str, Path]:
 
 
 def images_of(paths: Sequence[Path]) -> list[Path]:
-    """The image files named, folders replaced by the images in them, sorted.
+    """The image files named, folders replaced by the images in them, sorted; what is passed over in
+    a folder is said.
 
     Raises:
         DataError: a path that is not there, or a folder without images.
     """
+    from cellkin.datasets.listing import list_folder, no_images
+
     found: list[Path] = []
     for path in paths:
         path = path.expanduser()
@@ -99,13 +101,10 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES and p.is_file()]
-        inside = [p for p in inside if "masks" not in p.parts]
-        if not inside:
-            raise DataError(
-                "this folder holds no images",
-                where=path,
-                mend=f"give image files ({', '.join(sorted(IMAGES))}) or a folder of them",
-            )
-        found += inside
+        listing = list_folder(path)
+        if not listing.images:
+            raise no_images(listing)
+        for note in listing.notes():
+            talk(note)
+        found += [path / name for name in listing.images]
     return found

@@ -110,7 +110,8 @@ class Decision:
             went to the smaller mean distance.
         head: the class head's call; None where it knows other classes than the atlas.
         prediction_set: None where there is none; `set_absent` then says why.
-        left_out: how many reference cells of the query's own subject were left out of the vote.
+        subject: the person, where it was named. left_out: how many reference cells of that person
+            were left out of the vote; 0: this atlas has none.
         reasons: why to abstain: "unlike" (no class is like it), "ambiguous" (several stay that
             mean different verdicts), "set" (the one class that stays is another than the vote's),
             "quality" (the picture failed the quality gate).
@@ -133,6 +134,7 @@ class Decision:
     head: HeadCall | None = None
     prediction_set: PredictionSet | None = None
     set_absent: str = ""
+    subject: str | None = None
     left_out: int = 0
     reasons: tuple[str, ...] = ()
     quality: tuple[str, ...] | None = None
@@ -160,6 +162,7 @@ class Decision:
             "quality": None if self.quality is None else list(self.quality),
             "tie": self.tie,
             "neighbors": [neighbor.to_json() for neighbor in self.neighbors],
+            "subject": self.subject,
             "left_out": self.left_out,
             "head": self.head.to_json() if self.head else None,
             **_set_json(self.prediction_set, self.set_absent),

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellkin.core.errors import LabelError, did_you_mean
+from cellkin.core.names import likeness, plain
 from cellkin.datasets.listing import shown
 
-__all__ = ["Rows", "columns_of", "raise_faults", "read_rows"]
+__all__ = ["SHOWN", "Rows", "columns_of", "raise_faults", "read_rows"]
 
-# What other people call these columns. A misnamed subject column must never be passed over in
-# silence: the data would then be split by image.
+# What other people call these columns, by likeness. A misnamed subject column must never be passed
+# over in silence: the data would then be split by image.
+ID = "(?: ?(?:ids?|no|nr|num|number|name|code|key|uid|identifier))?"
 OTHER_NAMES = {
-    "patient": "subject",
-    "patient_id": "subject",
-    "patientid": "subject",
-    "subject_id": "subject",
-    "filename": "file",
-    "file_name": "file",
-    "path": "file",
-    "image": "file",
-    "class": "label",
-    "license": "licence",
-    "slide_id": "slide",
+    "subject": "(?:patients?|pat|subjects?|persons?|donors?|participants?|individuals?|cases?|mrn)"
+    + f"{ID}|pid|id (?:patient|subject|person)",
+    "slide": f"(?:slides?|smears?){ID}",
+    "field": f"fields?{ID}",
+    "group": f"groups?{ID}",
+    "file": "file ?names?|path|image",
+    "label": "class",
+    "licence": "license",
 }
+SHOWN = 5  # faults that an error names
+PARTED = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a CSV file as (line number, column -> stripped text), and ignored columns."""
+    """The rows of a CSV file as (line number, column -> plain text), and ignored columns."""
 
     path: Path
     rows: tuple[tuple[int, Mapping[str, str]], ...]
@@ -42,6 +44,9 @@ class Rows:
 def read_rows(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> Rows:
     """Read a CSV file (UTF-8, comma, a header line).
 
+    Columns are known whatever their case, and with white space, `_` or a dash between their words;
+    the text of a cell is plain (see `core.names`).
+
     Raises:
         LabelError: the file cannot be read, is no UTF-8 text, lacks a required column, holds a
             column that is a required or optional one misspelt, or has a row of another length.
@@ -51,7 +56,8 @@ def read_rows(path: Path, *, required: Sequence[str], optional: Sequence[str]) -
         raise LabelError(
             f"{path.name} is empty", where=path, mend=f"its first line: {','.join(required)}"
         )
-    header = tuple(name.strip().lower() for name in lines[0][1])
+    known = {likeness(name): name for name in (*required, *optional)}
+    header = tuple(known.get(likeness(name), plain(name).lower()) for name in lines[0][1])
     _check_header(path, header, required, optional)
     faults = [
         f"line {number}: {len(cells)} fields, the header has {len(header)}"
@@ -60,36 +66,35 @@ def read_rows(path: Path, *, required: Sequence[str], optional: Sequence[str]) -
     ]
     raise_faults(path, faults, mend="put quotes around a field that holds a comma")
     rows = tuple(
-        (number, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
-        for number, cells in lines[1:]
+        (number, dict(zip(header, map(plain, cells), strict=True))) for number, cells in lines[1:]
     )
-    known = {*required, *optional}
-    return Rows(path, rows, header, tuple(name for name in header if name not in known))
+    unused = tuple(name for name in header if name not in known.values())
+    return Rows(path, rows, header, unused)
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV file in lower case, from its first line; none where it has none
-    that can be read.
+    """The likenesses of a CSV file's column names, from its first line, also where they are parted
+    by something else than commas; none where it has none that can be read.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error, OSError):
         return ()
-    return tuple(name.strip().lower() for name in first)
+    return tuple(likeness(part) for name in first for part in re.split(r"[;|\t]", name))
 
 
 def raise_faults(path: Path, faults: Sequence[str], *, mend: str) -> None:
-    """Raise one error for all faults found: the first five, and how many there are.
+    """Raise one error for all faults found: the first five (`SHOWN`), and how many there are.
 
     Raises:
         LabelError: there is at least one fault.
     """
     if faults:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise LabelError(
-            f"{path.name} has {count}: " + "; ".join(faults[:5]) + more, where=path, mend=mend
+            f"{path.name} has {count}: " + "; ".join(faults[:SHOWN]) + more, where=path, mend=mend
         )
 
 
@@ -116,22 +121,24 @@ def _check_header(
     path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
     known = [*required, *optional]
-    if len(header) == 1 and ";" in header[0]:
+    missing = [name for name in required if name not in header]
+    if marks := [words for mark, words in PARTED.items() if missing and mark in "".join(header)]:
         raise LabelError(
-            f"the fields of {path.name} are parted by semicolons",
+            f"the fields of {path.name} are parted by {marks[0]}",
             where=f"{path}, line 1",
             mend="save it again as 'CSV UTF-8 (comma delimited)'",
         )
     for name in header:
-        meant = OTHER_NAMES.get(name, "") if name not in known else ""
-        hint = f"did you mean {meant!r}?" if meant in known else did_you_mean(name, known)
-        if name not in known and hint:
+        if name in known:
+            continue
+        meant = [m for m in known if re.fullmatch(OTHER_NAMES.get(m, "(?!)"), likeness(name))]
+        hint = f"did you mean {meant[0]!r}?" if meant else did_you_mean(name, known)
+        if hint:
             raise LabelError(
                 f"{path.name} has an unknown column {name!r}",
                 where=f"{path}, line 1",
                 mend=f"{hint} Rename it, or take it away",
             )
-    missing = [name for name in required if name not in header]
     if missing:
         raise LabelError(
             f"{path.name} lacks the column {' and '.join(missing)}",

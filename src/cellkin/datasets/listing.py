@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cellkin.core.errors import LayoutError
+from cellkin.core.names import plain
 
-__all__ = ["IMAGE_SUFFIXES", "Listing", "is_image_name", "list_folder", "no_images", "shown"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Listing",
+    "is_image_name",
+    "is_litter",
+    "list_folder",
+    "no_images",
+    "refuse_backslashes",
+    "shown",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 CONTAINER = ".npz"
 DOCUMENTS = frozenset({"classes.csv", "labels.csv", "dataset.json"})
 PAPERS = ("readme", "license", "licence")
-LITTER = frozenset({"thumbs.db", "desktop.ini"})
-SKIPPED_FOLDERS = frozenset({"masks", "__macosx"})
+MASKS = "masks"
+# What operating systems, file servers and viewers leave in folders, beside all that is hidden
+# (`.DS_Store`, `._x`, `.AppleDouble`, `.@__thumb`): previews, waste, settings. In lower case.
+LITTER = re.compile(
+    r"\..*|__macosx|@eadir|@__thumb|[@#]recycle|@recently-snapshot|[@#]snapshot|@tmp|lost\+found"
+    r"|\$recycle\.bin|recycler|system volume information|network trash folder|temporary items"
+    r"|(?:eh)?thumbs(?:_vista)?\.db|desktop\.ini|picasa\.ini|zbthumbnail\.info|icon\r?"
+    r"|syno(?:photo|index|video)_.*|.*@syno(?:eastream|resource)",
+    re.DOTALL,
+)
 
 
 def shown(items: Sequence[str], limit: int = 5) -> str:
@@ -31,6 +50,11 @@ def is_image_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left by a system, server or viewer."""
+    return LITTER.fullmatch(name.lower()) is not None
+
+
 @dataclass(frozen=True)
 class Listing:
     """What lies under a folder, as paths relative to it, with `/`, sorted.
@@ -38,14 +62,16 @@ class Listing:
     Attributes:
         images: files that are images by their names.
         others: other files that are neither documents (`classes.csv`, `labels.csv`,
-            `dataset.json`, README, LICENSE) nor litter of an operating system.
-        folders: all folders, empty ones too; hidden ones and `masks` are passed over.
+            `dataset.json`, README, LICENSE) nor litter.
+        folders: all folders, empty ones too, but for `masks` and litter.
+        litter: files and folders that nobody put here to be read, see `is_litter`.
     """
 
     root: Path
     images: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    folders: tuple[str, ...] = field(default=())
+    folders: tuple[str, ...] = ()
+    litter: tuple[str, ...] = ()
 
     @property
     def top_folders(self) -> tuple[str, ...]:
@@ -58,12 +84,14 @@ class Listing:
         return tuple(name for name in self.images if "/" not in name)
 
     def by_top_folder(self) -> dict[str, list[str]]:
-        """Images by the folder directly under the root in which they lie, at any depth."""
+        """Images by the plain name of the folder directly under the root in which they lie, at any
+        depth.
+        """
         found: dict[str, list[str]] = defaultdict(list)
         for image in self.images:
             top, slash, _ = image.partition("/")
             if slash:
-                found[top].append(image)
+                found[plain(top)].append(image)
         return dict(found)
 
     def below(self, folder: str) -> Listing:
@@ -73,19 +101,23 @@ class Listing:
         def cut(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(n.removeprefix(prefix) for n in names if n.startswith(prefix))
 
-        return Listing(self.root / folder, cut(self.images), cut(self.others), cut(self.folders))
+        parts = (self.images, self.others, self.folders, self.litter)
+        return Listing(self.root / folder, *map(cut, parts))
 
     def notes(self, *, expected: Collection[str] = ()) -> tuple[str, ...]:
         """What a user should know about files that were passed over; `expected` ones were read."""
         others = [name for name in self.others if name not in expected]
-        if not others:
-            return ()
-        verb = (
-            "file is no image by its name"
-            if len(others) == 1
-            else ("files are no images by their names")
-        )
-        return (f"{len(others)} {verb}: {shown(others)}",)
+        said = []
+        if others:
+            verb = "file is no image by its name"
+            if len(others) > 1:
+                verb = "files are no images by their names"
+            said.append(f"{len(others)} {verb}: {shown(others)}")
+        if self.litter:
+            said.append(
+                f"hidden, or litter of a system or server, and passed over: {shown(self.litter)}"
+            )
+        return tuple(said)
 
 
 def list_folder(folder: str | Path) -> Listing:
@@ -93,17 +125,17 @@ def list_folder(folder: str | Path) -> Listing:
 
     Raises:
         LayoutError: there is no such folder, it is a file, it may not be read, it is empty, or it
-            holds neither an image nor a `.npz`; or a name in it is no valid text.
+            holds neither an image nor a `.npz`; a name in it is no valid text, or two names of
+            images in it are the same text.
     """
     root = _existing_folder(folder)
-    images: list[str] = []
-    others: list[str] = []
-    folders: list[str] = []
+    found: dict[str, list[str]] = {"image": [], "other": [], "folder": [], "litter": []}
     for relative, kind in _walk(root, "", (os.path.realpath(root),)):
-        {"image": images, "other": others, "folder": folders}[kind].append(relative)
-    _refuse_strange_names(root, images + folders)
-    listing = Listing(root, tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)))
-    if not images and not any(name.lower().endswith(CONTAINER) for name in others):
+        found[kind].append(relative)
+    _refuse_strange_names(root, found["image"] + found["folder"])
+    _refuse_twins(root, found["image"])
+    listing = Listing(root, *(tuple(sorted(names)) for names in found.values()))
+    if not listing.images and not any(n.lower().endswith(CONTAINER) for n in listing.others):
         raise no_images(listing)
     return listing
 
@@ -141,9 +173,11 @@ def _existing_folder(folder: str | Path) -> Path:
 def _walk(root: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for entry in _entries(root / prefix):
         relative = f"{prefix}{entry.name}"
-        if entry.is_dir():
+        if is_litter(entry.name):
+            yield relative, "litter"
+        elif entry.is_dir():
             real = os.path.realpath(entry.path)
-            if _skipped_folder(entry.name) or real in above:  # a link back up would never end
+            if entry.name.lower() == MASKS or real in above:  # a link back up would never end
                 continue
             yield relative, "folder"
             yield from _walk(root, f"{relative}/", (*above, real))
@@ -164,14 +198,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _skipped_folder(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SKIPPED_FOLDERS
-
-
 def _ignored(name: str) -> bool:
     lower = name.lower()
-    paper = lower.startswith(PAPERS) and not is_image_name(name)
-    return name.startswith(".") or lower in LITTER or lower in DOCUMENTS or paper
+    return lower in DOCUMENTS or (lower.startswith(PAPERS) and not is_image_name(name))
 
 
 def _refuse_strange_names(root: Path, names: Sequence[str]) -> None:
@@ -184,3 +213,31 @@ def _refuse_strange_names(root: Path, names: Sequence[str]) -> None:
                 where=root / name.encode(errors="replace").decode(),
                 mend="rename the file; ids of images are made of their names",
             ) from None
+
+
+def _refuse_twins(root: Path, names: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(plain(name), name)) != name:
+            raise LayoutError(
+                "two names are the same text, written in different characters",
+                where=f"{root}: {other!a} and {name!a}",
+                mend="compare the two, and keep one or rename one",
+            )
+
+
+def refuse_backslashes(listing: Listing) -> None:
+    """Refuse images whose names hold a path of Windows.
+
+    Raises:
+        LayoutError: a name holds a backslash.
+    """
+    if named := [name for name in listing.images if "\\" in name]:
+        first = named[0].replace("\\", "/")
+        raise LayoutError(
+            f"the names of {len(named)} images hold a backslash: {shown(named)}",
+            where=listing.root,
+            mend="their archive was packed on Windows by a program that parts folders with '\\', "
+            "which is part of a name here: unpack it with one that knows (7z x, bsdtar -xf), or "
+            f"move each file into its folder ({first} and so on)",
+        )

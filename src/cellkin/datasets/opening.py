@@ -9,7 +9,14 @@ from typing import Protocol
 from cellkin.core.errors import LayoutError
 from cellkin.core.records import Dataset
 from cellkin.datasets.description import described
-from cellkin.datasets.listing import Listing, list_folder, no_images, shown
+from cellkin.datasets.identity import identified
+from cellkin.datasets.listing import (
+    Listing,
+    list_folder,
+    no_images,
+    refuse_backslashes,
+    shown,
+)
 from cellkin.datasets.readers import (
     adp,
     allidb1,
@@ -61,18 +68,22 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
     Raises:
         LayoutError: the folder is missing, empty, without images, or of no known layout.
         LabelError: a class without images or without a clinical meaning, fewer than two classes,
-            or faults in `labels.csv` or `classes.csv`.
+            two names of subjects, slides, fields, folds or classes that look alike, or faults in
+            `labels.csv` or `classes.csv`.
         SplitError: a subject lies in two of the publisher's folds.
     """
     path = Path(folder)
     if path.suffix.lower() in (".json", ".npz") and not path.expanduser().is_dir():
-        return open_saved(path) if path.suffix.lower() == ".json" else _open_npz(path, clinical)
+        saved = path.suffix.lower() == ".json"
+        return identified(open_saved(path)) if saved else _open_npz(path, clinical)
     listing = list_folder(folder)
+    if not table.recognises(listing):
+        refuse_backslashes(listing)
     for reader in READERS:
         if reader.recognises(listing):
             if reader is folders:
                 _refuse_published_inside(listing)
-            return described(reader.read(listing, clinical))
+            return identified(described(reader.read(listing, clinical)))
     if not listing.images:
         raise no_images(listing)
     raise LayoutError(

@@ -10,13 +10,12 @@ paper: a bimodal feature distribution, from two magnifications), not subtypes of
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cellkin.core.errors import LabelError, did_you_mean
+from cellkin.core.names import likeness, lookalikes, spelled
 from cellkin.core.records import (
     CLINICAL_CLASSES,
     LYMPHOBLAST,
@@ -33,7 +32,6 @@ __all__ = [
     "declared_classes",
     "fixed_label_set",
     "label_set",
-    "normalised",
     "refuse_single_class",
 ]
 
@@ -76,14 +74,9 @@ KNOWN: Mapping[str, Meaning] = {
 }
 
 
-def normalised(name: str) -> str:
-    """A class name with case, `_`, `-` and repeated spaces evened out."""
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
-
-
 def known_meaning(name: str) -> Meaning | None:
     """The vocabulary's entry for a class name (its plural does as well), or None."""
-    key = normalised(name)
+    key = likeness(name)
     return KNOWN.get(key) or KNOWN.get(key.removesuffix("s"))
 
 
@@ -109,15 +102,15 @@ def label_set(
     _refuse_single(found, root)
     _refuse_two_spellings(found, root)
     declared = declared_classes(root)
-    meanings = {normalised(name): meaning for name, meaning in declared.items()}
+    meanings = {likeness(name): meaning for name, meaning in declared.items()}
     for name, value in (clinical or {}).items():
         key = _class_named(name, found, root)
         title = meanings[key].title if key in meanings else ""
         meanings[key] = Meaning(clinical_class(value, where=f"clinical[{name!r}]"), title)
-    chosen = {name: meanings.get(normalised(name)) or known_meaning(name) for name in found}
+    chosen = {name: meanings.get(likeness(name)) or known_meaning(name) for name in found}
     _refuse_unknown([name for name, meaning in chosen.items() if meaning is None], root)
     kept = {name: meaning for name, meaning in chosen.items() if meaning is not None}
-    return _ordered(kept, [normalised(name) for name in declared])
+    return _ordered(kept, [likeness(name) for name in declared])
 
 
 def fixed_label_set(
@@ -159,10 +152,10 @@ def declared_classes(root: Path) -> dict[str, Meaning]:
     found: dict[str, Meaning] = {}
     faults: list[str] = []
     for line, row in table.rows:
-        value = normalised(row["clinical"])
+        value = likeness(row["clinical"])
         if not row["label"]:
             faults.append(f"line {line}: the label is empty")
-        elif normalised(row["label"]) in map(normalised, found):
+        elif likeness(row["label"]) in map(likeness, found):
             faults.append(f"line {line}: class {row['label']!r} is declared twice")
         elif value not in CLINICAL_CLASSES:
             faults.append(f"line {line}: {row['clinical']!r} is no clinical class")
@@ -178,7 +171,7 @@ def clinical_class(value: str, *, where: str) -> str:
     Raises:
         LabelError: no clinical class has this name.
     """
-    key = normalised(value)
+    key = likeness(value)
     if key in CLINICAL_CLASSES:
         return key
     raise LabelError(
@@ -193,7 +186,7 @@ def _ordered(meanings: Mapping[str, Meaning], declared: Sequence[str]) -> LabelS
     clinical_order = (NO_CELL, OTHER_CELL, LYMPHOBLAST)
 
     def place(name: str) -> tuple[int, int, str]:
-        key = normalised(name)
+        key = likeness(name)
         first = declared.index(key) if key in declared else len(declared)
         return first, clinical_order.index(meanings[name].clinical), name
 
@@ -210,8 +203,8 @@ def _ordered(meanings: Mapping[str, Meaning], declared: Sequence[str]) -> LabelS
 
 
 def _class_named(name: str, found: Sequence[str], root: Path) -> str:
-    keys = {normalised(other): normalised(other) for other in found}
-    key = normalised(name)
+    keys = {likeness(other): likeness(other) for other in found}
+    key = likeness(name)
     if key in keys:
         return key
     raise LabelError(
@@ -242,14 +235,10 @@ def _refuse_single(found: Sequence[str], root: Path) -> None:
 
 
 def _refuse_two_spellings(found: Sequence[str], root: Path) -> None:
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for name in found:
-        spellings[normalised(name)].append(name)
-    double = [names for names in spellings.values() if len(names) > 1]
-    if double:
+    if double := lookalikes(found):
         raise LabelError(
             "one class in two spellings: "
-            + "; ".join(" and ".join(map(repr, names)) for names in double),
+            + "; ".join(" and ".join(map(spelled, names)) for names in double),
             where=root,
             mend="spell each class in one way",
         )
@@ -260,10 +249,10 @@ def _refuse_unknown(unknown: Sequence[str], root: Path) -> None:
         return
     named = []
     for name in unknown:
-        hint = did_you_mean(normalised(name), KNOWN)
+        hint = did_you_mean(likeness(name), KNOWN)
         named.append(f"{name!r} ({hint})" if hint else repr(name))
     count = "a class has" if len(unknown) == 1 else f"{len(unknown)} classes have"
-    cnmc = any(normalised(name) in ("all", "hem") for name in unknown)
+    cnmc = any(likeness(name) in ("all", "hem") for name in unknown)
     raise LabelError(
         f"{count} no known clinical meaning: {', '.join(named)}",
         where=root,

@@ -140,9 +140,12 @@ def head_words(decision: Decision, labels: LabelSet) -> Words:
 
 
 def left_out_words(decision: Decision) -> str:
-    """That cells of the query's own subject were left out, or an empty string."""
+    """That cells of the query's own subject were left out, or that there are none of the subject
+    that was named; an empty string where none was.
+    """
     if not decision.left_out:
-        return ""
+        named = decision.subject
+        return "" if named is None else f"No reference cell of this atlas is of subject {named}."
     return (
         f"{counted(decision.left_out, 'reference cell')} of this cell’s own subject "
         f"{'was' if decision.left_out == 1 else 'were'} left out."

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cellkin.core.errors import SplitError
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners, owner_of
+from cellkin.datasets.identity import refuse_strange_names
 
 __all__ = [
     "refuse_subjects_in_two_folds",
@@ -47,7 +48,9 @@ def verify_split(split: Split, dataset: Dataset) -> None:
     Raises:
         SplitError: an id that the data set does not have, an id in two parts or twice in one, or
             a subject, slide or field in two parts although the split is by that unit.
+        LabelError: one subject, slide, field or fold in two spellings, see `identity`.
     """
+    refuse_strange_names(dataset.samples, where=dataset.root)
     by_id = {sample.id: sample for sample in dataset}
     parts = split.parts()
     places: dict[str, list[str]] = defaultdict(list)

@@ -3,6 +3,8 @@
 `1.bmp ... 1867.bmp` in one folder, and a csv `Patient_ID,new_names,labels` in it or above it
 (labels 1 = all). `Patient_ID` is the cell's name of the training folds (`UID_57_29_1_all.bmp`), or
 a subject's. Where the training folds lie beside, both are read as one data set with official folds.
+The cells of the final test phase count from `1.bmp` as well and have no labels: a folder of them,
+named so as its publisher does (`C-NMC_test_final_phase_data`), is passed over, and said.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
+from cellkin.core.names import likeness
 from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.csv_rows import Rows, columns_of, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, shown
@@ -32,6 +35,7 @@ LABELS = {"1": "all", "0": "hem"}
 PUBLISHED_COUNTS = {"hem": 648, "all": 1219}
 PUBLISHED_SUBJECTS = 28
 NUMBERED = re.compile(r"(?:(.*)/)?\d+\.(?:bmp|png|jpe?g|tiff?)", re.IGNORECASE)
+FINAL = re.compile(r"test_?final|final_?(?:test|phase)", re.IGNORECASE)
 TRAINED = re.compile(r"(?:(.*?)/)??((?:fold_\d+/)?(?:all|hem)/[^/]+)", re.IGNORECASE)
 
 _ALONE = Published(
@@ -78,6 +82,8 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         SplitError: a subject of the test phase is in a training fold.
     """
     table = _table(listing)
+    final = _final(listing)
+    listing = replace(listing, images=tuple(i for i in listing.images if i not in final))
     numbered = [image for image in listing.images if NUMBERED.fullmatch(image)]
     _refuse_several_folders(listing, numbered)
     places = {PurePosixPath(image).name.casefold(): image for image in numbered}
@@ -92,6 +98,8 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         notes.append(
             f"{len(unlisted)} images are not listed in {table.path.name}: {shown(unlisted)}"
         )
+    if final:
+        notes.append(f"{len(final)} cells of the final test phase have no label: not read")
     if trained:
         notes.append(f"{len(tested)} cells of the test phase are the official fold {FOLD!r}")
     labels = fixed_label_set(cnmc.CLASSES, root=listing.root, clinical=clinical)
@@ -106,8 +114,8 @@ def _tables(listing: Listing) -> list[str]:
 
 
 def _is_ours(listing: Listing, name: str) -> bool:
-    columns = set(columns_of(listing.root / name))
-    return "new_names" in columns or ("prelim" in name.lower() and bool(columns & set(COLUMNS)))
+    ours = {likeness(column) for column in COLUMNS} & set(columns_of(listing.root / name))
+    return likeness("new_names") in ours or ("prelim" in name.lower() and bool(ours))
 
 
 def _table(listing: Listing) -> Rows:
@@ -121,6 +129,13 @@ def _table(listing: Listing) -> Rows:
     return read_rows(listing.root / names[0], required=COLUMNS, optional=())
 
 
+def _final(listing: Listing) -> frozenset[str]:
+    """The numbered images in folders of the final test phase, where others lie beside them."""
+    numbered = {image for image in listing.images if NUMBERED.fullmatch(image)}
+    final = frozenset(i for i in numbered if FINAL.search(i.rpartition("/")[0]))
+    return final if final != numbered else frozenset()
+
+
 def _refuse_several_folders(listing: Listing, numbered: Sequence[str]) -> None:
     folders = sorted({image.rpartition("/")[0] or "." for image in numbered})
     if len(folders) > 1:
@@ -128,7 +143,8 @@ def _refuse_several_folders(listing: Listing, numbered: Sequence[str]) -> None:
             f"the numbered images of C-NMC's test phase lie in {len(folders)} folders: "
             f"{shown(folders)}",
             where=listing.root,
-            mend="keep them in one folder, as the publisher does",
+            mend="leave here only the folder that the csv labels, and move the others out of this "
+            "data set as they are: never into one folder, for their numbers are the same",
         )
 
 

@@ -1,4 +1,7 @@
-"""Class folders: `root/<class>/<image>`. Deeper folders are passed through and mean nothing."""
+"""Class folders: `root/<class>/<image>`. Deeper folders are passed through and mean nothing.
+
+Two folders whose names are one text in different characters are one class.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from cellkin.core.errors import LabelError, LayoutError
+from cellkin.core.names import plain
 from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.vocabulary import label_set
@@ -36,7 +40,7 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     _refuse_empty_classes(listing, images)
     labels = label_set(images, root=listing.root, clinical=clinical)
     samples = tuple(
-        Sample(id=image, image=ImageRef(listing.root / image), labels=((name,),))
+        Sample(id=plain(image), image=ImageRef(listing.root / image), labels=((name,),))
         for name, members in images.items()
         for image in members
     )
@@ -83,7 +87,7 @@ def _refuse_deeper_classes(listing: Listing) -> None:
 
 
 def _refuse_empty_classes(listing: Listing, images: Mapping[str, list[str]]) -> None:
-    empty = [name for name in listing.top_folders if name not in images]
+    empty = [name for name in listing.top_folders if plain(name) not in images]
     if empty:
         raise LabelError(
             f"class folders without an image: {shown([repr(name) for name in empty])}",

@@ -7,13 +7,16 @@ Columns: `file` (path relative to the root, with `/`) and `label`; optional `sub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cellkin.core.errors import LabelError, LayoutError
+from cellkin.core.names import likeness, plain, spelled
 from cellkin.core.records import Dataset, ImageRef, Sample
-from cellkin.datasets.csv_rows import Rows, raise_faults, read_rows
-from cellkin.datasets.listing import Listing, is_image_name, shown
+from cellkin.datasets.csv_rows import SHOWN, Rows, raise_faults, read_rows
+from cellkin.datasets.identity import identified
+from cellkin.datasets.listing import Listing, is_image_name, is_litter, shown
 from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import label_set
 
@@ -37,8 +40,8 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
 
     Raises:
         LabelError: the file is damaged or lacks a column; a row without file or label, with a
-            path that leaves the folder, a missing file, or a file that is listed twice (all
-            faults are counted, the first five shown); a class without a meaning.
+            path that leaves the folder, a missing file, litter, or a file that is listed twice (all
+            faults are counted, the first five shown); a class without a meaning; look-alikes.
         LayoutError: the table covers several data sets.
         SplitError: a subject lies in two of the publisher's folds.
     """
@@ -46,11 +49,11 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     _refuse_several_data_sets(table)
     _refuse_two_group_columns(table)
     _refuse_faults(listing, table)
+    places = {plain(image): image for image in listing.images}
     samples = tuple(
-        sorted((_sample(listing, row) for _, row in table.rows), key=lambda sample: sample.id)
+        sorted((_sample(listing, places, r) for _, r in table.rows), key=lambda sample: sample.id)
     )
-    refuse_subjects_in_two_folds(samples, where=table.path)
-    return Dataset(
+    read = Dataset(
         name=_only(table, "dataset") or listing.root.resolve().name,
         samples=samples,
         labels=label_set({s.label for s in samples}, root=listing.root, clinical=clinical),
@@ -58,19 +61,23 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         layout=LAYOUT,
         root=listing.root,
         specimen=_only(table, "specimen"),
-        notes=(*listing.notes(), *_notes(listing, table, samples)),
     )
+    lines = {_identity(row["file"]): line for line, row in table.rows}
+    data = identified(read, where=table.path, lines=lines)
+    refuse_subjects_in_two_folds(data.samples, where=table.path)
+    notes = (*listing.notes(), *_notes(places, table, data.samples), *data.notes)
+    return replace(data, notes=notes)
 
 
 def _identity(file: str) -> str:
     return PurePosixPath(file).as_posix()
 
 
-def _sample(listing: Listing, row: Mapping[str, str]) -> Sample:
+def _sample(listing: Listing, places: Mapping[str, str], row: Mapping[str, str]) -> Sample:
     name = _identity(row["file"])
     return Sample(
         id=name,
-        image=ImageRef(listing.root / name),
+        image=ImageRef(listing.root / places.get(name, name)),
         labels=((row["label"],),),
         subject=row.get("subject") or None,
         group=next((row[column] for column in GROUP_COLUMNS if row.get(column)), None),
@@ -80,11 +87,13 @@ def _sample(listing: Listing, row: Mapping[str, str]) -> Sample:
 
 
 def _refuse_faults(listing: Listing, table: Rows) -> None:
-    present = set(listing.images)
+    present = {plain(image) for image in listing.images}
     first_line: dict[str, int] = {}
     faults: list[str] = []
     for line, row in table.rows:
         fault = _path_fault(listing, present, row["file"])
+        if fault.endswith("not exist") and len(faults) < SHOWN:
+            fault += _meant(present, row["file"])
         name = _identity(row["file"])
         if not fault and name in first_line:
             fault = f"{name} is listed twice (first on line {first_line[name]})"
@@ -112,9 +121,17 @@ def _path_fault(listing: Listing, present: set[str], file: str) -> str:
         return f"{file} leaves the folder of the data set"
     if not is_image_name(file):
         return f"{file} is no image by its name"
+    if litter := [part for part in path.parts if is_litter(part)]:
+        return f"{file} is no cell: {litter[0]} is hidden, or litter of a system or server"
     if path.as_posix() not in present and not (listing.root / path).is_file():
         return f"{file} does not exist"
     return ""
+
+
+def _meant(present: Iterable[str], file: str) -> str:
+    """The image that a file which does not exist looks like, in words."""
+    key = likeness(file.replace("\\", "/"))
+    return next((f", {spelled(name)} does" for name in present if likeness(name) == key), "")
 
 
 def _values(table: Rows, column: str) -> list[str]:
@@ -151,11 +168,11 @@ def _refuse_two_group_columns(table: Rows) -> None:
         )
 
 
-def _notes(listing: Listing, table: Rows, samples: Sequence[Sample]) -> list[str]:
+def _notes(images: Iterable[str], table: Rows, samples: Sequence[Sample]) -> list[str]:
     notes = []
     if table.ignored:
         notes.append(f"columns of {FILE} that are not used: {', '.join(table.ignored)}")
-    unlisted = sorted(set(listing.images) - {sample.id for sample in samples})
+    unlisted = sorted(set(images) - {sample.id for sample in samples})
     if unlisted:
         notes.append(f"{len(unlisted)} images are not listed in {FILE}: {shown(unlisted)}")
     lacking = sum(sample.subject is None for sample in samples)
