@@ -32,6 +32,7 @@ from cellkin.learning.untrained import untrained
 from cellkin.measures.intervals import share_of
 from cellkin.measures.ranking import auroc
 from cellkin.measures.reliability import reliability
+from cellkin.proving.verdicts import warnings
 from cellkin.system import DecisionSupport
 
 Floats = NDArray[np.float64]
@@ -152,6 +153,22 @@ def test_the_rule_is_about_the_upper_end_of_the_interval() -> None:
         assert found.similarity is not None
         assert found.similarity.interval.high is not None
         assert found.told_apart is (found.similarity.interval.high < LIMIT)
+
+
+def test_where_all_cells_agree_there_is_no_interval_and_only_the_worst_is_said() -> None:
+    same = np.arange(49.0).reshape(1, 7, 7).repeat(12, 0)
+    inside = np.ones(same.shape, bool)
+    for random, told in ((same, False), (np.zeros_like(same), None)):
+        found = randomisation(same, random[None], inside)
+        assert found.similarity is not None
+        assert found.similarity.interval.ends == (None, None)
+        assert found.told_apart is told
+        assert "score alike" in found.note
+        said = warnings({"methods": {"grad-cam": found.to_json()}})
+        assert list(said) == (["grad-cam"] if told is False else [])
+        assert all("None" not in text and "score alike" in text for text in said.values())
+    few = randomisation(same[:5], same[None, :5], inside[:5])
+    assert few.told_apart is None
 
 
 def test_cells_too_small_to_have_ranks_are_left_out() -> None:
