@@ -17,12 +17,12 @@ import pytest
 from study_runs import tiny
 
 from cellkin.core.errors import OutputError, RecipeError, SplitError
+from cellkin.core.numbers import number
 from cellkin.core.records import NO_CELL, NOTICE
 from cellkin.core.studies import StudyRow
 from cellkin.datasets.injecting.halving import ClassSplit
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
-from cellkin.report.words import number
 from cellkin.study import fold_cells, jobs
 from cellkin.study.baselines import colour_histogram, packaged_encoder
 from cellkin.study.drilldown import RIGHT, WRONG
