@@ -14,6 +14,7 @@ from layouts import picture, pictures, write_csv
 
 from cellkin import datasets
 from cellkin.cli import main as cli
+from cellkin.cli.options import images_of
 from cellkin.core.errors import DecisionError, LabelError, LayoutError, SplitError
 from cellkin.core.names import is_unknown, likeness, lookalikes, plain
 from cellkin.core.records import Dataset
@@ -149,12 +150,16 @@ def test_a_word_for_not_known_is_nobody_and_is_said(word: str, tmp_path: Path) -
         datasets.single(data)
 
 
-def test_where_nobody_is_known_it_is_said(tmp_path: Path) -> None:
+def test_where_nobody_is_known_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = datasets.open(cells(tmp_path, ["unknown", "N/A", "?", "-"]))
     assert data.subjects() == ()
     assert "labels.csv names no subjects: cells are taken as independent" in data.notes
     said = "the subject of 8 of 8 images is taken as not known: '-', '?', 'N/A', 'unknown'"
     assert said in data.notes
+    cli.app(["split", str(tmp_path), "--folds", "3"], standalone_mode=False)
+    assert f"note: {said}" in capsys.readouterr().err
 
 
 def test_a_description_and_a_hand_made_data_set_are_held_to_the_same(tmp_path: Path) -> None:
@@ -332,6 +337,14 @@ def test_litter_is_no_cell_and_is_said(name: str, place: str, tmp_path: Path) ->
     if name.endswith((".png", ".jpg")):
         with pytest.raises(LabelError, match="is no cell"):
             datasets.open(tmp_path)
+
+
+def test_litter_in_a_folder_of_queries_is_not_asked_about_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(tmp_path, ["b.png", "a/1.png", "@eaDir/b.png/SYNOPHOTO_THUMB_S.jpg", "masks/b.png"])
+    assert images_of([tmp_path]) == [tmp_path / "a/1.png", tmp_path / "b.png"]
+    assert "@eaDir" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("beside", [[], ["normal/c.png", "lymphoblast/d.png"]])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Data, Json, Overwrite, examples, opened
 
 
 @examples("""
@@ -41,12 +41,11 @@ def audit(
     json: Json = False,
 ) -> None:
     """Find duplicates, conflicting labels, leakage and shortcuts in any folder of crops."""
-    from cellkin import datasets
     from cellkin.datasets.auditing import read_split, write_merged
     from cellkin.report import headlines
     from cellkin.system import audit as audit_cells
 
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     parts = () if split is None else read_split(split)
     with progress() as tell:
         report = audit_cells(

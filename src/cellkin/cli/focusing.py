@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Data, Json, Overwrite, examples, opened
 
 SHOWN = 9
 SIZE = 224
@@ -30,7 +30,6 @@ def focus(
 
     Scores are those of prepared images (224 pixels), from 0 (blurred) to 1 (no blur measured).
     """
-    from cellkin import datasets
     from cellkin.core.artifacts import refuse_existing
     from cellkin.imaging.focus import focus_score
     from cellkin.imaging.loading import load_prepared
@@ -40,7 +39,7 @@ def focus(
 
     if not overwrite:
         refuse_existing(out)
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     with progress() as tell:
         images = load_prepared(
             [s.image for s in dataset.samples], packaged_lite0(SIZE), progress=tell

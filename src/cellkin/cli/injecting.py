@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, examples, opened
 from cellkin.core.errors import RecipeError
 from cellkin.core.records import NOTICE
 
@@ -76,7 +76,6 @@ def inject(
     json: Json = False,
 ) -> None:
     """Add a class of cell-free windows, or split a class that has two modes (evidence first)."""
-    from cellkin import datasets
 
     if (nothing_from is None) == (split is None):
         raise RecipeError(
@@ -85,7 +84,7 @@ def inject(
             mend="give --nothing-from FIELDS or --split CLASS; the second takes the json of the "
             "first as DATA",
         )
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
     if nothing_from is not None:
         options: dict[str, Any] = {"count": count, "window": window, "overwrite": overwrite}

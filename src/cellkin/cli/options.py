@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from cellkin.cli.console import talk
 from cellkin.core.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from cellkin.core.records import Dataset
 
 __all__ = [
     "Clinical",
@@ -20,6 +23,7 @@ __all__ = [
     "clinical_of",
     "examples",
     "images_of",
+    "opened",
     "pairs_of",
 ]
 
@@ -67,6 +71,20 @@ def clinical_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
     return dict(pair.rsplit("=", 1) for pair in pairs)
 
 
+def opened(data: Path, clinical: Sequence[str] | None) -> Dataset:
+    """A data set; what its reader noted is said.
+
+    Raises:
+        DataError, RecipeError: see `cellkin.datasets.open` and `clinical_of`.
+    """
+    from cellkin import datasets
+
+    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    for note in dataset.notes:
+        talk(f"note: {note}")
+    return dataset
+
+
 def pairs_of(given: Sequence[str] | None, option: str) -> dict[str, Path]:
     """`["name=folder"]` as a mapping; `option` as it is written, "--data NAME=FOLDER".
 
@@ -105,6 +123,6 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if not listing.images:
             raise no_images(listing)
         for note in listing.notes():
-            talk(note)
+            talk(f"note: {note}")
         found += [path / name for name in listing.images]
     return found

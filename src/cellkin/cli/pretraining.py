@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Clinical, Device, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Device, Json, Overwrite, examples, opened
 from cellkin.core.numbers import percent
 
 Images = Annotated[
@@ -47,7 +47,6 @@ def pretrain(
     json: Json = False,
 ) -> None:
     """Pretrain an encoder on images with several labels each, for cellkin train --init."""
-    from cellkin import datasets
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
     from cellkin.system import encoder_facts
@@ -64,7 +63,7 @@ def pretrain(
         "orthogonality": orthogonality,
     }
     chosen = load_recipe(recipe, **fields)
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     levels = dataset.levels or (dataset.labels.names,)
     sizes = ", ".join(str(len(codes)) for codes in levels)
     talk(f"{dataset.name}: {len(dataset)} images, label levels of {sizes} codes")

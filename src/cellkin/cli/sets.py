@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
+from cellkin.cli.options import Clinical, Data, Json, examples, opened
 from cellkin.core.errors import RecipeError
 from cellkin.core.units import plural
 
@@ -51,12 +51,11 @@ def split(
     json: Json = False,
 ) -> None:
     """Cut training, validation, calibration and test parts, and say what is in each."""
-    from cellkin import datasets as sets
     from cellkin.datasets.parts.leakage import hashed
     from cellkin.datasets.parts.split_files import part_table, save_splits
     from cellkin.datasets.parts.splits import cut
 
-    dataset = sets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)
     count = folds if folds is not None else (1 if by == "official" else 5)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, talk, tell_scores
-from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, clinical_of, examples
+from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, examples, opened
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.numbers import percent
@@ -82,7 +82,6 @@ def train(
     json: Json = False,
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
-    from cellkin import datasets
     from cellkin.cli.sets import planned
     from cellkin.datasets.parts.leakage import hashed
     from cellkin.learning.memory import keep_freed_memory
@@ -104,7 +103,7 @@ def train(
     chosen = load_recipe(recipe, **fields)
     if folds == 1 and split is None and not overwrite:
         refuse_existing(out)
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     dataset.require_cells()
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
     with progress() as tell:
@@ -220,11 +219,10 @@ def index(
     json: Json = False,
 ) -> None:
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
-    from cellkin import datasets
     from cellkin.system import DecisionSupport
     from cellkin.system import index as index_cells
 
-    dataset = datasets.open(data, clinical=clinical_of(clinical))
+    dataset = opened(data, clinical)
     with progress() as tell:
         folder = index_cells(
             source,

@@ -15,9 +15,9 @@ from cellkin.cli.options import (
     Device,
     Json,
     Overwrite,
-    clinical_of,
     examples,
     images_of,
+    opened,
     pairs_of,
 )
 from cellkin.core.records import NOTICE
@@ -71,14 +71,13 @@ def verify(
     Cells of DATA that the atlas has seen are left out. Stopped with Ctrl-C and called again alike,
     it goes on where it was.
     """
-    from cellkin import datasets
     from cellkin.proving.proving import Verifying
     from cellkin.proving.proving import verify as verify_evidence
 
     with progress() as tell:
         result = verify_evidence(
             atlas,
-            datasets.open(data, clinical=clinical_of(clinical)),
+            opened(data, clinical),
             out,
             outside=_outside(outside or []),
             settings=Verifying(cells, networks, coverage, seed),
