@@ -1,0 +1,194 @@
+"""Micrometres per pixel: from the file's metadata, else as given, else by the red cells.
+
+The mean diameter of isolated round red cells is 7.2 micrometres (healthy adults 6.2 to 8.2;
+anisocytosis and microcytosis bend this ruler, so number, mean and spread go with it). Fewer than
+`LEAST` of them measure nothing: the ruler is then not available, and pixels stay pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.imaging.stain import DOUBTFUL
+from cellkin.smear.light import WHITE
+
+__all__ = ["LEAST", "RED_CELL", "RedCells", "Ruler", "red_cells"]
+
+Rgb = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+RED_CELL = 7.2
+"""Mean diameter of a red cell in micrometres."""
+LEAST = 20
+"""Red cells from which on they measure a field."""
+
+SIDE = 1024  # longer side at which red cells are sought
+SEEN = 0.7  # share of a red cell's outline that must be free of neighbours
+EVEN = 0.07  # spread of the free outline's distances from the middle, over their mean: round
+ALIKE = 0.25  # red cells of one field differ from their middle size by less than this share
+SMALLEST, LARGEST = 0.014, 0.25  # diameter as a share of the longer side
+RAYS = 64  # directions in which the edge of a cell is sought
+
+
+@dataclass(frozen=True, eq=False)
+class RedCells:
+    """Isolated round red cells of one field: their diameters (n,) in pixels of the field."""
+
+    diameters: Floats
+
+    def __len__(self) -> int:
+        return len(self.diameters)
+
+    @classmethod
+    def together(cls, fields: Sequence[RedCells]) -> RedCells:
+        """Those of several fields of one microscope and camera, as if these were one field."""
+        every = [float(d) for cells in fields for d in cells.diameters]
+        return cls(np.array(_alike(every), np.float32))
+
+    @property
+    def mean(self) -> float:
+        """Mean diameter in pixels."""
+        return float(self.diameters.mean())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the mean."""
+        return float(self.diameters.std() / self.diameters.mean())
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """Micrometres per pixel of a field, and how they are known.
+
+    Attributes:
+        source: "metadata", "given" or "red cells". cells: number of red cells measured; their mean
+            diameter in pixels and its spread (standard deviation over mean), None for others.
+    """
+
+    um_per_pixel: float
+    source: str
+    cells: int = 0
+    mean: float | None = None
+    spread: float | None = None
+
+    @classmethod
+    def by(cls, cells: RedCells) -> Ruler | None:
+        """The ruler of red cells; None where they are fewer than `LEAST`."""
+        if len(cells) < LEAST:
+            return None
+        return cls(RED_CELL / cells.mean, "red cells", len(cells), cells.mean, cells.spread)
+
+
+def red_cells(even: Rgb) -> RedCells:
+    """The isolated round red cells of a field in even light (H, W, 3), ground at `WHITE`."""
+    factor = min(SIDE / max(even.shape[:2]), 1.0)
+    size = (max(round(even.shape[1] * factor), 1), max(round(even.shape[0] * factor), 1))
+    small = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_AREA), np.uint8)
+    best: list[float] = []
+    for threshold in _thresholds(small):
+        kept = _alike(_round_ones(small, threshold))
+        if sum(d**2 for d in kept) > 1.3 * sum(d**2 for d in best):
+            best = kept
+    return RedCells(np.array(best, np.float32) / np.float32(factor))
+
+
+def _density(rgb: Rgb) -> Floats:
+    table = -np.log((np.arange(256) + 1) / (WHITE + 1))
+    return np.asarray(np.maximum(table, 0)[rgb], np.float32)
+
+
+def _stain(density: Floats) -> Floats:
+    """What nuclei and platelets take up and red cells do not, as in `imaging.stain`."""
+    return np.asarray(density[..., 0] + density[..., 1] - 2 * density[..., 2], np.float32)
+
+
+def _thresholds(small: Rgb) -> list[float]:
+    """Optical densities in green at which red cells may part from the ground, the lowest first."""
+    density = _density(cv2.GaussianBlur(small, (0, 0), 1))
+    green = density[..., 1][_stain(density) < DOUBTFUL]
+    level = np.clip(green * 255, 0, 255).astype(np.uint8)
+    otsu = cv2.threshold(level, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / 255
+    return [max(share * otsu, 0.03) for share in (0.5, 0.75, 1.0)]
+
+
+def _round_ones(small: Rgb, threshold: float) -> list[float]:
+    """Diameters of round stretches without nuclear stain, pale middles filled, that stand alone or
+    touch others along a part of their outline only.
+    """
+    density = _density(cv2.GaussianBlur(small, (0, 0), 1))
+    body = _filled(density[..., 1] > threshold)
+    depth = cv2.distanceTransform(body, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    stain = cv2.boxFilter(_stain(density), -1, (5, 5))
+    longer = max(body.shape)
+    found = []
+    for row, column in _peaks(depth, SMALLEST * longer / 2):
+        diameter = _diameter(body, row, column, float(depth[row, column]))
+        if diameter is None or not SMALLEST * longer < diameter < LARGEST * longer:
+            continue
+        reach = int(diameter / 2)
+        near = stain[max(row - reach, 0) : row + reach, max(column - reach, 0) : column + reach]
+        if np.mean(near > DOUBTFUL) < 0.06:  # no nucleus, no platelet
+            found.append(diameter)
+    return found
+
+
+def _filled(dense: Mask) -> Rgb:
+    """Holes that no larger ground reaches are the pale middles of cells."""
+    body = dense.astype(np.uint8)
+    outlines, tree = cv2.findContours(body, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for k, outline in enumerate(outlines):
+        if tree[0][k][3] < 0:
+            continue
+        area, around = cv2.contourArea(outline), cv2.arcLength(outline, True)
+        if 4 * np.pi * area > 0.6 * around**2:  # round: gaps between cells are not
+            cv2.drawContours(body, outlines, k, 1, -1)
+    return np.asarray(body, np.uint8)
+
+
+def _peaks(depth: Floats, least: float) -> list[tuple[int, int]]:
+    """Where the distance to the edge is largest around, the deepest first."""
+    smooth = cv2.GaussianBlur(depth, (0, 0), max(least / 2, 1))
+    top = (smooth == cv2.dilate(smooth, np.ones((5, 5), np.uint8))) & (depth >= least)
+    rows, columns = np.nonzero(top)
+    order = np.argsort(-depth[rows, columns])
+    kept: list[tuple[int, int]] = []
+    for k in order:
+        row, column = int(rows[k]), int(columns[k])
+        if all(np.hypot(row - r, column - c) > 0.8 * depth[r, c] for r, c in kept):
+            kept.append((row, column))
+    return kept
+
+
+def _diameter(body: Rgb, row: int, column: int, depth: float) -> float | None:
+    """Diameter of the cell around a place; None where too little of its outline is free or round."""
+    turns = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
+    steps = np.arange(0, 1.45 * depth + 2, 0.5)
+    rows = np.rint(row + np.sin(turns)[:, None] * steps).astype(int)
+    columns = np.rint(column + np.cos(turns)[:, None] * steps).astype(int)
+    if rows.min() < 0 or columns.min() < 0 or rows.max() >= len(body) or columns.max() >= body.shape[1]:
+        return None
+    outside = body[rows, columns] == 0
+    edges = np.where(outside.any(axis=1), steps[outside.argmax(axis=1)], np.inf)
+    free = edges < 1.3 * depth
+    if free.mean() < SEEN or edges[free].std() > EVEN * edges[free].mean():
+        return None
+    return 2 * float(np.sqrt(np.mean(edges[free] ** 2))) - 1  # edges were met half a pixel outside
+
+
+def _alike(diameters: list[float]) -> list[float]:
+    """Those of the commonest size: red cells of a field are alike, specks and clumps are not."""
+    if not diameters:
+        return []
+    values = np.sort(diameters)
+    counts = [np.count_nonzero(np.abs(values / v - 1) < ALIKE / 2) * v**2 for v in values]
+    middle = values[int(np.argmax(counts))]
+    for _ in range(3):
+        kept = values[np.abs(values / middle - 1) < ALIKE]
+        middle = kept.mean()
+    return [float(v) for v in kept]
