@@ -126,7 +126,7 @@ class Field:
         return self._pixels.part(x0, y0, x1, y1, level)
 
     def level_for(self, downsample: float) -> int:
-        """The coarsest level that still is as fine as `downsample` pixels of the field per pixel."""
+        """The coarsest level that is as fine as `downsample` pixels of the field per pixel."""
         fine = [k for k, d in enumerate(self.downsamples) if d <= downsample * 1.01]
         return max(fine, key=lambda k: self.downsamples[k], default=0)
 
@@ -166,7 +166,7 @@ class _Photo:
 
     def __init__(self, path: Path, where: str, limits: Limits) -> None:
         self._rgb = decode(path, limits=limits)
-        self.sizes = ((self._rgb.shape[1], self._rgb.shape[0]),)
+        self.sizes: tuple[tuple[int, int], ...] = ((self._rgb.shape[1], self._rgb.shape[0]),)
         with told("image", where), Image.open(path) as image:
             dots = image.info.get("dpi")
         across = INCH / float(dots[0]) if dots and float(dots[0]) > 0 else None
@@ -209,7 +209,9 @@ class _Tiled:
         page = self._pages[level]
         down, across = int(page.chunks[0]), int(page.chunks[1])
         columns = -(-int(page.imagewidth) // across)
-        found = np.full((bottom - top, right - left, 3), 255, np.uint8)  # unwritten tiles are ground
+        found = np.full(
+            (bottom - top, right - left, 3), 255, np.uint8
+        )  # unwritten tiles are ground
         with told("TIFF", self._where):
             for row in range(top // down, -(-bottom // down)):
                 for column in range(left // across, -(-right // across)):

@@ -71,9 +71,7 @@ class Light:
         across = (left + (np.arange(width) + 0.5) * (right - left) / width) * columns / size[0]
         down = (top + (np.arange(height) + 0.5) * (bottom - top) / height) * rows / size[1]
         x, y = np.meshgrid(np.float32(across - 0.5), np.float32(down - 0.5))
-        light = cv2.remap(
-            self.surface, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        light = cv2.remap(self.surface, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(cv2.divide(rgb, light, scale=WHITE, dtype=cv2.CV_8U), np.uint8)
 
     def whole(self, rgb: Rgb) -> Rgb:
@@ -143,7 +141,7 @@ def _ground(logs: Floats) -> tuple[Mask, Floats] | None:
 def _texture(logs: Floats) -> Floats:
     mean = cv2.blur(logs, (5, 5))
     variance = cv2.blur(logs * logs, (5, 5)) - mean * mean
-    return np.sqrt(np.maximum(variance, 0)).max(axis=2)
+    return np.asarray(np.sqrt(np.maximum(variance, 0)).max(axis=2), np.float32)
 
 
 def _brightest(green: Floats, smooth: Mask) -> tuple[Floats, Floats]:
@@ -159,7 +157,9 @@ def _brightest(green: Floats, smooth: Mask) -> tuple[Floats, Floats]:
             )
             inside = green[place][smooth[place]]
             if inside.size >= 0.02 * green[place].size:
-                places.append((2 * (left + side / 2) / width - 1, 2 * (top + side / 2) / height - 1))
+                places.append(
+                    (2 * (left + side / 2) / width - 1, 2 * (top + side / 2) / height - 1)
+                )
                 values.append(np.percentile(inside, 85))
     return np.array(places, np.float32).reshape(-1, 2), np.array(values, np.float32)
 
@@ -208,7 +208,7 @@ def _powers(x: NDArray[np.floating], y: NDArray[np.floating], degree: int) -> ND
     return np.asarray(across[:, i] * down[:, j])
 
 
-def _over(shape: tuple[int, ...], terms: NDArray[np.float64], degree: int) -> Floats:
+def _over(shape: tuple[int, ...], terms: NDArray[np.floating], degree: int) -> Floats:
     """The polynomial surface (h, w) of these terms."""
     x, y = (np.vander(2 * (np.arange(n) + 0.5) / n - 1, degree + 1, True) for n in shape[::-1])
     square = np.zeros((degree + 1, degree + 1))

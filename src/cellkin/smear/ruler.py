@@ -99,8 +99,10 @@ def red_cells(even: Rgb) -> RedCells:
 
 
 def _density(rgb: Rgb) -> Floats:
+    """Optical density, slightly smoothed."""
+    smooth = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 1), np.uint8)
     table = -np.log((np.arange(256) + 1) / (WHITE + 1))
-    return np.asarray(np.maximum(table, 0)[rgb], np.float32)
+    return np.asarray(np.maximum(table, 0)[smooth], np.float32)
 
 
 def _stain(density: Floats) -> Floats:
@@ -110,7 +112,7 @@ def _stain(density: Floats) -> Floats:
 
 def _thresholds(small: Rgb) -> list[float]:
     """Optical densities in green at which red cells may part from the ground, the lowest first."""
-    density = _density(cv2.GaussianBlur(small, (0, 0), 1))
+    density = _density(small)
     green = density[..., 1][_stain(density) < DOUBTFUL]
     level = np.clip(green * 255, 0, 255).astype(np.uint8)
     otsu = cv2.threshold(level, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / 255
@@ -121,9 +123,9 @@ def _round_ones(small: Rgb, threshold: float) -> list[float]:
     """Diameters of round stretches without nuclear stain, pale middles filled, that stand alone or
     touch others along a part of their outline only.
     """
-    density = _density(cv2.GaussianBlur(small, (0, 0), 1))
+    density = _density(small)
     body = _filled(density[..., 1] > threshold)
-    depth = cv2.distanceTransform(body, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = np.asarray(cv2.distanceTransform(body, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
     stain = cv2.boxFilter(_stain(density), -1, (5, 5))
     longer = max(body.shape)
     found = []
@@ -166,12 +168,17 @@ def _peaks(depth: Floats, least: float) -> list[tuple[int, int]]:
 
 
 def _diameter(body: Rgb, row: int, column: int, depth: float) -> float | None:
-    """Diameter of the cell around a place; None where too little of its outline is free or round."""
+    """Diameter of the cell around a place; None where its outline is not free or not round."""
     turns = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
     steps = np.arange(0, 1.45 * depth + 2, 0.5)
     rows = np.rint(row + np.sin(turns)[:, None] * steps).astype(int)
     columns = np.rint(column + np.cos(turns)[:, None] * steps).astype(int)
-    if rows.min() < 0 or columns.min() < 0 or rows.max() >= len(body) or columns.max() >= body.shape[1]:
+    if (
+        rows.min() < 0
+        or columns.min() < 0
+        or rows.max() >= len(body)
+        or columns.max() >= body.shape[1]
+    ):
         return None
     outside = body[rows, columns] == 0
     edges = np.where(outside.any(axis=1), steps[outside.argmax(axis=1)], np.inf)
