@@ -33,6 +33,7 @@ from cellkin import datasets
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import digest, read_json, write_json
 from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.units import SUBJECT, Owners
 from cellkin.datasets.parts import splits
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
@@ -87,7 +88,7 @@ def asked(dss: DecisionSupport, samples: Sequence[Sample]) -> Answers:
         dss.atlas,
         load_prepared([s.image for s in samples], dss.atlas.encoder.preprocessor),
         [s.id for s in samples],
-        subjects=[s.subject for s in samples],
+        owners=Owners.of(samples, SUBJECT),
         coverage=COVERAGE,
     )
 

@@ -374,7 +374,7 @@ def test_the_doors_know_their_subjects(support: DecisionSupport, smears: Dataset
             assert f"did you mean {known!r}?" in caught.value.mend
             assert repr(look) in caught.value.what
     for nobody in ("", "nan", "unknown", "?"):
-        with pytest.raises(DecisionError, match="names no person"):
+        with pytest.raises(DecisionError, match="names nobody"):
             support.decide([image], subject=nobody)
     new = support.decide(image, subject="NOSUCH")
     assert (new.subject, new.left_out) == ("NOSUCH", 0)

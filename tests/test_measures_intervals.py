@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 import cellkin
 from cellkin.core.errors import DecisionError
+from cellkin.core.units import Owners
 from cellkin.measures import intervals
 from cellkin.measures.intervals import Interval, bootstrap, mean_of, share_interval, wilson
 
@@ -179,10 +180,14 @@ def test_a_bootstrap_of_a_mean_is_an_interval_within_the_units_or_says_why(cells
     assert intervals.mean_interval(values[order], again, "subject", seed=0) == found
 
 
+def persons(names: Iterable[str | None]) -> Owners:
+    return Owners("subject", tuple(names))
+
+
 @settings(max_examples=25, deadline=None)
 @given(finite, st.integers(10, 40), st.booleans())
 def test_values_that_are_all_alike_have_no_interval(value: float, n: int, people: bool) -> None:
-    names = [f"P{i % 11}" for i in range(n)] if people and n > 10 else None
+    names = persons(f"P{i % 11}" for i in range(n)) if people and n > 10 else None
     found = mean_of([value] * n, names).interval
     assert found.ends == (None, None)
     assert "score alike" in found.note
@@ -227,14 +232,17 @@ def test_cells_of_one_person_are_no_independent_evidence() -> None:
     rng = np.random.default_rng(0)
     people = np.repeat(rng.normal(size=12), 20)
     names = np.repeat([f"P{i}" for i in range(12)], 20).tolist()
-    by_cell, by_person = mean_of(people), mean_of(people, names)
+    by_cell, by_person = mean_of(people), mean_of(people, persons(names))
     assert by_person.unit == "subject"
     assert by_person.units == 12
     (low, high), (lower, higher) = by_cell.interval.ends, by_person.interval.ends
     assert higher - lower > 3 * (high - low)
     unknown = [*names[:-1], None]
-    assert mean_of(people, unknown).unit == "cell"
-    few = mean_of(people[:180], names[:180]).interval
+    assert mean_of(people, persons(unknown)).unit == "cell"
+    fields = mean_of(people, Owners("slide/field", tuple(names)))
+    assert (fields.unit, fields.interval.ends) == ("slide/field", by_person.interval.ends)
+    assert mean_of(people, Owners("image", tuple(names))).interval == by_cell.interval
+    few = mean_of(people[:180], persons(names[:180])).interval
     assert few.low is None
     assert few.note == "too few subjects for an interval: 9, 10 needed"
 
@@ -243,8 +251,8 @@ def test_cells_of_one_person_are_no_independent_evidence() -> None:
     ("values", "subjects"), [([], None), ([1.0, math.nan], None), ([1.0], ["a", "b"])]
 )
 def test_no_mean_of_nothing(values: list[float], subjects: list[str] | None) -> None:
-    with pytest.raises(DecisionError, match=r"mean|subject"):
-        mean_of(values, subjects)
+    with pytest.raises(DecisionError, match=r"mean|owner"):
+        mean_of(values, subjects and persons(subjects))
 
 
 def test_the_keys_of_kept_measurements_stay() -> None:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cellkin import datasets
+from cellkin.atlas import Atlas, Cells, calibrated
 from cellkin.cli.main import app
 from cellkin.core.artifacts import read_json
 from cellkin.core.errors import CellkinError, OutputError, SplitError
-from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.records import Dataset, Features, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, UNITS, Owners, owner_of, plural
 from cellkin.drawing.drawn import draw_layout
 from cellkin.drawing.plan import Order
 from cellkin.learning.recipes import Recipe
-from cellkin.system import cross_validate, train
+from cellkin.proving.held_out import FIELD, PERSON, held_out
+from cellkin.study.engine import Crew
+from cellkin.study.evaluate import evaluate
+from cellkin.study.experiment_file import load_experiment
+from cellkin.study.method_rows import study_rows
+from cellkin.study.predictions import Results
+from cellkin.system import DecisionSupport, cross_validate, index, train
 
 TINY = "backbone = 'resnet18'\ninit = 'scratch'\nsize = 32\nepochs = 1\nk = 3\n"
 ORDER = Order(cells=40, subjects=10, size=48, seed=1)
@@ -141,6 +151,167 @@ def test_cells_of_whom_some_are_known_are_refused_by_every_unit_but_image(
         with pytest.raises(SplitError, match=f"of {len(smears)} images have no "):
             datasets.folds(mixed, n=3, unit=unit)
     assert datasets.folds(mixed, n=3, unit=IMAGE)[0].unit == IMAGE
+
+
+# one unit from the split to the answer ---------------------------------------------------------
+
+UNIT = {"subject": SUBJECT, "group": GROUP, "both": SUBJECT, "neither": IMAGE}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is known of the cells, the cells, and the atlas that was trained on them."""
+
+    known: str
+    data: Dataset
+    folder: Path
+
+    @property
+    def unit(self) -> str:
+        return UNIT[self.known]
+
+
+@pytest.fixture(scope="module", params=list(KNOWN))
+def made(
+    request: pytest.FixtureRequest, smears: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
+    folder = tmp_path_factory.mktemp(request.param)
+    recipe = Recipe(name="tiny", **tomllib.loads(TINY))
+    data = told(smears, request.param)
+    return Made(request.param, data, train(data, recipe, out=folder / "atlas"))
+
+
+def units_of(folder: Path) -> set[str]:
+    """The units of the split, of the scores and of the prediction sets; cells are images there."""
+    kept = read_json(folder / "facts.json")
+    found = [read_json(folder / "split.json")["unit"], kept["facts"]["test"]["unit"]]
+    sets = kept["conformal"] or {"unit": "no sets"}
+    return {*found, sets["unit"].replace("cell", IMAGE)}
+
+
+def own_among_kin(data: Dataset, unit: str, decided: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the neighbours that voted are of the unit of the cell they voted on."""
+    owner = {s.id: owner_of(s, unit) for s in data}
+    return sum(
+        owner[kin["id"]] == owner[row["image"]] for row in decided for kin in row["neighbors"]
+    )
+
+
+def test_a_training_takes_its_unit_from_the_split(made: Made) -> None:
+    assert units_of(made.folder) == {made.unit}
+    decided = read_json(made.folder / "predictions.json")
+    assert decided
+    assert own_among_kin(made.data, made.unit, decided) == 0
+    samples = made.data.select([row["image"] for row in decided])
+    assert [(s.subject, s.group) for s in samples] == [
+        (row["subject"], row["group"]) for row in decided
+    ]
+
+
+def in_pairs(data: Dataset) -> Dataset:
+    """The same cells, every two owners made one: the encoder knows one half of some."""
+
+    def half(name: str | None) -> str | None:
+        return name and f"{name[0]}{int(name[1:]) // 2}"
+
+    pairs = tuple(replace(s, subject=half(s.subject), group=half(s.group)) for s in data.samples)
+    return replace(data, samples=pairs)
+
+
+def test_an_index_leaves_out_the_own_of_cells_whose_kin_were_trained_on(
+    made: Made, tmp_path: Path
+) -> None:
+    """Cells that the encoder knows become references, whatever the new split says."""
+    data = in_pairs(made.data)
+    out = index(made.folder, data, out=tmp_path / "index", seed=3, k=3)
+    assert units_of(out) <= {made.unit, "no sets"}
+    decided = read_json(out / "predictions.json")
+    assert decided
+    assert own_among_kin(data, made.unit, decided) == 0
+    assert (sum(row["left_out"] for row in decided) > 0) == (made.unit != IMAGE)
+
+
+def test_only_cells_of_other_owners_are_held_out(made: Made) -> None:
+    atlas, split = Atlas.open(made.folder), read_json(made.folder / "split.json")
+    new = replace(made.data, samples=tuple(replace(s, id=f"new/{s.id}") for s in made.data))
+    atlas.encoder.trained_on = ()
+    held, test = held_out(atlas, new), {f"new/{i}" for i in split["test"]}
+    kept = {s.id for s in held.samples}
+    assert kept == (test if made.unit != IMAGE else {s.id for s in new})
+    reason = {SUBJECT: {PERSON}, GROUP: {FIELD}, IMAGE: set()}[made.unit]
+    assert set(held.left_out) == reason
+
+
+def test_calibration_leaves_out_the_own_unit(made: Made) -> None:
+    """Against a count by hand, for cells that share their owners with references."""
+    atlas = Atlas.open(made.folder)
+    part = Cells("calibration", *(
+        getattr(atlas.cells, name)[:6] for name in ("ids", "labels", "subjects", "groups")
+    ))  # fmt: skip
+    features = Features(part.ids, atlas.vectors[:6], atlas.space)
+    known = calibrated(atlas, [(part, features)]).calibration.distances
+    owner = atlas.cells.owners(made.unit).names
+    expected: dict[str, list[float]] = {}
+    for i in range(6):
+        others = [j for j, name in enumerate(owner) if name != owner[i]]
+        lengths = np.sort(np.linalg.norm(atlas.scaled[others] - atlas.scaled[i], axis=1))
+        expected.setdefault(part.labels[i], []).append(float(lengths[: atlas.k].mean()))
+    for name, lengths_of in expected.items():
+        assert known[name] == pytest.approx(sorted(lengths_of))
+
+
+def test_a_decision_hides_the_own_of_whichever_unit_is_named(made: Made) -> None:
+    dss = DecisionSupport.open(made.folder, device="cpu")
+    for unit in (SUBJECT, GROUP, IMAGE):
+        names = dss.atlas.cells.owners(unit).names
+        own = [name == names[0] for name in names]
+        for subject in (Owners(unit, names[:1]), names[0])[: 2 if unit == SUBJECT else 1]:
+            decision = dss.decide(dss.atlas.image(0), subject=subject)
+            assert decision.left_out == (sum(own) if names[0] is not None else 0)
+            kin = [dss.atlas.cells.positions[n.id] for n in decision.neighbors]
+            assert names[0] is None or not any(own[position] for position in kin)
+
+
+EVALUATED = """
+title = "cells by {unit}"
+folds = 3
+units = ["{unit}"]
+recipes = ["{recipe}"]
+methods = ["cellkin"]
+[data.smears]
+path = "{path}"
+"""
+
+
+@pytest.mark.parametrize(("known", "unit"), [("both", IMAGE), ("group", GROUP)])
+def test_train_in_folds_and_evaluate_decide_alike(
+    smears: Dataset, tmp_path: Path, known: str, unit: str
+) -> None:
+    """By image they leave out the image alone, although subjects are known."""
+    few = told(replace(smears, samples=smears.samples[::2]), known)
+    path, recipe = datasets.save(few, tmp_path / "few.json"), tmp_path / "tiny.toml"
+    recipe.write_text(TINY)
+    experiment = tmp_path / "few.toml"
+    experiment.write_text(EVALUATED.format(unit=unit, recipe=recipe, path=path))
+    crew = {"crew": Crew(workers=1), "device": "cpu"}
+    done = evaluate(load_experiment(experiment), tmp_path / "study", options=crew)
+    assert done.failures == ()
+    with Results.open(tmp_path / "study") as results:
+        studied = {
+            p.id: (p.label, dict(p.votes), [n["id"] for n in p.neighbors])
+            for job in results.jobs()
+            for p in results.predictions(job.key)
+        }
+        (scored,) = study_rows(results)
+    parts = datasets.folds(datasets.open(path), n=3, unit=unit)
+    out = cross_validate(datasets.open(path), recipe, out=tmp_path / "folds", parts=parts)
+    trained = {
+        row["image"]: (row["label"], row["votes"], [n["id"] for n in row["neighbors"]])
+        for row in read_json(tmp_path / "folds" / "predictions.json")
+    }
+    assert trained == studied
+    assert (out["unit"], out["accuracy"]) == (scored.independent, scored.measures["accuracy"].value)
+    assert out["interval"]["low"] == scored.measures["accuracy"].low
 
 
 # what can be refused is refused before a network is trained ------------------------------------

@@ -39,7 +39,7 @@ from cellkin.core.artifacts import (
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.names import is_unknown, likeness, plain, spelled
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
-from cellkin.core.units import IMAGE
+from cellkin.core.units import IMAGE, UNITS, Owners
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
@@ -188,45 +188,58 @@ class Atlas:
         found = dict(zip(wanted, read_pictures(self.folder / "cells.sqlite", ids), strict=True))
         return [Pictures([found[p] for p in group]) for group in groups]
 
-    def subject_named(self, subject: str | None) -> str | None:
-        """A subject as this atlas spells it; the plain name where no reference cell is of it.
+    def named(self, owners: Owners) -> Owners:
+        """Owners as this atlas spells them; the plain names of those it has no reference cell of.
 
         Raises:
-            DecisionError: a word for "not known", or a name that looks like a subject of this
-                atlas in another spelling: its cells would vote on themselves.
+            DecisionError: a word for "not known", or a name that looks like a subject (slide,
+                field) of this atlas in another spelling: its cells would vote on themselves.
         """
-        if subject is None or subject in self._by_subject:
-            return subject
-        name = plain(subject)
-        alike = self._alike.get(likeness(name), name)
+        if owners.unit == IMAGE:
+            return owners
+        return Owners(owners.unit, tuple(self._named(name, owners.unit) for name in owners.names))
+
+    def _named(self, given: str | None, unit: str) -> str | None:
+        known = self._positions_by_unit[unit]
+        if given is None or given in known:
+            return given
+        name = plain(given)
+        alike = self._alike[unit].get(likeness(name), name)
         if is_unknown(name):
             raise DecisionError(
-                f"{subject!r} names no person",
-                where="subject",
-                mend="leave the subject away where it is not known",
+                f"{given!r} names nobody",
+                where=unit,
+                mend=f"leave the {unit} away where it is not known",
             )
-        if name not in self._by_subject and alike != name:
+        if name not in known and alike != name:
             raise DecisionError(
-                f"subject {spelled(subject)} is not in this atlas, {spelled(alike)} is",
+                f"{unit} {spelled(given)} is not in this atlas, {spelled(alike)} is",
                 where=self.folder or "this atlas",
-                mend=f"did you mean {alike!r}? Another person needs a name that differs in more",
+                mend=f"did you mean {alike!r}? Another {unit} needs a name that differs in more",
             )
         return name
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return {likeness(name): name for name in self._by_subject}
+    def _alike(self) -> dict[str, dict[str, str]]:
+        return {
+            unit: {likeness(name): name for name in known}
+            for unit, known in self._positions_by_unit.items()
+        }
 
-    def own_subject(self, subject: str | None) -> set[int]:
-        """Positions of the reference cells of one subject; empty where it is unknown."""
-        return set() if subject is None else set(self._by_subject.get(subject, ()))
+    def own(self, owners: Owners) -> list[set[int]]:
+        """For each of N cells the positions of the reference cells that have the same owner; none
+        where it is not known.
+        """
+        positions = self._positions_by_unit[owners.unit]
+        return [set(() if name is None else positions.get(name, ())) for name in owners.names]
 
     @cached_property
-    def _by_subject(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for position, subject in enumerate(self.cells.subjects):
-            if subject is not None:
-                found.setdefault(subject, []).append(position)
+    def _positions_by_unit(self) -> dict[str, dict[str, list[int]]]:
+        found: dict[str, dict[str, list[int]]] = {unit: {} for unit in UNITS}
+        for unit, positions in found.items():
+            for position, name in enumerate(self.cells.owners(unit).names):
+                if name is not None:
+                    positions.setdefault(name, []).append(position)
         return found
 
     def place(self, features: Features) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from cellkin.atlas.map import fit_map, place, trust
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet
-from cellkin.core.units import IMAGE, Owners
+from cellkin.core.units import GROUP, SUBJECT, Owners
 from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import LEAST, QualityGate
 from cellkin.learning.encoder import Encoder
@@ -42,7 +42,8 @@ def build(
     Args:
         references: the reference cells and their prepared clean images (N, S, S, 3) uint8.
         held_out: other cells with their features, by part; the part "calibration" (or, without
-            one, "val") calibrates, its own subjects left out of the references.
+            one, "val") calibrates, a cell's own references left out: those of its subject, slide or
+            field, whichever is the unit of the split in `facts`.
         settings: `k`, `distance`, `seed` of the map, `facts`, and `maps`, one of `MAPS`: with
             "fp16" the references' feature maps are kept, so that evidence need not look again.
 
@@ -136,7 +137,7 @@ def calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atla
     if chosen is None:
         return atlas
     cells, features = chosen
-    exclude = [atlas.own_subject(s) for s in cells.subjects]
+    exclude = atlas.own(cells.owners(atlas.unit))
     scaled = atlas.scale.apply(features.vectors)
     _, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
     calibration = Calibration.from_cells(cells.labels, [float(d) for d in distances.mean(axis=1)])
@@ -150,7 +151,7 @@ def _conformal(
 ) -> Conformal:
     """Scores of the calibration cells for their own class, by the unit of the split.
 
-    A cell whose class has no reference but of its own subject has no score and is left out.
+    A cell whose class has no reference but its own (see `Atlas.own`) has no score and is left out.
     """
     near = atlas.class_index.nearest(scaled, atlas.k, exclude)
     odd, place_of = near.nonconformity(), {c: i for i, c in enumerate(near.classes)}
@@ -174,14 +175,17 @@ def _units(atlas: Atlas, cells: Cells) -> Owners:
     single cells.
     """
     owners = cells.owners(atlas.unit)
-    return owners if owners.known and owners.unit != IMAGE else Owners("cell", cells.ids)
+    return owners if owners.several else Owners("cell", cells.ids)
 
 
 def _limits(atlas: Atlas, cells: Cells) -> str:
     notes = ["calibrated on the selection set"] if cells.part == "val" else []
-    known = {s for s in atlas.cells.subjects if s is not None}
-    if known & set(cells.subjects):
-        notes.append(
-            "calibration cells and references come from the same people: it holds for these people"
-        )
+    for unit, same in ((SUBJECT, "people"), (GROUP, "slides or fields")):
+        shared = {*atlas.cells.owners(unit).names} & {*cells.owners(unit).names} - {None}
+        if shared:
+            notes.append(
+                f"calibration cells and references come from the same {same}: "
+                f"it holds for these {same}"
+            )
+            break
     return "; ".join(notes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cellkin.atlas.atlas import Atlas
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import Decision, Features, HeadCall, Neighbor, PredictionSet
+from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE, NearestByClass, abstention, units_needed, vote
 
 __all__ = ["Consultation", "consult", "decide", "head_shares"]
@@ -23,22 +24,22 @@ def decide(
     atlas: Atlas,
     features: Features,
     *,
-    subjects: Sequence[str | None] | None = None,
+    owners: Owners | None = None,
     coverage: float = COVERAGE,
 ) -> list[Decision]:
     """One decision per query (section 4.1, Eqs. 6-7), in the order of the queries.
 
     Args:
-        subjects: the queries' subjects where known: reference cells of a query's own subject do
-            not vote on it.
+        owners: whose the queries are, where known: reference cells of a query's own subject (slide,
+            field) do not vote on it.
         coverage: what the prediction sets promise, in (0, 1).
 
     Raises:
         SpaceMismatch: the features are not of the atlas's space.
-        DecisionError: `subjects` does not match, or names nobody or one of the atlas's subjects in
-            another spelling; fewer than k references are left; an impossible coverage.
+        DecisionError: `owners` does not match, or names nobody or an owner in the atlas in another
+            spelling; fewer than k references are left; an impossible coverage.
     """
-    return consult(atlas, features, subjects=subjects, coverage=coverage).decisions
+    return consult(atlas, features, owners=owners, coverage=coverage).decisions
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Consultation:
     """Decisions on M queries and what they were made from.
 
     Attributes:
-        scaled: (M, C). exclude: for each query the references of its own subject.
+        scaled: (M, C). exclude: for each query the references that are its own, see `Atlas.own`.
         near: the nearest references of every class; None where nobody asked for them.
     """
 
@@ -60,7 +61,7 @@ def consult(
     atlas: Atlas,
     features: Features,
     *,
-    subjects: Sequence[str | None] | None = None,
+    owners: Owners | None = None,
     coverage: float = COVERAGE,
     classes: bool = False,
 ) -> Consultation:
@@ -70,14 +71,14 @@ def consult(
         CellkinError: as `decide`.
     """
     atlas.check_space(features)
-    if subjects is not None and len(subjects) != len(features):
+    if owners is not None and len(owners) != len(features):
         raise DecisionError(
-            f"{len(subjects)} subjects for {len(features)} queries",
-            where="subjects",
-            mend="give one subject (or None) per query",
+            f"{len(owners)} owners for {len(features)} queries",
+            where=f"unit = {owners.unit}",
+            mend=f"give one {owners.unit} (or None) per query",
         )
-    named = [atlas.subject_named(s) for s in subjects or [None] * len(features)]
-    exclude = [atlas.own_subject(s) for s in named]
+    named = atlas.named(owners or Owners(SUBJECT, (None,) * len(features)))
+    exclude = atlas.own(named)
     scaled = atlas.scale.apply(features.vectors)
     index, distances = atlas.index.nearest(scaled, atlas.k, exclude=exclude)
     near = None
@@ -92,7 +93,7 @@ def consult(
             ([int(i) for i in index[row]], [float(d) for d in distances[row]]),
             _head_call(atlas, features.vectors[row]),
             sets[row],
-            (named[row], len(exclude[row])),
+            (named.names[row] if named.unit == SUBJECT else None, len(exclude[row])),
         )
         for row, query in enumerate(features.ids)
     ]

@@ -111,7 +111,7 @@ class Decision:
         head: the class head's call; None where it knows other classes than the atlas.
         prediction_set: None where there is none; `set_absent` then says why.
         subject: the person, where it was named. left_out: how many reference cells of that person
-            were left out of the vote; 0: this atlas has none.
+            (or of the cell's own slide or field) were left out of the vote; 0: this atlas has none.
         reasons: why to abstain: "unlike" (no class is like it), "ambiguous" (several stay that
             mean different verdicts), "set" (the one class that stays is another than the vote's),
             "quality" (the picture failed the quality gate).

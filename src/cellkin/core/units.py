@@ -55,7 +55,16 @@ class Owners:
     def __len__(self) -> int:
         return len(self.names)
 
+    def part(self, rows: Iterable[int]) -> Owners:
+        """Those of some of the cells."""
+        return Owners(self.unit, tuple(self.names[i] for i in rows))
+
     @property
     def known(self) -> bool:
         """Whether every cell has an owner."""
         return None not in self.names
+
+    @property
+    def several(self) -> bool:
+        """Whether they tell which cells belong together: all have one larger than an image."""
+        return self.known and self.unit in UNITS and self.unit != IMAGE

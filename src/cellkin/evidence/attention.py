@@ -6,7 +6,6 @@ a network that looks elsewhere: this describes, it does not judge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Attention", "attention", "coverage"]
@@ -49,13 +49,13 @@ class Attention:
 
 
 def attention(
-    maps: Floats, regions: Bools, subjects: Sequence[str | None] | None = None, *, seed: int = 0
+    maps: Floats, regions: Bools, owners: Owners | None = None, *, seed: int = 0
 ) -> Attention | None:
     """Measure one method on one kind of region; None where every map is empty.
 
     Args:
         maps: (M, h, w). regions: (M, S, S), the pixels of the region, at least one in each cell.
-        subjects: see `mean_of`.
+        owners: see `mean_of`.
     """
     shape = (maps.shape[1], maps.shape[2])
     shares = coverage(regions, shape)
@@ -65,7 +65,7 @@ def attention(
         return None
     mass = positive[kept].sum(axis=(1, 2))
     own = (positive[kept] * shares[kept]).sum(axis=(1, 2)) / mass
-    whose = None if subjects is None else [subjects[int(i)] for i in kept]
+    whose = None if owners is None else owners.part(kept)
     return Attention(
         share=mean_of(own, whose, seed=seed),
         over_uniform=mean_of(own - shares[kept].mean(axis=(1, 2)), whose, seed=seed),

@@ -10,7 +10,7 @@ first (insertion; Petsiuk et al., RISE, 2018).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.core.progress import Progress, silent
+from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Deletion", "blurred", "covered", "deletion", "relevance_order"]
@@ -69,7 +70,7 @@ def deletion(
     maps: Mapping[str, Floats],
     measure: Measure,
     *,
-    subjects: Sequence[str | None] | None = None,
+    owners: Owners | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Deletion]:
@@ -78,7 +79,7 @@ def deletion(
     Args:
         images: (M, S, S, 3) uint8. maps: method -> (M, h, w); larger is more relevant.
         measure: computes each method's target of changed pictures; it is called with batches.
-        subjects: see `mean_of`.
+        owners: see `mean_of`.
         seed: of the random orders, which all methods share, and of the intervals.
     """
     rng = np.random.default_rng(seed)
@@ -95,13 +96,11 @@ def deletion(
     for name in maps:
         draws = np.mean([found[f"random {i}"][name] for i in range(DRAWS)], axis=0)
         curves = (found[f"{name} most"][name], found[f"{name} least"][name], draws)
-        made[name] = _compared(curves, subjects, seed)
+        made[name] = _compared(curves, owners, seed)
     return made
 
 
-def _compared(
-    curves: tuple[Floats, Floats, Floats], subjects: Sequence[str | None] | None, seed: int
-) -> Deletion:
+def _compared(curves: tuple[Floats, Floats, Floats], owners: Owners | None, seed: int) -> Deletion:
     """From curves (M, T + 1) with the most relevant, the least relevant, or any covered first."""
     most, least, random = curves
     spread = float(np.abs(random[:, 0] - random[:, -1]).mean())
@@ -113,8 +112,8 @@ def _compared(
         most=tuple(most.mean(axis=0).tolist()),
         least=tuple(least.mean(axis=0).tolist()),
         random=tuple(random.mean(axis=0).tolist()),
-        deletion=mean_of(areas[2] - areas[0], subjects, seed=seed),
-        insertion=mean_of(areas[1] - areas[2], subjects, seed=seed),
+        deletion=mean_of(areas[2] - areas[0], owners, seed=seed),
+        insertion=mean_of(areas[1] - areas[2], owners, seed=seed),
         spread=spread,
     )
 

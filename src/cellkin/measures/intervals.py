@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellkin.core.errors import DecisionError
-from cellkin.core.units import plural
+from cellkin.core.units import Owners, plural
 
 __all__ = [
     "FEWEST_UNITS",
@@ -118,7 +118,8 @@ class Mean:
     """The mean of something measured on n cells.
 
     Attributes:
-        n: cells. units: how many subjects (or cells) were drawn from. unit: "subject" or "cell".
+        n: cells. units: how many subjects (or cells) were drawn from. unit: "subject",
+            "slide/field", "slide", "field" or "cell".
     """
 
     mean: float
@@ -315,7 +316,7 @@ def mean_interval(
 
 def mean_of(
     values: Sequence[float] | Floats,
-    subjects: Sequence[str | None] | None = None,
+    owners: Owners | None = None,
     *,
     seed: int = 0,
 ) -> Mean:
@@ -323,11 +324,12 @@ def mean_of(
 
     Args:
         values: one finite number per cell, n at least 1.
-        subjects: the person of each cell. Where every cell names one, whole persons are drawn, and
-            below 10 persons there is no interval; otherwise cells are drawn as if independent.
+        owners: of each cell. Where every cell has one (a subject, a slide or field), these are
+            drawn as a whole, and below 10 of them there is no interval; otherwise, and by image,
+            cells are drawn as if independent.
 
     Raises:
-        DecisionError: no value, one that is no number, or subjects that do not match.
+        DecisionError: no value, one that is no number, or owners that do not match.
     """
     cells = np.asarray(values, np.float64)
     if not cells.size or not np.isfinite(cells).all():
@@ -336,15 +338,15 @@ def mean_of(
             where=f"{cells.size} values, {int((~np.isfinite(cells)).sum())} of them no numbers",
             mend="give at least one finite value",
         )
-    if subjects is not None and len(subjects) != len(cells):
+    if owners is not None and len(owners) != len(cells):
         raise DecisionError(
-            "every value needs one subject",
-            where=f"{len(cells)} values, {len(subjects)} subjects",
-            mend="give one subject (or None) per value",
+            "every value needs one owner",
+            where=f"{len(cells)} values, {len(owners)} owners",
+            mend=f"give one {owners.unit} (or None) per value",
         )
-    known = subjects is not None and all(subject is not None for subject in subjects)
-    unit = "subject" if known else "cell"
-    owner = unit_index(subjects if subjects is not None and known else range(len(cells)))
+    if owners is None or not owners.several:
+        owners = Owners("cell", tuple(map(str, range(len(cells)))))
+    owner, unit = unit_index(owners.names), owners.unit
     refusal = too_few(owner, None, unit)
     interval = mean_interval(cells, owner, unit, seed=seed, refusal=refusal)
     return Mean(float(cells.mean()), len(cells), int(owner.max()) + 1, unit, interval)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellkin.atlas import decide
 from cellkin.core.progress import Progress
 from cellkin.core.records import CLOSES, Dataset, Decision
+from cellkin.core.units import Owners
 from cellkin.decision import MinMaxScale
 from cellkin.drawing.masks import CYTOPLASM, NUCLEUS, cell_masks
 from cellkin.evidence.attention import attention, coverage
@@ -59,8 +60,8 @@ class Case:
         return np.asarray(self.held.images[self.chosen])
 
     @cached_property
-    def subjects(self) -> list[str | None]:
-        return [self.held.samples[i].subject for i in self.chosen]
+    def owners(self) -> Owners:
+        return self.held.owners(self.dss.atlas.unit).part(self.chosen)
 
     @cached_property
     def kin_positions(self) -> list[int]:
@@ -137,7 +138,8 @@ def completeness(case: Case, tell: Progress) -> dict[str, Any]:
         pictures = [
             Prepared(*one) for one in zip(case.probe.ids[part], case.images[part], strict=True)
         ]
-        for found in case.dss.explain(pictures, subject=case.subjects[part], gate=False):
+        own = case.owners.part(range(start, start + len(pictures)))
+        for found in case.dss.explain(pictures, subject=own, gate=False):
             more = found.counter
             pairs = (*found.pairs, *(more.pairs if more else ()))
             differences = (*found.differences, *(more.differences if more else ()))
@@ -195,7 +197,7 @@ def deleted(case: Case, tell: Progress) -> dict[str, Any]:
         case.images,
         case.maps,
         measure,
-        subjects=case.subjects,
+        owners=case.owners,
         seed=case.seed,
         progress=tell,
     )
@@ -208,7 +210,7 @@ def pointed(case: Case) -> dict[str, Any] | None:
     if not kept:
         return None
     masks = np.stack([mask for i in kept if (mask := case.masks[i]) is not None])
-    subjects = [case.subjects[i] for i in kept]
+    owners = case.owners.part(kept)
     maps = {name: values[kept] for name, values in case.maps.items()}
     maps["uniform"] = np.ones_like(next(iter(maps.values())))
     regions = {"nucleus": masks == NUCLEUS, "nucleus and cytoplasm": masks >= CYTOPLASM}
@@ -216,7 +218,7 @@ def pointed(case: Case) -> dict[str, Any] | None:
     for region, pixels in regions.items():
         tables[region] = {}
         for name, values in maps.items():
-            found = attention(values, pixels, subjects, seed=case.seed)
+            found = attention(values, pixels, owners, seed=case.seed)
             tables[region][name] = None if found is None else found.to_json()
     return {"cells": len(kept), "regions": tables}
 
@@ -245,7 +247,7 @@ def stable(case: Case, tell: Progress) -> dict[str, Any]:
 def _answers_after(case: Case, images: Bytes) -> dict[str, Any]:
     atlas = case.dss.atlas
     features = atlas.encoder.embed(images, case.probe.ids)
-    after = decide(atlas, features, subjects=case.subjects)
+    after = decide(atlas, features, owners=case.owners)
     before = [case.decisions[i] for i in case.chosen]
     kept = [
         len({n.id for n in a.neighbors} & {n.id for n in b.neighbors}) / len(b.neighbors)

@@ -12,6 +12,7 @@ from cellkin.atlas import Atlas
 from cellkin.core.errors import DataError, LabelError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
+from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
 from cellkin.imaging.loading import load_prepared
 from cellkin.system.runs import fingerprints
 
@@ -25,6 +26,7 @@ PARTS = {
     "val": "cells that it was selected on",
 }
 PERSON = "cells of people that the atlas knows"
+FIELD = "cells of slides or fields that the atlas knows"
 TRAINED = "images that the network was trained or selected on"
 TWINS = "images that are reference cells under another name"
 DIFFERENT = "cells of classes that the atlas does not know"
@@ -52,17 +54,16 @@ class HeldOut:
         kept = np.asarray(rows, np.int64)
         return HeldOut(tuple(self.samples[i] for i in rows), self.images[kept], why)
 
-    @property
-    def subjects(self) -> tuple[str | None, ...]:
-        return tuple(sample.subject for sample in self.samples)
+    def owners(self, unit: str) -> Owners:
+        return Owners.of(self.samples, unit)
 
 
 def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> HeldOut:
     """The cells of `data` that are no references, and calibrated, selected or trained nothing.
 
     A cell is known by its id, and by a fingerprint of its prepared image where it was trained on.
-    In an atlas that was split by subject, cells of its reference, calibration and selection
-    subjects are left out as well: they are no new people.
+    In an atlas that was split by subject (slide, field), cells of its reference, calibration and
+    selection subjects (slides, fields) are left out as well: they are no new people.
 
     Raises:
         DataError: no cell is left. ImageError: an image cannot be read.
@@ -71,11 +72,11 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
     data.require_cells()
     why: dict[str, int] = {}
     kept = []
-    ids, people = _known(atlas)
+    ids, owners = _known(atlas)
     for sample in data.samples:
         reason = ids.get(sample.id)
-        if reason is None and sample.subject is not None and sample.subject in people:
-            reason = PERSON
+        if reason is None and owner_of(sample, atlas.unit) in owners:
+            reason = PERSON if atlas.unit == SUBJECT else FIELD
         if reason is None and sample.label not in atlas.labels.names:
             reason = DIFFERENT
         if reason is None:
@@ -93,12 +94,15 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
 
 
 def _known(atlas: Atlas) -> tuple[dict[str, str], set[str]]:
-    """Cells by id with the reason why they are not held out, and people who are not new."""
+    """Cells by id with the reason why they are not held out, and subjects (slides, fields) that are
+    not new.
+    """
     parts = [atlas.cells, *(part for part in atlas.held_out if part.part in PARTS)]
     ids = {id_: PARTS[part.part] for part in parts for id_ in part.ids}
-    by_subject = atlas.facts.get("split", {}).get("unit") == "subject"
-    people = {s for part in parts for s in part.subjects if s is not None} if by_subject else set()
-    return ids, people
+    if atlas.unit == IMAGE:
+        return ids, set()
+    names = {name for part in parts for name in part.owners(atlas.unit).names}
+    return ids, {name for name in names if name is not None}
 
 
 def nothing_left(data: Dataset, why: Mapping[str, int]) -> DataError:

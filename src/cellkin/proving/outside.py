@@ -21,6 +21,7 @@ from cellkin.atlas import Atlas, consult
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Features, ImageRef
+from cellkin.core.units import Owners
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.quality import measure
@@ -75,14 +76,14 @@ def answers(
     images: Bytes,
     names: Sequence[str],
     *,
-    subjects: Sequence[str | None] | None = None,
+    owners: Owners | None = None,
     coverage: float,
     progress: Progress = silent,
 ) -> Answers:
     """Ask the atlas about prepared images (N, S, S, 3) uint8."""
     vectors = atlas.encoder.vectors(images, progress=progress)
     features = Features(tuple(names), vectors, atlas.space)
-    asked = consult(atlas, features, subjects=subjects, coverage=coverage, classes=True)
+    asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
     assert asked.near is not None  # it was asked for
     measured = [measure(image) for image in images] if atlas.quality else []
     gate = atlas.quality

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.records import Decision, LabelSet
+from cellkin.core.units import Owners
 from cellkin.measures.intervals import mean_of, share_of
 from cellkin.measures.reliability import reliability
 
@@ -17,18 +18,18 @@ __all__ = ["calibration_tables", "set_tables"]
 def set_tables(
     decisions: Sequence[Decision],
     truth: Sequence[str],
-    subjects: Sequence[str | None],
+    owners: Owners,
     labels: LabelSet,
 ) -> dict[str, Any]:
     """Coverage and size of the prediction sets, by true class and together.
 
     Counted are cells of classes that could be judged. By the promise, `promised` of them have
-    their class in the set. Where the unit is the subject, `by_unit` is the mean over subjects and
-    classes of the share of covered cells, which is what the promise is about.
+    their class in the set. Where the unit is larger than a cell, `by_unit` is the mean over units
+    and classes of the share of covered cells, which is what the promise is about.
     """
     have = [
         (d.prediction_set, t, s)
-        for d, t, s in zip(decisions, truth, subjects, strict=True)
+        for d, t, s in zip(decisions, truth, owners.names, strict=True)
         if d.prediction_set is not None and t in d.prediction_set.p_values
     ]
     absent = sorted({d.set_absent for d in decisions if d.prediction_set is None})
@@ -67,14 +68,15 @@ def _row(found: Sequence[tuple[tuple[str, ...], str]]) -> dict[str, Any]:
 def _by_unit(
     found: Sequence[tuple[tuple[str, ...], str, str | None]], unit: str
 ) -> dict[str, Any] | None:
-    if unit != "subject" or any(s is None for _, _, s in found):
+    owners = Owners(unit, tuple(name for _, _, name in found))
+    if not owners.several:
         return None
     shares: dict[tuple[str, str], list[bool]] = {}
     for names, t, s in found:
         shares.setdefault((str(s), t), []).append(t in names)
     keys = sorted(shares)
     means = [float(np.mean(shares[key])) for key in keys]
-    return mean_of(means, [subject for subject, _ in keys]).to_json()
+    return mean_of(means, Owners(unit, tuple(name for name, _ in keys))).to_json()
 
 
 def calibration_tables(

@@ -19,6 +19,7 @@ from cellkin.core.artifacts import digest, new_folder, read_json, refuse_existin
 from cellkin.core.errors import ArtifactError, RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NOTICE, Dataset, ImageRef
+from cellkin.core.units import SUBJECT
 from cellkin.decision import COVERAGE, units_needed
 from cellkin.proving import heatmaps
 from cellkin.proving.held_out import TWINS, HeldOut, held_out, nothing_left, spread_by_class
@@ -167,7 +168,7 @@ def _measured(
         atlas,
         held.images,
         [s.id for s in held.samples],
-        subjects=held.subjects,
+        owners=held.owners(atlas.unit),
         coverage=settings.coverage,
         progress=parts.progress,
     )
@@ -177,7 +178,7 @@ def _measured(
     case = heatmaps.Case(dss, data, held, inside.decisions, chosen, settings.seed)
     result = {
         **_head(dss, data, held, settings, chosen),
-        "sets": set_tables(inside.decisions, truth, held.subjects, atlas.labels),
+        "sets": set_tables(inside.decisions, truth, held.owners(atlas.unit), atlas.labels),
         "calibration": calibration_tables(inside.decisions, truth, atlas.labels),
         "outside": _outside(atlas, inside, others, settings, parts),
         "completeness": parts.get("completeness", lambda tell: heatmaps.completeness(case, tell)),
@@ -188,8 +189,8 @@ def _measured(
         "attention": heatmaps.pointed(case),
         "stability": parts.get("stability", lambda tell: heatmaps.stable(case, tell)),
         "decisions": [
-            {**d.to_json(), "truth": t, "subject": s, "unlike": says_unlike(d)}
-            for d, t, s in zip(inside.decisions, truth, held.subjects, strict=True)
+            {**d.to_json(), "truth": s.label, "subject": s.subject, "unlike": says_unlike(d)}
+            for d, s in zip(inside.decisions, held.samples, strict=True)
         ],
     }
     result["warnings"] = warnings(result["randomisation"])
@@ -213,7 +214,7 @@ def _head(
     counts = dict.fromkeys(dss.atlas.labels.names, 0)
     for sample in held.samples:
         counts[sample.label] += 1
-    people = {s for s in held.subjects if s is not None}
+    people = {*held.owners(SUBJECT).names} - {None}
     return {
         "schema": SCHEMA,
         "atlas": dss.atlas.id,

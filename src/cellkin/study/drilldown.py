@@ -59,8 +59,6 @@ def explaining(
             measured as the test cells are: whom the split does not keep apart may be kin.
     """
     cells, features = held_out
-    if making.split.unit != "subject":
-        cells = replace(cells, subjects=(None,) * len(cells))
     images = Rows(making.images, making.rows(atlas.cells.ids))
     facts = {
         **data_facts(making.data, making.split),

@@ -1,7 +1,8 @@
 """One work: train (or only look), and decide on the test cells of its fold.
 
-Who votes is decided by the split alone: by image, cells of the query's own subject do vote, as in
-the paper; that is part of what its number is worth.
+As everywhere, a cell's own unit does not vote (`Atlas.own`), and the unit is that of the split: by
+image, other cells of the query's subject do vote, as in the paper; that is part of what its number
+is worth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cellkin.atlas.map import fit_map
 from cellkin.core.errors import CellkinError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet, Sample
+from cellkin.core.units import Owners
 from cellkin.decision import Calibration, Index, MinMaxScale
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.training import Place as TrainingPlace
@@ -50,6 +52,7 @@ from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction
 from cellkin.system import DecisionSupport
 from cellkin.system.atlases import Making, save_trained
+from cellkin.system.cards import data_facts
 from cellkin.system.runs import refuse_seen
 
 __all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]
@@ -210,7 +213,7 @@ def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress)
         calibration=Calibration.from_cells([], []),
         k=work.recipe.k,
         distance=work.recipe.distance,
-        facts={},
+        facts=data_facts(cells.data, work.split),
         space=encoder.space,
     )
 
@@ -218,7 +221,7 @@ def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress)
 @dataclass(frozen=True)
 class _Look:
     """Test cells as the network of a work sees them: sample i has the image `rows[i]` of `cells`;
-    `places` (N, 2) on the map of its atlas.
+    `places` (N, 2) on the map of its atlas; `owners` None where they are of another data set.
     """
 
     cells: FoldCells
@@ -226,6 +229,7 @@ class _Look:
     samples: tuple[Sample, ...]
     features: Features
     places: NDArray[np.float64] | None
+    owners: Owners | None
 
 
 def _look(
@@ -243,11 +247,12 @@ def _look(
     rows = target.rows(ids)
     features = Features(ids, embedded(atlas.encoder, target, rows, progress), atlas.space)
     places = atlas.place(features) if work.maps else None
-    return _Look(target, rows, samples, features, places)
+    owners = Owners.of(samples, atlas.unit) if row.external is None else None
+    return _Look(target, rows, samples, features, places, owners)
 
 
 def _by_vote(atlas: Atlas, look: _Look) -> list[Prediction]:
-    decisions = decide(atlas, look.features)
+    decisions = decide(atlas, look.features, owners=look.owners)
     return by_neighbors(decisions, look.samples, atlas.labels, look.places)
 
 

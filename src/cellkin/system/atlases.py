@@ -310,12 +310,12 @@ def _atlas(
 def _measure(
     atlas: Atlas, cells: Cells, features: Features, job: Making
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    decisions = decide(atlas, features, subjects=cells.subjects)
+    decisions = decide(atlas, features, owners=cells.owners(job.split.unit))
     samples, called = job.data.select(cells.ids), [d.label for d in decisions]
     scores = score_samples(samples, called, atlas.labels, unit=job.split.unit, seed=job.seed)
     predictions = [
-        {**d.to_json(), "truth": truth, "subject": subject}
-        for d, truth, subject in zip(decisions, cells.labels, cells.subjects, strict=True)
+        {**d.to_json(), "truth": s.label, "subject": s.subject, "group": s.group}
+        for d, s in zip(decisions, samples, strict=True)
     ]
     curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
     return {"test": scores.to_json(), "triage": curve}, predictions

@@ -24,6 +24,7 @@ from cellkin.core.records import (
     Neighbor,
     PairMap,
 )
+from cellkin.core.units import Owners
 from cellkin.decision import flips, matching, shares_of_support
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 
@@ -70,15 +71,13 @@ class Explainer:
         self.atlas, self.facts = atlas, facts
         self._maps: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
 
-    def explain(
-        self, looks: Sequence[Look], subjects: Sequence[str | None], coverage: float
-    ) -> list[Evidence]:
+    def explain(self, looks: Sequence[Look], owners: Owners, coverage: float) -> list[Evidence]:
         """The evidence of many looks, in their order, without asking the quality gate (see
         `DecisionSupport.explain`).
         """
         atlas = self.atlas
         features = together(looks)
-        asked = consult(atlas, features, subjects=subjects, coverage=coverage, classes=True)
+        asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
         against = [self._against(asked, row) for row in range(len(looks))]
         neighbors = [
             (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)

@@ -16,6 +16,7 @@ from cellkin.atlas import Atlas, decide
 from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
+from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE
 from cellkin.imaging.loading import BLOCK, Source, each_prepared
 from cellkin.imaging.preprocess import Prepared
@@ -28,7 +29,7 @@ __all__ = ["DecisionSupport", "Look", "Prepared"]
 Sure = Look | Prepared
 """What can be answered without reading anything."""
 Image = Sure | str | Path | ImageRef | NDArray[np.uint8]
-Subject = str | None | Sequence[str | None]
+Subject = str | None | Sequence[str | None] | Owners
 
 
 class How(TypedDict, total=False):
@@ -112,7 +113,8 @@ class DecisionSupport:
 
         Args:
             subject: the person, where known: reference cells of the same person do not vote. One
-                for all images, or a sequence with one (or None) for each.
+                for all images, or a sequence with one (or None) for each; `Owners` where the images
+                are known by slide or field instead.
             coverage: what the prediction set promises, in (0, 1).
             gate: ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an image:
                 a picture that fails gets a decision that abstains.
@@ -126,8 +128,8 @@ class DecisionSupport:
                 left, or the coverage is impossible.
         """
 
-        def answer(looks: Sequence[Look], subjects: Sequence[str | None]) -> list[Decision]:
-            asked = decide(self.atlas, together(looks), subjects=subjects, coverage=coverage)
+        def answer(looks: Sequence[Look], owners: Owners) -> list[Decision]:
+            asked = decide(self.atlas, together(looks), owners=owners, coverage=coverage)
             return [
                 self._gated(d, look) if gate else d for d, look in zip(asked, looks, strict=True)
             ]
@@ -156,8 +158,8 @@ class DecisionSupport:
         Arguments, answers and errors are those of `decide`.
         """
 
-        def answer(looks: Sequence[Look], subjects: Sequence[str | None]) -> list[Evidence]:
-            found = self._explainer.explain(looks, subjects, coverage)
+        def answer(looks: Sequence[Look], owners: Owners) -> list[Evidence]:
+            found = self._explainer.explain(looks, owners, coverage)
             return [
                 replace(one, decision=self._gated(one.decision, look)) if gate else one
                 for one, look in zip(found, looks, strict=True)
@@ -170,7 +172,7 @@ class DecisionSupport:
     def _answers(
         self,
         images: Any,
-        answer: Callable[[Sequence[Look], Sequence[str | None]], Sequence[Any]],
+        answer: Callable[[Sequence[Look], Owners], Sequence[Any]],
         subject: Subject,
         progress: Progress,
     ) -> Any:
@@ -180,11 +182,11 @@ class DecisionSupport:
         if not asked:
             raise DecisionError("no image was given", where="images", mend="give at least one")
         found: list[Any] = []
-        looks = zip(self._looks(asked, progress), _each(subject, len(asked)), strict=True)
+        owners, looks = _owners(subject, len(asked)), enumerate(self._looks(asked, progress))
         while block := list(islice(looks, BLOCK)):
-            good = [pair for pair in block if isinstance(pair[0], Look)]
-            answers = iter(answer(*zip(*good, strict=True)) if good else ())
-            found += [next(answers) if isinstance(look, Look) else look for look, _ in block]
+            good = {i: look for i, look in block if isinstance(look, Look)}
+            answers = iter(answer([*good.values()], owners.part(good)) if good else ())
+            found += [next(answers) if i in good else look for i, look in block]
         if many:
             return found
         if isinstance(found[0], ImageError):
@@ -276,14 +278,14 @@ def _name(image: Image, position: int) -> str:
     return str(image) if isinstance(image, str | Path | ImageRef) else f"image {position + 1}"
 
 
-def _each(subject: Subject, count: int) -> Sequence[str | None]:
-    """The subject of each of so many images."""
+def _owners(subject: Subject, count: int) -> Owners:
+    """Whose so many images are."""
     if subject is None or isinstance(subject, str):
-        return [subject] * count
+        return Owners(SUBJECT, (subject,) * count)
     if len(subject) != count:
         raise DecisionError(
             f"{len(subject)} subjects for {count} images",
             where="subject",
             mend="give one subject for all, or one (or None) for each image",
         )
-    return subject
+    return subject if isinstance(subject, Owners) else Owners(SUBJECT, tuple(subject))
