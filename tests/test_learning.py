@@ -453,7 +453,7 @@ def test_the_best_validated_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
         states.append({k: v.clone() for k, v in encoder.network.state_dict().items()})
         return next(answers)
 
-    monkeypatch.setattr("cellkin.learning.training.validation_vote", told)
+    monkeypatch.setattr("cellkin.learning.training.validated", told)
     trained = train_encoder(tiny_data(), BASE.with_changes(epochs=5), seed=0, run=tmp_path)
     assert [row["selected"] for row in trained.history] == [False, False, True, False, False]
     final = trained.encoder.network.state_dict()

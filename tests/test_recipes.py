@@ -180,10 +180,16 @@ def vote_settings(recipe: Recipe) -> tuple[int, str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "nearest", spy)
-        selection.validation_vote(
-            run(recipe).trained.encoder, cells(recipe.size), recipe, torch.ones(3)
-        )
+        selection.validated(run(recipe).trained.encoder, cells(recipe.size), recipe, torch.ones(3))
     return asked[0]
+
+
+def votes_of_validation(recipe: Recipe) -> bool:
+    """Whether neighbours are asked at all to measure an epoch."""
+    try:
+        return bool(vote_settings(recipe))
+    except IndexError:
+        return False
 
 
 def accepted_by(recipe: Recipe) -> list[str]:
@@ -299,6 +305,7 @@ PROOFS = {
     "precision": Proof("bf16", weights_differ),
     "k": Proof(1, sees(lambda r: vote_settings(r)[0], 3, 1)),
     "distance": Proof("cosine", sees(lambda r: vote_settings(r)[1], "euclidean", "cosine")),
+    "select_by": Proof("head", sees(votes_of_validation, True, False)),
     "needs_pretraining": Proof(
         True, sees(refused_from_scratch, False, True), {"init": "weights.pth"}),
 }  # fmt: skip

@@ -231,3 +231,27 @@ def test_csv_keeps_texts_and_disarms_formulas() -> None:
     rows = list(csv.reader(io.StringIO(table_csv(HOSTILE))))
     assert rows[0] == ["a|b", "'=1+1"]
     assert rows[3] == ["☃\nnext", "-2.5"]
+
+
+def test_a_baseline_below_the_commonest_class_is_named(tmp_path) -> None:
+    """Two of three cells are blasts: a method that is right for half of them has not learned."""
+    results = Results.open(tmp_path / "results.sqlite")
+    plan = [job(method, fold=1, folds=1) for method in ("cellkin", "softmax head")]
+    results.plan(plan)
+    blasts, other = BLASTS.names[-1], BLASTS.names[0]
+    truth = [blasts, blasts, other] * 4
+    for one, wrong in zip(plan, (1, 6), strict=True):
+        called = [other if i < wrong else name for i, name in enumerate(truth)]
+        pairs = enumerate(zip(truth, called, strict=True))
+        results.add(one, [prediction(f"c{i}", t, c) for i, (t, c) in pairs], 1.0, CLASSES)
+    study = summarize(results)
+    rows = {row.method: row for row in study.rows}
+    assert rows["cellkin"].learned
+    assert not rows["softmax head"].learned
+    assert rows["softmax head"].majority == pytest.approx(2 / 3)
+    told = [finding["text"] for finding in study.findings if "has not learned" in finding["text"]]
+    assert len(told) == 1
+    assert "softmax head has not learned" in told[0]
+    assert "66.7 %" in told[0]
+    titles = [line[2] for line in study.tables[0].rows]
+    assert titles == ["cellkin", "softmax head (has not learned)"]

@@ -141,6 +141,21 @@ class StudyRow:
         """The accuracy that rows are compared by: lymphoblast or not, where the classes know it."""
         return "accuracy" if self.labels.positive is None else "clinical_accuracy"
 
+    @property
+    def majority(self) -> float:
+        """What calling every cell by the commonest class would have right, 0 to 1."""
+        counts = self.confusion.sum(axis=1)
+        if self.main == "clinical_accuracy":
+            sides = [self.labels.is_positive(name) for name in self.labels.names]
+            counts = [counts[sides].sum(), counts.sum() - counts[sides].sum()]
+        return float(max(counts) / max(1, self.cells))
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is right more often than by calling every cell by the commonest class."""
+        value = self.measures[self.main].value
+        return value is None or value > self.majority
+
     def to_json(self) -> dict[str, Any]:
         """All but the single decisions, which lie in the results file."""
         plain = {k: v for k, v in self.__dict__.items() if k != "calls"}

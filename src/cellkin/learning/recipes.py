@@ -28,6 +28,7 @@ CHOICES = {
     "rotation": ROTATIONS,
     "precision": ("auto", "bf16", "fp32"),
     "distance": ("euclidean", "cosine", "manhattan"),
+    "select_by": ("vote", "head"),
 }
 ONLY = {
     FINE_TUNING: (
@@ -40,6 +41,7 @@ ONLY = {
         "mining",
         "k",
         "distance",
+        "select_by",
     ),
     PRETRAINING: ("positive_only",),
 }
@@ -99,6 +101,9 @@ class Recipe:
         precision: of training: "bf16" autocast, "fp32", or "auto" (bf16 where the hardware has it).
         k: neighbours that vote (Eq. 6).
         distance: of the vote: "euclidean", "cosine" or "manhattan" (Eq. 7).
+        select_by: whose accuracy on the validation part selects the epoch: that of the neighbour
+            "vote", which an atlas decides by, or that of the class "head" (section 5.2; for a plain
+            classifier to compare with).
         needs_pretraining: refuse to start from scratch.
     """
 
@@ -141,6 +146,7 @@ class Recipe:
     precision: str = "auto"
     k: int = 5
     distance: str = "euclidean"
+    select_by: str = "vote"
     needs_pretraining: bool = False
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Selection (section 5.2): the epoch whose neighbour vote is best on the validation part."""
+"""Selection (section 5.2): the epoch that decides best on the validation part."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from cellkin.learning.encoder import Encoder, Views
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData
 
-__all__ = ["validation_vote"]
+__all__ = ["validated"]
 
 
-def validation_vote(
+def validated(
     encoder: Encoder, data: TrainingData, recipe: Recipe, weights: Tensor
 ) -> tuple[float, float]:
-    """Accuracy of the vote that will decide, and the weighted cross-entropy, on validation cells.
+    """Accuracy of what will decide, and the weighted cross-entropy, on validation cells."""
+    held_out, truth = _views(encoder, data, data.val), data.targets[data.val]
+    if recipe.select_by == "head":
+        called = [data.labels.names[i] for i in held_out.logits.argmax(axis=1)]
+    else:
+        called = _voted(encoder, data, recipe, held_out)
+    correct = sum(map(data.labels.exact, called, np.array(data.labels.names)[truth]))
+    logits = torch.from_numpy(held_out.logits)
+    loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
+    return correct / len(called), float(loss)
 
-    References are the clean training cells, as they will be in the atlas.
-    """
-    references, held_out = (_views(encoder, data, part) for part in (data.train, data.val))
+
+def _voted(encoder: Encoder, data: TrainingData, recipe: Recipe, held_out: Views) -> list[str]:
+    """The vote's calls; references are the clean training cells, as they will be in the atlas."""
+    references = _views(encoder, data, data.train)
     scale = MinMaxScale.fit(references.features)
     index, distances = nearest(
         scale.apply(held_out.features),
@@ -32,16 +42,11 @@ def validation_vote(
         k=min(recipe.k, len(data.train)),
         distance=recipe.distance,
     )
-    names = np.array(data.labels.names)
-    labels, truth = names[data.targets[data.train]], data.targets[data.val]
-    called = [
+    labels = np.array(data.labels.names)[data.targets[data.train]]
+    return [
         vote(list(labels[row]), list(lengths), data.labels).label
         for row, lengths in zip(index, distances, strict=True)
     ]
-    correct = sum(map(data.labels.exact, called, names[truth]))
-    logits = torch.from_numpy(held_out.logits)
-    loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
-    return correct / len(called), float(loss)
 
 
 def _views(encoder: Encoder, data: TrainingData, positions: NDArray[np.int64]) -> Views:

@@ -34,7 +34,7 @@ from cellkin.learning.sampling import TrainingData, batches, epoch_order
 from cellkin.learning.scalars import Scalars
 from cellkin.learning.scale import Processes, refuse_unshared, synchronized
 from cellkin.learning.schedule import learning_rate
-from cellkin.learning.selection import validation_vote
+from cellkin.learning.selection import validated
 from cellkin.learning.watch import LossWatch
 from cellkin.learning.weights import first_network
 
@@ -316,14 +316,14 @@ class _Run:
     # selection ------------------------------------------------------------------------------
 
     def _validate(self, row: dict[str, Any], *, last: bool) -> None:
-        """Measure the neighbour vote on the validation part; keep the weights if it is the best."""
+        """Measure what decides on the validation part; keep the weights if they are the best."""
         epoch, recipe = row["epoch"], self.recipe
         due = epoch >= recipe.validate_from and epoch % recipe.validate_every == 0
         if row["phase"] == "warm-up" or not (due or last):
             return
         measured = None
         if self.processes.first:
-            measured = validation_vote(self.encoder, self.data, recipe, self.weights)
+            measured = validated(self.encoder, self.data, recipe, self.weights)
         row["val_accuracy"], row["val_loss"] = self.processes.agree(measured)
         self.kept.offer(row, "val_accuracy")
 
@@ -353,7 +353,8 @@ class _Run:
     def _tell(self, step: int, number: int) -> None:
         total = (self.recipe.warmup_epochs + self.recipe.epochs) * self.steps_per_epoch
         accuracy = [r["val_accuracy"] for r in self.kept.history if r["val_accuracy"] is not None]
-        seen = f", validation vote {percent(accuracy[-1])}" if accuracy else ""
+        measured = f", validation {self.recipe.select_by}"
+        seen = f"{measured} {percent(accuracy[-1])}" if accuracy else ""
         epochs = self.recipe.warmup_epochs + self.recipe.epochs
         done = step * self.steps_per_epoch + number + 1
         self.progress(f"training, epoch {step + 1}/{epochs}{seen}", done, total)

@@ -136,7 +136,7 @@ def _accuracy(
     measured = np.isfinite(values)
     if measured.any():
         axes.plot(epochs[measured], values[measured], color="#0072b2", lw=1.6, marker="o", ms=3,
-                  label="validation vote")  # fmt: skip
+                  label="validation")  # fmt: skip
     else:
         axes.text(0.5, 0.5, "no validation accuracy was measured", transform=axes.transAxes,
                   ha="center", color=MUTED, fontsize=9, family=FONT)  # fmt: skip

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from cellkin.core.numbers import points
+from cellkin.core.numbers import percent, points
 from cellkin.core.studies import Call, PairedTest, StudyRow
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import too_few, unit_index
 from cellkin.measures.paired import holm, paired_difference
 from cellkin.study.method_rows import right
 
-__all__ = ["compare", "leakage", "win_findings"]
+__all__ = ["compare", "leakage", "unlearned_findings", "win_findings"]
 
 Key = tuple[int, int, str]
 
@@ -163,3 +163,17 @@ def win_findings(rows: Sequence[StudyRow], tests: Sequence[PairedTest]) -> list[
             }
         )
     return found
+
+
+def unlearned_findings(rows: Sequence[StudyRow]) -> list[Mapping[str, str]]:
+    """Rows that the commonest class alone would beat: they are no baseline, and no result."""
+    return [
+        {
+            "state": "bad" if row.proposed else "warn",
+            "text": f"{row.data}, split by {row.unit}: {row.title} has not learned: "
+            f"{percent(row.measures[row.main].value)} right, calling every cell by the commonest "
+            f"class {percent(row.majority)}",
+        }
+        for row in rows
+        if not row.learned
+    ]

@@ -49,13 +49,16 @@ class Method:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+PLAIN = {"metric": 0.0, "select_by": "head", "together": 1}
+"""A plain classifier: cross-entropy, batches by chance, selected by its own decision."""
+
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method(PROPOSED, "trained", "neighbors"),
-        Method("softmax head", "trained", "head"),
+        Method("softmax head", "trained", "head", {"select_by": "head"}),
         Method("no metric learning", "trained", "neighbors", {"metric": 0.0}),
-        Method("no metric learning, softmax head", "trained", "head", {"metric": 0.0}),
+        Method("no metric learning, softmax head", "trained", "head", PLAIN),
         Method("frozen ImageNet + neighbours", "frozen", "neighbors"),
         Method("colour histogram + neighbours", "histogram", "neighbors"),
     )

@@ -145,7 +145,7 @@ def _by_network(
         extra["training"] = {
             "epochs": len(trained.history),
             "selected_epoch": best["epoch"],
-            "validation_vote": best["val_accuracy"],
+            "validation_accuracy": best["val_accuracy"],
             "seconds_per_epoch": [row["seconds"] for row in trained.history],
         }
         if place.keep_atlases:

@@ -9,7 +9,7 @@ from cellkin.core.numbers import DASH, points
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
 from cellkin.measures import matrices
-from cellkin.study.comparing import compare, leakage, win_findings
+from cellkin.study.comparing import compare, leakage, unlearned_findings, win_findings
 from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
 
@@ -49,7 +49,7 @@ def _findings(
     rows: Sequence[StudyRow], tests: Sequence[PairedTest], worth: Sequence[PairedTest]
 ) -> list[Mapping[str, str]]:
     found = [_worth(test) for test in worth]
-    found += win_findings(rows, tests)
+    found += unlearned_findings(rows) + win_findings(rows, tests)
     for row in rows:
         found += [_mixup(row, entry) for entry in row.mixups if row.proposed]
     order = {"bad": 0, "warn": 1, "good": 2}
@@ -103,7 +103,8 @@ def _results_table(rows: Sequence[StudyRow]) -> Table:
         chosen = [row.measures[name] for name in (row.main, "sensitivity", "specificity")]
         shown = [_mean(measure) for measure in chosen]
         part = f" ({row.folds} of {row.planned} trainings)" if row.folds < row.planned else ""
-        lines.append((row.data, row.unit, row.title, *shown, f"{row.cells}{part}"))
+        title = row.title if row.learned else f"{row.title} (has not learned)"
+        lines.append((row.data, row.unit, title, *shown, f"{row.cells}{part}"))
     note = (
         "Percent, mean ± standard deviation over folds (ddof = 1; in brackets ddof = 0). Accuracy "
         "is lymphoblast or not where a class means lymphoblast, else over the classes."

@@ -265,7 +265,7 @@ def _settings(trained: Trained, job: Making) -> dict[str, Any]:
         "training": {
             "epochs": len(trained.history),
             "selected_epoch": best["epoch"],
-            "validation_vote": best["val_accuracy"],
+            "validation_accuracy": best["val_accuracy"],
             "precision": recipe.precision,
             **trained.memory,
         },
