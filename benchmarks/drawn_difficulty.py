@@ -71,11 +71,11 @@ def baselines(folder: Path, rows: list[dict[str, str]], split: Split) -> dict[st
 
 
 def trained(folder: Path, rows: list[dict[str, str]], seed: int) -> dict[str, float]:
-    from cellkin.system import run_folder, train
+    from cellkin.system import TrainOptions, run_folder, train
 
     atlas = folder.parent / "atlas"
     if not (atlas / "atlas.json").is_file():
-        options = {"resume": run_folder(atlas).is_dir()}
+        options = TrainOptions(resume=run_folder(atlas).is_dir())
         train(datasets.open(folder), "quick", seed=seed, out=atlas, options=options)
     return read_predictions(atlas, rows)
 

@@ -42,7 +42,7 @@ from cellkin import datasets
 from cellkin.drawing.drawn import draw
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
-from cellkin.system import DecisionSupport, train
+from cellkin.system import DecisionSupport, TrainOptions, train
 
 SIZE, K = 224, 3
 POSITIONS = 49
@@ -95,7 +95,7 @@ def main() -> None:
         drawn = draw(folder / "cells", cells=chosen.cells, subjects=12, size=SIZE, seed=0)
         data = datasets.open(drawn)
         dss = DecisionSupport.open(
-            train(data, recipe, out=folder / "atlas", options={"maps": "fp16"})
+            train(data, recipe, out=folder / "atlas", options=TrainOptions(maps="fp16"))
         )
         result = measured(dss, folder, chosen.rounds)
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))

@@ -27,7 +27,14 @@ from cellkin.drawing.drawn import draw
 from cellkin.drawing.mosaics import TISSUES, make_mosaics
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
-from cellkin.system import DecisionSupport, encoder_facts, pretrain, train
+from cellkin.system import (
+    DecisionSupport,
+    PretrainOptions,
+    TrainOptions,
+    encoder_facts,
+    pretrain,
+    train,
+)
 
 PRETRAINING = Recipe(
     name="mosaics",
@@ -65,7 +72,11 @@ def pretrained(given: argparse.Namespace, folder: Path) -> tuple[Path, list[dict
     )
     recipe = PRETRAINING.with_changes(size=given.size, epochs=given.epochs, batch=given.batch)
     encoder = pretrain(
-        mosaics, recipe, seed=given.seed, out=folder / "encoder", options={"progress": told}
+        mosaics,
+        recipe,
+        seed=given.seed,
+        out=folder / "encoder",
+        options=PretrainOptions(progress=told),
     )
     levels = [level["scores"] for level in encoder_facts(encoder)["card"]["levels"]]
     for i, level in enumerate(levels, 1):
@@ -77,7 +88,7 @@ def pretrained(given: argparse.Namespace, folder: Path) -> tuple[Path, list[dict
 
 
 def fine_tuned(cells: Any, folder: Path, recipe: Recipe, seed: int) -> dict[str, float]:
-    atlas = train(cells, recipe, seed=seed, out=folder, options={"progress": told})
+    atlas = train(cells, recipe, seed=seed, out=folder, options=TrainOptions(progress=told))
     rows = [json.loads(line) for line in (atlas / "log.jsonl").read_text().splitlines()]
     test = DecisionSupport.open(atlas, device="cpu").facts()["test"]
     measured = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]

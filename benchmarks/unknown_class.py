@@ -39,7 +39,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.proving.outside import Answers, answers, outside_row, shares
-from cellkin.system import DecisionSupport, run_folder, train
+from cellkin.system import DecisionSupport, TrainOptions, run_folder, train
 
 COVERAGE = 0.95
 
@@ -65,7 +65,7 @@ def measured(
     known = without(data, name)
     own = split_without(split, known)
     if not (folder / MANIFEST).is_file():
-        options = {"resume": run_folder(folder).is_dir(), "progress": progress(name)}
+        options = TrainOptions(resume=run_folder(folder).is_dir(), progress=progress(name))
         train(known, recipe, seed=split.seed, out=folder, split=own, options=options)
     dss = DecisionSupport.open(folder)
     tested = known.select(own.test)

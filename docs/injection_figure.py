@@ -1,4 +1,4 @@
-"""Draw docs/injection.png: a drawn class of two magnifications, before and after its split."""
+"""Draw docs/injection.png: a drawn class of two magnifications, before and after it is halved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from cellkin import datasets
 from cellkin.core.records import LabelSet
 from cellkin.drawing.drawn import draw
-from cellkin.system import propose_split
+from cellkin.system import propose_halving
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         )
         clinical = {"nothing": "no cell", "normal": "other cell", "lymphoblast": "lymphoblast"}
         merged = replace(data, samples=samples, labels=LabelSet(tuple(clinical), clinical))
-        out = propose_split(merged, "lymphoblast", out=Path(folder) / "split").folder
+        out = propose_halving(merged, "lymphoblast", out=Path(folder) / "halves").folder
         with Image.open(out / "split.png") as figure:
             small = figure.convert("RGB").resize((figure.width * 3 // 4, figure.height * 3 // 4))
             small.quantize(200).save(Path(__file__).with_name("injection.png"), optimize=True)

@@ -23,7 +23,7 @@ from cellkin.core.records import Dataset, Features
 from cellkin.imaging.decode import decode
 from cellkin.learning import checkpoints
 from cellkin.learning.recipes import Recipe
-from cellkin.system import DecisionSupport, index, run_folder, train
+from cellkin.system import DecisionSupport, TrainOptions, index, run_folder, train
 
 
 @pytest.fixture(scope="module")
@@ -237,11 +237,12 @@ import sys
 from pathlib import Path
 from cellkin import datasets
 from cellkin.learning.recipes import Recipe
-from cellkin.system import train
+from cellkin.system import TrainOptions, train
 recipe = Recipe(name="killed", backbone="test_resnet", size=32, epochs=16, batch=8, lr=0.01, k=3,
                 precision="fp32", optimizer=sys.argv[3], warmup_epochs=1)
 resume = Path(sys.argv[2] + ".training").is_dir()
-train(datasets.open(sys.argv[1]), recipe, seed=0, out=sys.argv[2], options={"resume": resume})
+options = TrainOptions(resume=resume)
+train(datasets.open(sys.argv[1]), recipe, seed=0, out=sys.argv[2], options=options)
 """
 
 
@@ -294,8 +295,8 @@ def test_resume_refuses_another_recipe(
     with pytest.raises(OutputError, match="unfinished training here already"):
         train(smears, small_recipe, out=out)
     with pytest.raises(TrainingError, match=r"recipe lr: 0\.01 there, 0\.5 now"):
-        train(smears, replace(small_recipe, lr=0.5), out=out, options={"resume": True})
-    assert train(smears, small_recipe, out=out, options={"resume": True}) == out
+        train(smears, replace(small_recipe, lr=0.5), out=out, options=TrainOptions(resume=True))
+    assert train(smears, small_recipe, out=out, options=TrainOptions(resume=True)) == out
 
 
 def test_a_checkpoint_that_was_cut_off_is_never_seen(tmp_path: Path) -> None:

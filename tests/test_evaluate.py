@@ -20,14 +20,14 @@ from cellkin.core.errors import OutputError, RecipeError, SplitError
 from cellkin.core.numbers import number
 from cellkin.core.records import NO_CELL, NOTICE
 from cellkin.core.studies import StudyRow
-from cellkin.datasets.injecting.halving import ClassSplit
+from cellkin.datasets.injecting.halving import Halving
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
 from cellkin.study import fold_cells, jobs
 from cellkin.study.baselines import colour_histogram, packaged_encoder
 from cellkin.study.drilldown import RIGHT, WRONG
 from cellkin.study.engine import Crew, Trouble
-from cellkin.study.evaluate import Summary, evaluate
+from cellkin.study.evaluate import StudyOptions, Summary, evaluate
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import Place, cells_in_fold, prepare
 from cellkin.study.method_rows import study_rows
@@ -39,7 +39,8 @@ Tell = Callable[[str, int, int], None]
 
 
 def run(experiment: Experiment, out: Path, **options: Any) -> Summary:
-    return evaluate(experiment, out, options={"crew": Crew(workers=1), "device": "cpu", **options})
+    told = {"crew": Crew(workers=1), "device": "cpu", **options}
+    return evaluate(experiment, out, options=StudyOptions(**told))
 
 
 def digest(out: Path) -> str:
@@ -297,13 +298,13 @@ def test_halves_are_fitted_on_training_cells_alone(
     side = np.array([int(s.id[-5]) % 2 for s in data.samples])  # two clouds far apart
     vectors = rng.normal(size=(len(data), 8)) + 20 * side[:, None]
     fitted: list[Any] = []
-    fit = ClassSplit.fit
+    fit = Halving.fit
 
-    def noted(points: Any, **how: Any) -> ClassSplit:
+    def noted(points: Any, **how: Any) -> Halving:
         fitted.append(points)
         return fit(points, **how)
 
-    monkeypatch.setattr(fold_cells.ClassSplit, "fit", noted)
+    monkeypatch.setattr(fold_cells.Halving, "fit", noted)
     monkeypatch.setattr(fold_cells, "LEAST_CELLS", 1)
     monkeypatch.setattr("cellkin.datasets.injecting.halving.LEAST_CELLS", 1)
     assigned = []

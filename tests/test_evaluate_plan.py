@@ -86,6 +86,11 @@ def test_all_injections_share_their_folds(tmp_path: Path, drawn: dict[str, Gathe
         ({"more": 'real = "x"'}, "two places"),
         ({"more": 'fields = "smear"'}, "'smear' is not known"),
         ({"more": "[other.x]"}, "unknown key"),
+        ({"more": "windows = { cuont = 3 }"}, "did you mean 'count'?"),
+        ({"more": "patches = { windw = 64 }"}, "did you mean 'window'?"),
+        ({"more": "patches = { overlap = true }"}, "of type float"),
+        ({"more": "patches = 3"}, "of type a table"),
+        ({"more": "[timing]\nrepeat = 2"}, "did you mean 'repeats'?"),
         ({"more": "x ="}, "broken TOML"),
     ],
 )

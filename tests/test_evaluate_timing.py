@@ -13,6 +13,7 @@ from study_runs import tiny
 
 from cellkin.core.errors import OutputError, RecipeError
 from cellkin.study import timing
+from cellkin.study.fold_cells import WorkOptions
 
 
 def test_each_backbone_is_measured_once_and_kept(
@@ -21,7 +22,7 @@ def test_each_backbone_is_measured_once_and_kept(
     more = "[timing]\nrepeats = 2\n"
     experiment = tiny(tmp_path, lists='kind = "timing"', more=more)
     out = tmp_path / "out"
-    result = timing.measure(experiment, out, options={"device": "cpu"})
+    result = timing.measure(experiment, out, options=WorkOptions(device="cpu"))
     (row,) = result["rows"]
     assert row["backbone"] == "resnet18"
     assert row["epochs"] == 2
@@ -37,15 +38,18 @@ def test_each_backbone_is_measured_once_and_kept(
     assert not (out / "prepared").exists()
 
     with pytest.raises(OutputError):
-        timing.measure(experiment, out, options={"device": "cpu"})
+        timing.measure(experiment, out, options=WorkOptions(device="cpu"))
     measured: list[Any] = []
     monkeypatch.setattr(timing, "_measured", lambda work, *rest: measured.append(work) or row)
     wider = replace(experiment, backbones=("resnet18", "resnet34"))
-    timing.measure(wider, out, options={"device": "cpu", "resume": True})
+    timing.measure(wider, out, options=WorkOptions(device="cpu", resume=True))
     assert [work.recipe.backbone for work in measured] == ["resnet34"]
 
 
 def test_a_setting_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, lists='kind = "timing"', more="[timing]\nrepeat = 2\n")
-    with pytest.raises(RecipeError, match="unknown key 'repeat'"):
-        timing.measure(experiment, tmp_path / "out", options={})
+    for told, what in (
+        ("repeat = 2", "unknown key 'repeat'"),
+        ("repeats = 0", "nothing is measured"),
+    ):
+        with pytest.raises(RecipeError, match=what):
+            tiny(tmp_path, lists='kind = "timing"', more=f"[timing]\n{told}\n")

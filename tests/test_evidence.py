@@ -32,7 +32,7 @@ from cellkin.evidence.saliency import grad_cam
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.networks import Network
-from cellkin.system import DecisionSupport, index
+from cellkin.system import DecisionSupport, IndexOptions, index
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def test_stored_maps_tell_the_same(
 ) -> None:
     """float16 maps close to 1e-4 and differ from computed ones by their rounding alone."""
     stored = DecisionSupport.open(
-        index(atlas_folder, smears, out=tmp_path / "maps", k=3, options={"maps": "fp16"})
+        index(atlas_folder, smears, out=tmp_path / "maps", k=3, options=IndexOptions(maps="fp16"))
     )
     bare = DecisionSupport(replace(stored.atlas, maps=None))
     assert stored.atlas.maps is not None

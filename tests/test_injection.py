@@ -25,14 +25,20 @@ from cellkin.core.errors import CellkinError, DataError, LabelError, RecipeError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.injecting import imaging_groups
 from cellkin.datasets.injecting.cell_free import CELL_PER_NUCLEUS, survey, windows_of
-from cellkin.datasets.injecting.halving import ClassSplit, explained_by, separation
+from cellkin.datasets.injecting.halving import Halving, explained_by, separation
 from cellkin.datasets.injecting.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
 from cellkin.datasets.injecting.injection import add_class, find_windows, halved, open_fields
 from cellkin.drawing import scene
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.learning.recipes import Recipe
-from cellkin.system import inject_nothing, propose_split, train
+from cellkin.system import (
+    HalvingOptions,
+    InjectOptions,
+    inject_nothing,
+    propose_halving,
+    train,
+)
 
 Floats = NDArray[np.float64]
 
@@ -268,7 +274,11 @@ def test_an_injected_data_set_is_trained_on(
     cells: Dataset, fields: Fields, tmp_path: Path, small_recipe: Recipe
 ) -> None:
     done = inject_nothing(
-        cells, fields.folder, out=tmp_path / "injected.json", seed=0, options={"count": 15}
+        cells,
+        fields.folder,
+        out=tmp_path / "injected.json",
+        seed=0,
+        options=InjectOptions(count=15),
     )
     with Image.open(done.sheet) as sheet:
         assert sheet.width > 500
@@ -300,7 +310,7 @@ def agreement(halves: Any, truth: Any) -> float:
 
 def test_two_clouds_are_found_and_new_cells_assigned() -> None:
     points, truth = clouds(6.0, n=240)
-    split = ClassSplit.fit(points[:160], seed=0, bootstraps=99)
+    split = Halving.fit(points[:160], seed=0, bootstraps=99)
     assert split.evidence.two_modes
     assert split.evidence.faults == ()
     assert split.evidence.cells[0] >= split.evidence.cells[1]
@@ -321,7 +331,7 @@ ONE_MODE: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = 
 def test_one_mode_of_any_shape_is_refused(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = ONE_MODE[name](rng, (100, 6)) * np.linspace(2, 0.2, 6)
-    evidence = ClassSplit.fit(points, seed=seed, bootstraps=99).evidence
+    evidence = Halving.fit(points, seed=seed, bootstraps=99).evidence
     assert not evidence.two_modes
     assert evidence.faults
 
@@ -330,7 +340,7 @@ def test_under_one_gaussian_the_bootstrap_is_about_uniform() -> None:
     p_values = []
     for seed in range(10):
         points = np.random.default_rng([9, seed]).standard_normal((30, 2))
-        p_values.append(ClassSplit.fit(points, seed=seed, bootstraps=19).evidence.p_value)
+        p_values.append(Halving.fit(points, seed=seed, bootstraps=19).evidence.p_value)
     assert 0.2 < np.mean(p_values) < 0.8
     assert max(p_values) > 0.5
     assert np.mean([p <= 0.05 for p in p_values]) <= 0.2
@@ -343,31 +353,31 @@ def test_turning_moving_and_scaling_the_space_changes_nothing(
 ) -> None:
     points, _ = clouds(6.0, n=60, width=6)
     turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((6, 6)))
-    split = ClassSplit.fit(points, seed=0, bootstraps=1)
-    moved = ClassSplit.fit(scale * points @ turn + shift, seed=0, bootstraps=1)
+    split = Halving.fit(points, seed=0, bootstraps=1)
+    moved = Halving.fit(scale * points @ turn + shift, seed=0, bootstraps=1)
     assert np.array_equal(split.assign(points), moved.assign(scale * points @ turn + shift))
     assert moved.evidence.separation == pytest.approx(split.evidence.separation, rel=1e-4)
 
 
 def test_splits_are_deterministic_and_refuse_what_does_not_fit() -> None:
     points, _ = clouds(6.0, n=60)
-    first, again = (ClassSplit.fit(points, seed=4, bootstraps=9) for _ in range(2))
+    first, again = (Halving.fit(points, seed=4, bootstraps=9) for _ in range(2))
     assert first.evidence == again.evidence
     assert np.array_equal(first.direction, again.direction)
-    with pytest.raises(DataError, match="do not fit the split"):
+    with pytest.raises(DataError, match="do not fit the halving"):
         first.assign(points[:, :5])
     with pytest.raises(DataError, match="19 cells are too few to look for two modes"):
-        ClassSplit.fit(points[:19], seed=0)
+        Halving.fit(points[:19], seed=0)
     with pytest.raises(DataError, match="not finite"):
-        ClassSplit.fit(np.where(points > 3, np.nan, points), seed=0)
+        Halving.fit(np.where(points > 3, np.nan, points), seed=0)
 
 
 def test_equal_vectors_have_one_mode_and_two_values_have_two() -> None:
-    constant = ClassSplit.fit(np.ones((30, 1)), seed=0)
+    constant = Halving.fit(np.ones((30, 1)), seed=0)
     assert not constant.evidence.two_modes
     assert constant.assign(np.ones((30, 1))).sum() == 0
     values = np.where(np.arange(40) < 15, 1.0, 2.0)[:, None]
-    two = ClassSplit.fit(values, seed=0, bootstraps=99)
+    two = Halving.fit(values, seed=0, bootstraps=99)
     assert two.evidence.two_modes
     assert np.array_equal(two.assign(values), np.arange(40) < 15)
 
@@ -434,7 +444,7 @@ def test_two_magnifications_are_found(drawn_blasts: Callable[[int], Any], seed: 
     vectors, subjects, truth = drawn_blasts(seed)
     trial = tried("features", vectors, subjects, seed=seed)
     verdict = judge({"features": trial})
-    assert verdict.split, verdict.why
+    assert verdict.halve, verdict.why
     assert agreement(trial.halves, truth) >= 0.98
 
 
@@ -443,7 +453,7 @@ def test_one_magnification_is_refused(drawn_blasts: Callable[[int], Any], seed: 
     vectors, subjects, truth = drawn_blasts(seed)
     one = truth == 0
     verdict = judge({"features": tried("features", vectors[one], subjects[one], seed=seed)})
-    assert not verdict.split
+    assert not verdict.halve
     assert verdict.why
 
 
@@ -459,22 +469,22 @@ def test_halves_that_are_subjects_are_refused_unless_magnification_explains_them
     subjects = [f"S{int(t)}{i % 3}" for i, t in enumerate(truth)]
     features = trial_of(points, subjects)
     refused = judge({"features": features})
-    assert not refused.split
+    assert not refused.halve
     assert "the halves are the subjects, not the magnification" in refused.why[0]
     assert features.subjects is not None
     assert features.subjects.share == pytest.approx(1, abs=0.05)
     diameters = np.where(truth, 150.0, 100.0) + np.random.default_rng(1).normal(0, 5, len(truth))
     diameter = replace(trial_of(diameters, subjects, "diameter"), like_features=0.99)
     believed = judge({"features": features, "diameter": diameter})
-    assert believed.split
+    assert believed.halve
     assert believed.trial.by == "diameter"
     assert believed.trial.medians == pytest.approx((100, 150), abs=3)
     nearly = judge({"features": features, "diameter": replace(diameter, like_features=0.93)})
-    assert nearly.split
+    assert nearly.halve
     assert nearly.trial.by == "features"
     assert "diameter explains" in nearly.why[0]
     other = judge({"features": features, "diameter": replace(diameter, like_features=0.6)})
-    assert not other.split
+    assert not other.halve
     assert any("--by diameter" in why for why in other.why)
 
 
@@ -482,10 +492,10 @@ def test_a_simple_value_that_is_asked_for_needs_two_modes_of_its_own() -> None:
     rng = np.random.default_rng(0)
     subjects = ["S"] * 60
     one = trial_of(rng.normal(100, 10, 60), subjects, "diameter")
-    assert not judge({"diameter": one}, by="diameter").split
+    assert not judge({"diameter": one}, by="diameter").halve
     sizes = np.where(np.arange(60) < 20, 2592 * 1944.0, 1712 * 1368.0)
     two = judge({"field-size": trial_of(sizes, subjects, "field-size")}, by="field-size")
-    assert two.split
+    assert two.halve
     lacking = trial_of(np.where(np.arange(60) < 20, np.nan, 1.0), subjects, "diameter")
     assert "cannot be measured in 20 of 60 cells" in judge({"diameter": lacking}, "diameter").why[0]
 
@@ -517,7 +527,7 @@ def test_a_list_names_the_halves(smears: Dataset, tmp_path: Path) -> None:
     trial = listed(write_list(tmp_path / "a.csv", rows), samples, seed=0)
     assert trial.halves is not None
     assert trial.halves.tolist() == [int(half) - 1 for _, half in rows]
-    assert judge({"a.csv": trial}, by="a.csv").split
+    assert judge({"a.csv": trial}, by="a.csv").halve
     spoilt: list[tuple[list[tuple[str, str]], str]] = [
         (rows[1:], "1 of 39 cells of the class are not in this list"),
         ([*rows, rows[0]], "is there twice"),
@@ -573,9 +583,9 @@ def test_a_proposal_is_written_and_applied_on_demand(
     truth = {s.id: s.label for s in smears.samples if s.label.startswith("lymphoblast")}
     rows = [(id_, label[-2]) for id_, label in truth.items()]
     halves = write_list(tmp_path / "halves.csv", rows)
-    options = {"size": 32, "apply": True}
-    found = propose_split(data, "lymphoblast", by=halves, out=tmp_path / "out", options=options)
-    assert found.verdict.split
+    options = HalvingOptions(size=32, apply=True)
+    found = propose_halving(data, "lymphoblast", by=halves, out=tmp_path / "out", options=options)
+    assert found.verdict.halve
     assert found.applied is not None
     again = datasets.open(found.applied)
     assert {s.id: s.label for s in again.samples if s.id in truth} == truth
@@ -588,27 +598,31 @@ def test_a_proposal_is_written_and_applied_on_demand(
     with Image.open(found.folder / "split.png") as figure:
         assert figure.width > 1000
     with pytest.raises(CellkinError, match="something here already"):
-        propose_split(data, "lymphoblast", out=tmp_path / "out")
+        propose_halving(data, "lymphoblast", out=tmp_path / "out")
 
 
 def test_one_mode_is_refused_and_nothing_is_applied(smears: Dataset, tmp_path: Path) -> None:
-    found = propose_split(
-        smears, "normal", by="field-size", out=tmp_path / "out", options={"size": 32, "apply": True}
+    found = propose_halving(
+        smears,
+        "normal",
+        by="field-size",
+        out=tmp_path / "out",
+        options=HalvingOptions(size=32, apply=True),
     )
-    assert not found.verdict.split
+    assert not found.verdict.halve
     assert found.applied is None
     assert not (tmp_path / "out" / "injected.json").exists()
-    assert "not split, one mode only" in (found.folder / "split.html").read_text()
+    assert "not halved, one mode only" in (found.folder / "split.html").read_text()
 
 
 def test_mistakes_are_said_before_any_work(smears: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no way to split by 'diametre'") as caught:
-        propose_split(smears, "normal", by="diametre", out=tmp_path / "out")
+    with pytest.raises(RecipeError, match="no way to halve by 'diametre'") as caught:
+        propose_halving(smears, "normal", by="diametre", out=tmp_path / "out")
     assert "diameter" in caught.value.mend
-    with pytest.raises(RecipeError, match="no way to split"):
-        propose_split(smears, "normal", by=tmp_path / "none.csv", out=tmp_path / "out")
+    with pytest.raises(RecipeError, match="no way to halve"):
+        propose_halving(smears, "normal", by=tmp_path / "none.csv", out=tmp_path / "out")
     with pytest.raises(LabelError, match="no class"):
-        propose_split(smears, "blast", out=tmp_path / "out")
+        propose_halving(smears, "blast", out=tmp_path / "out")
     assert imaging_groups.SAME > imaging_groups.ALIKE
 
 

@@ -38,7 +38,7 @@ from cellkin.learning.multitask import (
 from cellkin.learning.networks import Network
 from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.system import DecisionSupport, encoder_facts, index, pretrain, train
+from cellkin.system import DecisionSupport, PretrainOptions, encoder_facts, index, pretrain, train
 
 SMALL = Recipe(
     name="tiny",
@@ -481,7 +481,9 @@ def test_resume_by_option(
         pretrain(tissues, SMALL, seed=1, out=tmp_path / "e")
     monkeypatch.setattr(checkpoints, "save", original)
     assert (tmp_path / "e.training").is_dir()
-    folder = pretrain(tissues, SMALL, seed=1, out=tmp_path / "e", options={"resume": True})
+    folder = pretrain(
+        tissues, SMALL, seed=1, out=tmp_path / "e", options=PretrainOptions(resume=True)
+    )
     lines = (folder / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert not (tmp_path / "e.training").exists()

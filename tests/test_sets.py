@@ -28,7 +28,7 @@ from cellkin.decision import Conformal, Index
 from cellkin.imaging.loading import prepared_blocks
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.recipes import Recipe
-from cellkin.system import DecisionSupport, train
+from cellkin.system import DecisionSupport, TrainOptions, train
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_unknown_maps_are_refused_before_any_work(
     smears: Dataset, small_recipe: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match="'fp8' is not possible"):
-        train(smears, small_recipe, out=tmp_path / "x", options={"maps": "fp8"})
+        train(smears, small_recipe, out=tmp_path / "x", options=TrainOptions(maps="fp8"))
     assert list(tmp_path.iterdir()) == []
 
 

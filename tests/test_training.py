@@ -500,7 +500,7 @@ def test_interrupts_outside_a_write_are_not_held_back() -> None:
 
 def test_a_vanished_file_is_named_at_resume(smears: Dataset, tmp_path: Path) -> None:
     from cellkin import datasets
-    from cellkin.system import run_folder, train
+    from cellkin.system import TrainOptions, run_folder, train
 
     shutil.copytree(smears.root, tmp_path / "cells")
     data = datasets.open(tmp_path / "cells")
@@ -508,7 +508,7 @@ def test_a_vanished_file_is_named_at_resume(smears: Dataset, tmp_path: Path) -> 
     gone.unlink()
     run_folder(tmp_path / "atlas").mkdir()
     with pytest.raises(ImageError) as caught:
-        train(data, TINY, out=tmp_path / "atlas", options={"resume": True})
+        train(data, TINY, out=tmp_path / "atlas", options=TrainOptions(resume=True))
     assert gone.name in caught.value.where
 
 

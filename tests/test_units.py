@@ -27,11 +27,11 @@ from cellkin.drawing.plan import Order
 from cellkin.learning.recipes import Recipe
 from cellkin.proving.held_out import FIELD, PERSON, held_out
 from cellkin.study.engine import Crew
-from cellkin.study.evaluate import evaluate
+from cellkin.study.evaluate import StudyOptions, evaluate
 from cellkin.study.experiment_file import load_experiment
 from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
-from cellkin.system import DecisionSupport, cross_validate, index, train
+from cellkin.system import DecisionSupport, TrainOptions, cross_validate, index, train
 
 TINY = "backbone = 'resnet18'\ninit = 'scratch'\nsize = 32\nepochs = 1\nk = 3\n"
 ORDER = Order(cells=40, subjects=10, size=48, seed=1)
@@ -293,7 +293,7 @@ def test_train_in_folds_and_evaluate_decide_alike(
     recipe.write_text(TINY)
     experiment = tmp_path / "few.toml"
     experiment.write_text(EVALUATED.format(unit=unit, recipe=recipe, path=path))
-    crew = {"crew": Crew(workers=1), "device": "cpu"}
+    crew = StudyOptions(crew=Crew(workers=1), device="cpu")
     done = evaluate(load_experiment(experiment), tmp_path / "study", options=crew)
     assert done.failures == ()
     with Results.open(tmp_path / "study") as results:
@@ -332,10 +332,10 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cells_that_cannot_be_scored_are_refused_before_training(
     smears: Dataset, small_recipe: Recipe, tmp_path: Path, verb: Callable[..., object]
 ) -> None:
-    def refused(split: Split, recipe: Recipe, **options: object) -> str:
+    def refused(split: Split, recipe: Recipe, maps: str = "none") -> str:
         parts = {"split": split} if verb is train else {"parts": [good, split]}
         with pytest.raises(CellkinError) as found:
-            verb(smears, recipe, out=tmp_path / "out", options=options, **parts)
+            verb(smears, recipe, out=tmp_path / "out", options=TrainOptions(maps=maps), **parts)
         assert not list(tmp_path.iterdir())
         return found.value.what
 
@@ -356,4 +356,6 @@ def test_a_finished_fold_of_another_split_is_not_resumed(
     shutil.copytree(atlas_folder, tmp_path / "fold-1")
     parts = datasets.folds(smears, n=3, seed=1)
     with pytest.raises(OutputError, match="other parts of the data set"):
-        cross_validate(smears, small_recipe, out=tmp_path, parts=parts, options={"resume": True})
+        cross_validate(
+            smears, small_recipe, out=tmp_path, parts=parts, options=TrainOptions(resume=True)
+        )

@@ -42,7 +42,7 @@ def demo(
     door = open_door(port) if serve else None
     from cellkin import datasets
     from cellkin.learning.memory import keep_freed_memory
-    from cellkin.system import DecisionSupport, run_folder, train
+    from cellkin.system import DecisionSupport, TrainOptions, run_folder, train
 
     keep_freed_memory()
 
@@ -53,7 +53,7 @@ def demo(
         if (atlas / "atlas.json").is_file():
             talk(f"the atlas is there already: {atlas}")
         else:
-            options = {"progress": tell, "resume": run_folder(atlas).is_dir()}
+            options = TrainOptions(progress=tell, resume=run_folder(atlas).is_dir())
             chosen = recipe or ("quick" if data else "demo")
             train(dataset, chosen, seed=seed, out=atlas, options=options)
         dss = DecisionSupport.open(atlas)

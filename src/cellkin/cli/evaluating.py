@@ -103,23 +103,20 @@ def evaluate(
     plan = load_experiment(experiment)
     talk(f"{plan.title or plan.name}")
     with _telling() as tell:
-        options: dict[str, Any] = {
+        asked: dict[str, Any] = {
             "data": pairs_of(data, "--data NAME=FOLDER"),
             "inits": pairs_of(init, "--init BACKBONE=WEIGHTS"),
             "device": device,
             "threads": threads,
             "resume": resume,
             "progress": tell,
-            "command": _command(),
         }
         if plan.kind == "timing":
             _refuse_crew(engine, address, workers)
-            result = _timed(plan, out, options)
+            result = _timed(plan, out, asked)
         else:
-            options["crew"] = (engine, address, workers)
-            options["keep_atlases"] = keep_atlases
-            options["evidence"] = evidence
-            result = _evaluated(plan, out, options)
+            asked |= {"keep_atlases": keep_atlases, "evidence": evidence}
+            result = _evaluated(plan, out, (engine, address, workers), asked)
     talk(NOTICE)
     if json:
         print_json(result)
@@ -143,13 +140,16 @@ def _command() -> str:
     return shlex.join(["cellkin", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
-def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _evaluated(
+    plan: Any, out: Path, crew: tuple[str, str | None, int], asked: dict[str, Any]
+) -> dict[str, Any]:
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.study.engine import Crew
+    from cellkin.study.evaluate import StudyOptions
     from cellkin.study.evaluate import evaluate as run
 
     keep_freed_memory()
-    options["crew"] = Crew(*options["crew"])
+    options = StudyOptions(**asked, crew=Crew(*crew), command=_command())
     try:
         summary = run(plan, out, options=options)
     except KeyboardInterrupt:
@@ -169,7 +169,7 @@ def _evaluated(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
         ],
     }
     if summary.done:
-        result |= _page(summary.out, options["progress"])
+        result |= _page(summary.out, options.progress)
     return result
 
 
@@ -207,10 +207,11 @@ def _page(out: Path, tell: Progress) -> dict[str, Any]:
     return {"page": str(page), "missing": list(study.missing)}
 
 
-def _timed(plan: Any, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _timed(plan: Any, out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    from cellkin.study.fold_cells import WorkOptions
     from cellkin.study.timing import measure, timing_table
 
-    result = measure(plan, out, options=options)
+    result = measure(plan, out, options=WorkOptions(**asked))
     heading, *lines = zip(*timing_table(result["rows"]), strict=True)
     table = Table(*heading, box=None, padding=(0, 2))
     for line in lines:

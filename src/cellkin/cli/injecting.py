@@ -1,4 +1,4 @@
-"""The verb inject: a class of cell-free windows, or a class split in two."""
+"""The verb inject: a class of cell-free windows, or a class in two halves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cellkin.core.errors import RecipeError
 from cellkin.core.records import NOTICE
 
 WINDOWS = "Cell-free windows (--nothing-from)"
-SPLIT = "A class in two (--split)"
+HALVES = "A class in two (--halve)"
 
 
 @examples("""
 cellkin inject ~/ALL-IDB2 --nothing-from ~/ALL-IDB1 --out injected.json
 cellkin inject cells/ --nothing-from fields/ --count 130 --window 257 --seed 1 --out more.json
-cellkin inject injected.json --split lymphoblast --out evidence
-cellkin inject injected.json --split lymphoblast --by halves.csv --out evidence --apply
+cellkin inject injected.json --halve lymphoblast --out evidence
+cellkin inject injected.json --halve lymphoblast --by halves.csv --out evidence --apply
 cellkin train injected.json --out atlas
 """)
 def inject(
@@ -41,33 +41,41 @@ def inject(
             help="Side in pixels; that of the cells' images if not given.", rich_help_panel=WINDOWS
         ),
     ] = None,
-    split: Annotated[
+    halve: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="Look for two modes.", rich_help_panel=SPLIT),
+        typer.Option(
+            "--halve",
+            "--split",
+            metavar="CLASS",
+            help="Look for two modes.",
+            rich_help_panel=HALVES,
+        ),
     ] = None,
     by: Annotated[
         str,
         typer.Option(
             help="auto, features, file-size, field-size, diameter, or a CSV with file,half.",
-            rich_help_panel=SPLIT,
+            rich_help_panel=HALVES,
         ),
     ] = "auto",
     encoder: Annotated[
         Path | None,
         typer.Option(
             help="An encoder or atlas; the packaged ImageNet network if not given.",
-            rich_help_panel=SPLIT,
+            rich_help_panel=HALVES,
         ),
     ] = None,
     apply: Annotated[
         bool,
         typer.Option(
-            "--apply", help="Write the split data set, if believed.", rich_help_panel=SPLIT
+            "--apply",
+            help="Write the data set with both halves, if believed.",
+            rich_help_panel=HALVES,
         ),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="injected.json for windows; a folder of evidence for a split."),
+        typer.Option("--out", help="injected.json for windows; a folder of evidence for halves."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     clinical: Clinical = None,
@@ -75,37 +83,34 @@ def inject(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Add a class of cell-free windows, or split a class that has two modes (evidence first)."""
+    """Add a class of cell-free windows, or halve a class that has two modes (evidence first)."""
 
-    if (nothing_from is None) == (split is None):
+    if (nothing_from is None) == (halve is None):
         raise RecipeError(
             "inject does one thing at a time",
-            where="--nothing-from, --split",
-            mend="give --nothing-from FIELDS or --split CLASS; the second takes the json of the "
+            where="--nothing-from, --halve",
+            mend="give --nothing-from FIELDS or --halve CLASS; the second takes the json of the "
             "first as DATA",
         )
     dataset = opened(data, clinical)
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
     if nothing_from is not None:
-        options: dict[str, Any] = {"count": count, "window": window, "overwrite": overwrite}
-        result = _windows(dataset, nothing_from, out or Path("injected.json"), seed, options)
+        asked = {"count": count, "window": window, "overwrite": overwrite}
+        result = _windows(dataset, nothing_from, out or Path("injected.json"), seed, **asked)
     else:
-        options = {"encoder": encoder, "apply": apply, "device": device, "overwrite": overwrite}
-        result = _split(dataset, str(split), (by, out or Path("split")), seed, options)
+        told = {"encoder": encoder, "apply": apply, "device": device, "overwrite": overwrite}
+        result = _halved(dataset, str(halve), by, out or Path("split"), seed, **told)
     talk(NOTICE)
     if json:
         print_json(result)
 
 
-def _windows(
-    dataset: Any, fields: Path, out: Path, seed: int, options: dict[str, Any]
-) -> dict[str, Any]:
-    from cellkin.system import inject_nothing
+def _windows(dataset: Any, fields: Path, out: Path, seed: int, **asked: Any) -> dict[str, Any]:
+    from cellkin.system import InjectOptions, inject_nothing
 
     with progress() as tell:
-        done = inject_nothing(
-            dataset, fields, out=out, seed=seed, options={**options, "progress": tell}
-        )
+        options = InjectOptions(**asked, progress=tell)
+        done = inject_nothing(dataset, fields, out=out, seed=seed, options=options)
     for note in done.notes:
         talk(f"  {note}")
     talk(f"\nThe data set: {done.path}   (cellkin train {done.path})")
@@ -115,28 +120,24 @@ def _windows(
     return {"path": str(done.path), "sheet": str(done.sheet), "counts": counts, **done.facts}
 
 
-def _split(
-    dataset: Any, name: str, place: tuple[str, Path], seed: int, options: dict[str, Any]
-) -> dict[str, Any]:
-    from cellkin.system import propose_split
+def _halved(dataset: Any, name: str, by: str, out: Path, seed: int, **asked: Any) -> dict[str, Any]:
+    from cellkin.system import HalvingOptions, propose_halving
 
-    by, out = place
     with progress() as tell:
-        found = propose_split(
-            dataset, name, by=by, out=out, seed=seed, options={**options, "progress": tell}
-        )
+        options = HalvingOptions(**asked, progress=tell)
+        found = propose_halving(dataset, name, by=by, out=out, seed=seed, options=options)
     halves = list(found.halves.values())
     talk(
         f"{name}: two imaging groups of {halves.count(0)} and {halves.count(1)} cells"
-        if found.verdict.split
-        else f"{name}: not split"
+        if found.verdict.halve
+        else f"{name}: not halved"
     )
     for why in found.verdict.why:
         talk(f"  {why}")
     talk(f"\nThe evidence: {(found.folder / 'split.html').resolve()}")
     if found.applied is not None:
         talk(f"The data set: {found.applied}   (cellkin train {found.applied})")
-    elif found.verdict.split:
+    elif found.verdict.halve:
         talk("Nothing was applied: look at the page, then run again with --apply --overwrite")
     applied = None if found.applied is None else str(found.applied)
     return {**found.to_json(), "folder": str(found.folder), "applied": applied}

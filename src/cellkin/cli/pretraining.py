@@ -49,7 +49,7 @@ def pretrain(
     """Pretrain an encoder on images with several labels each, for cellkin train --init."""
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
-    from cellkin.system import encoder_facts
+    from cellkin.system import PretrainOptions, encoder_facts
     from cellkin.system import pretrain as pretrain_encoder
 
     keep_freed_memory()
@@ -68,7 +68,7 @@ def pretrain(
     sizes = ", ".join(str(len(codes)) for codes in levels)
     talk(f"{dataset.name}: {len(dataset)} images, label levels of {sizes} codes")
     with progress() as tell:
-        options = {"device": device, "resume": resume, "overwrite": overwrite, "progress": tell}
+        options = PretrainOptions(device=device, resume=resume, overwrite=overwrite, progress=tell)
         folder = pretrain_encoder(dataset, chosen, seed=seed, out=out, options=options)
     facts = encoder_facts(folder)
     for line in level_lines(facts["card"]):

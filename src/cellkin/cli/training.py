@@ -86,6 +86,7 @@ def train(
     from cellkin.datasets.parts.leakage import hashed
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
+    from cellkin.system import TrainOptions
 
     keep_freed_memory()
 
@@ -109,16 +110,16 @@ def train(
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)
         parts = planned(dataset, (folds, by, seed), (split, fold, allow_leaks))
-        options = {
-            "device": device,
-            "devices": devices,
-            "nodes": nodes,
-            "tensorboard": tensorboard,
-            "resume": resume,
-            "overwrite": overwrite,
-            "progress": tell,
-            "maps": maps,
-        }
+        options = TrainOptions(
+            device=device,
+            devices=devices,
+            nodes=nodes,
+            tensorboard=tensorboard,
+            resume=resume,
+            overwrite=overwrite,
+            progress=tell,
+            maps=maps,
+        )
         if len(parts) > 1:
             _one_process_per_fold(devices * nodes)
             result = _cross_validated(dataset, chosen, seed, out, parts, options)
@@ -129,7 +130,7 @@ def train(
 
 
 def _trained(
-    dataset: Any, recipe: Any, seed: int, out: Path, split: Any, options: dict[str, Any]
+    dataset: Any, recipe: Any, seed: int, out: Path, split: Any, options: Any
 ) -> dict[str, Any]:
     from cellkin.system import DecisionSupport
     from cellkin.system import train as train_atlas
@@ -181,7 +182,7 @@ def _cross_validated(
     seed: int,
     out: Path,
     parts: Sequence[Any],
-    options: dict[str, Any],
+    options: Any,
 ) -> dict[str, Any]:
     from cellkin.system import cross_validate
 
@@ -219,7 +220,7 @@ def index(
     json: Json = False,
 ) -> None:
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
-    from cellkin.system import DecisionSupport
+    from cellkin.system import DecisionSupport, IndexOptions
     from cellkin.system import index as index_cells
 
     dataset = opened(data, clinical)
@@ -231,7 +232,7 @@ def index(
             seed=seed,
             k=k,
             distance=distance,
-            options={"device": device, "overwrite": overwrite, "progress": tell, "maps": maps},
+            options=IndexOptions(device=device, overwrite=overwrite, progress=tell, maps=maps),
         )
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:

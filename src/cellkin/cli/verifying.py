@@ -71,7 +71,7 @@ def verify(
     Cells of DATA that the atlas has seen are left out. Stopped with Ctrl-C and called again alike,
     it goes on where it was.
     """
-    from cellkin.proving.proving import Verifying
+    from cellkin.proving.proving import Verifying, VerifyOptions
     from cellkin.proving.proving import verify as verify_evidence
 
     with progress() as tell:
@@ -80,13 +80,10 @@ def verify(
             opened(data, clinical),
             out,
             outside=_outside(outside or []),
-            settings=Verifying(cells, networks, coverage, seed),
-            options={
-                "device": device,
-                "overwrite": overwrite,
-                "progress": tell,
-                "into_atlas": into_atlas,
-            },
+            settings=Verifying(cells=cells, networks=networks, coverage=coverage, seed=seed),
+            options=VerifyOptions(
+                device=device, overwrite=overwrite, into_atlas=into_atlas, progress=tell
+            ),
         )
     if json:
         print_json(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError, did_you_mean
+from cellkin.core.options import refuse_unknown
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.augmentation import ROTATIONS
 
@@ -197,7 +197,7 @@ class Recipe:
             RecipeError: an unknown field or an impossible value.
         """
         given = {key: value for key, value in changes.items() if value is not None}
-        _refuse_unknown(given, where="settings")
+        refuse_unknown(given, [f.name for f in fields(Recipe)], "key", where="settings")
         return replace(self, **given)
 
     def to_json(self) -> dict[str, Any]:
@@ -247,18 +247,8 @@ def load_recipe(name_or_path: str, **changes: Any) -> Recipe:
         raise RecipeError(f"broken TOML: {error}", where=path, mend="mend that line") from error
     data.setdefault("name", path.stem)
     data.update({key: value for key, value in changes.items() if value is not None})
-    _refuse_unknown(data, where=name_or_path)
+    refuse_unknown(data, [field.name for field in fields(Recipe)], "key", where=name_or_path)
     return Recipe(**data)
-
-
-def _refuse_unknown(data: Mapping[str, Any], *, where: str) -> None:
-    known = [field.name for field in fields(Recipe)]
-    if unknown := [key for key in data if key not in known]:
-        raise RecipeError(
-            f"unknown key {unknown[0]!r} in a recipe",
-            where=where,
-            mend=did_you_mean(unknown[0], known) or f"known keys: {', '.join(known)}",
-        )
 
 
 def _check_types(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cellkin.core.errors import DataError, did_you_mean
+from cellkin.core.options import refuse_unknown
 from cellkin.printed.fixed_folds import Window
 
 __all__ = [
@@ -237,13 +238,7 @@ def _csv_rows(path: Path) -> tuple[PrintedRow, ...]:
 
 
 def _row(data: Mapping[str, Any], where: str) -> PrintedRow:
-    unknown = [key for key in data if key not in KEYS]
-    if unknown:
-        raise DataError(
-            f"unknown key {unknown[0]!r}",
-            where=where,
-            mend=did_you_mean(unknown[0], KEYS) or f"use: {', '.join(KEYS)}",
-        )
+    refuse_unknown(data, KEYS, "key", where=where, kind=DataError)
     classes = _counts(data.get("classes", {}), where)
     positive = tuple(name.strip() for name in data.get("positive", ()) if name.strip())
     strange = [name for name in positive if name not in classes]

@@ -17,6 +17,7 @@ from cellkin.atlas import Atlas
 from cellkin.atlas.verified import keep_verification
 from cellkin.core.artifacts import digest, new_folder, read_json, refuse_existing, write_json
 from cellkin.core.errors import ArtifactError, RecipeError
+from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NOTICE, Dataset, ImageRef
 from cellkin.core.units import SUBJECT
@@ -36,15 +37,15 @@ from cellkin.proving.promises import calibration_tables, set_tables
 from cellkin.proving.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 
-__all__ = ["SCHEMA", "Verifying", "verify"]
+__all__ = ["SCHEMA", "VerifyOptions", "Verifying", "verify"]
 
 SCHEMA = 1
 Outside = Mapping[str, Sequence[ImageRef]]
 
 
-@dataclass(frozen=True)
-class Verifying:
-    """How much is measured.
+@dataclass(frozen=True, kw_only=True)
+class Verifying(Options):
+    """How much is measured: what the result depends on.
 
     Attributes:
         cells: held-out cells whose heatmaps are put to the test, spread over the classes; sets,
@@ -73,14 +74,29 @@ class Verifying:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(Options):
+    """How `verify` works.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", ... overwrite: replace what is at `out`.
+        into_atlas: also keep the result in the atlas, whose maps then carry its warnings.
+    """
+
+    device: str = "auto"
+    overwrite: bool = False
+    into_atlas: bool = False
+    progress: Progress = silent
+
+
 def verify(
     atlas: str | Path,
     data: Dataset,
     out: str | Path,
     *,
     outside: Outside | None = None,
-    settings: Verifying | None = None,
-    options: Mapping[str, Any] | None = None,
+    settings: Verifying = Verifying(),
+    options: VerifyOptions = VerifyOptions(),
 ) -> dict[str, Any]:
     """Measure an atlas's evidence and write `verification.html`, `verification.json` and
     `held_out.json` (every decision) into a new folder.
@@ -88,8 +104,6 @@ def verify(
     Args:
         atlas: its folder. data: labelled cells; those that the atlas has seen are left out.
         outside: name -> pictures that it should refuse, besides scikit-image's photographs.
-        options: `device` ("auto"), `overwrite` (False), `progress`, `into_atlas` (False): also
-            keep the result in the atlas, whose maps then carry its warnings.
 
     Finished parts are kept beside `out`, in `OUT.verifying`, until all is done: stopped with Ctrl-C
     and called again with the same arguments, it goes on.
@@ -97,27 +111,20 @@ def verify(
     Raises:
         DataError: no cell of `data` is held out. OutputError: `out` exists, or cannot be written.
     """
-    chosen: dict[str, Any] = {
-        "device": "auto",
-        "overwrite": False,
-        "progress": silent,
-        "into_atlas": False,
-    }
-    chosen |= dict(options or {})
-    settings, out = settings or Verifying(), Path(out).expanduser()
-    if not chosen["overwrite"]:
+    out = Path(out).expanduser()
+    if not options.overwrite:
         refuse_existing(out)
-    dss = DecisionSupport.open(atlas, device=chosen["device"])
-    held = held_out(dss.atlas, data, progress=chosen["progress"])
+    dss = DecisionSupport.open(atlas, device=options.device)
+    held = held_out(dss.atlas, data, progress=options.progress)
     others = {**photographs(), **(outside or {})}
-    parts = _Parts(out, _key(dss.atlas, held, others, settings), chosen["progress"])
+    parts = _Parts(out, _key(dss.atlas, held, others, settings), options.progress)
     result = _measured(dss, (data, held, others), settings, parts)
-    with new_folder(out, overwrite=chosen["overwrite"]) as folder:
+    with new_folder(out, overwrite=options.overwrite) as folder:
         write_json(folder / "held_out.json", result.pop("decisions"))
         write_json(folder / "verification.json", result)
         report.save_verification(result, dss.atlas.labels, dss.atlas.provenance,
                                  folder / "verification.html", dss.facts())  # fmt: skip
-    if chosen["into_atlas"]:
+    if options.into_atlas:
         keep_verification(atlas, result)
     shutil.rmtree(parts.folder, ignore_errors=True)
     return result

@@ -5,14 +5,14 @@ from cellkin.report.audits import headlines, save_audit
 from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import pretraining_curve, training_curve
-from cellkin.report.halving_page import SplitReport, save_split
+from cellkin.report.halving_page import HalvingReport, save_halving
 from cellkin.report.pages import save, save_all, save_table
 from cellkin.report.study_page import save_study
 from cellkin.report.verification import save_verification
 
 __all__ = [
     "NOTICE",
-    "SplitReport",
+    "HalvingReport",
     "contact_sheet",
     "headlines",
     "model_card",
@@ -20,7 +20,7 @@ __all__ = [
     "save",
     "save_all",
     "save_audit",
-    "save_split",
+    "save_halving",
     "save_study",
     "save_table",
     "save_verification",

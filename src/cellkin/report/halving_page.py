@@ -1,4 +1,4 @@
-"""The evidence for splitting a class in two, as one page and one figure (the paper's Fig. 5)."""
+"""The evidence for halving a class, as one page and one figure (the paper's Fig. 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cellkin.report.context import data_uri
 from cellkin.report.pages import write_page
 from cellkin.report.scatter import COLORS, MARKERS, class_style, fitted, marker_path, style
 
-__all__ = ["SplitReport", "save_split"]
+__all__ = ["HalvingReport", "save_halving"]
 
 Array = NDArray[Any]
 
@@ -28,11 +28,11 @@ COLUMNS = 12  # cells in a row of the figure's montages
 
 
 @dataclass(frozen=True)
-class SplitReport:
+class HalvingReport:
     """All that the page says.
 
     Attributes:
-        data: the data set before. name: of the class. found: see `SplitProposal.to_json`.
+        data: the data set before. name: of the class. found: see `HalvingProposal.to_json`.
         xy: (N, 2) t-SNE of the cells shown. before, after: their N labels. labels: of `after`.
         montages: cells of both halves, (n, S, S, 3) uint8 each. made_with: name -> value.
     """
@@ -54,12 +54,12 @@ class SplitReport:
         if self.found["split"]:
             return f"{title}: two imaging groups, by {self.found['by']}"
         subjects = any("subjects, not" in why for why in self.found["why"])
-        return f"{title}: not split, " + (
+        return f"{title}: not halved, " + (
             "the halves are the subjects" if subjects else "one mode only"
         )
 
 
-def save_split(page: SplitReport, folder: str | Path) -> list[Path]:
+def save_halving(page: HalvingReport, folder: str | Path) -> list[Path]:
     """Write `split.html` and `split.png` into a folder.
 
     Raises:
@@ -67,18 +67,18 @@ def save_split(page: SplitReport, folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     return [
-        write_page("split.html.j2", _context(page), folder / "split.html"),
+        write_page("halving.html.j2", _context(page), folder / "split.html"),
         write_figure(_figure(page), folder / "split.png"),
     ]
 
 
-def _context(page: SplitReport) -> dict[str, Any]:
+def _context(page: HalvingReport) -> dict[str, Any]:
     colors = _class_colors(page)
     sizes = [sum(label == name for label in page.after) for name in _pair(page)]
-    maps = [("Before", page.before), ("After" if page.found["split"] else "If split", page.after)]
+    maps = [("Before", page.before), ("After" if page.found["split"] else "If halved", page.after)]
     return {
         "title": page.headline,
-        "split": page.found["split"],
+        "halved": page.found["split"],
         "why": page.found["why"],
         "class_title": page.data.labels.title(page.name),
         "maps": [(caption, _map(page, labels, colors)) for caption, labels in maps],
@@ -105,7 +105,7 @@ def _context(page: SplitReport) -> dict[str, Any]:
 
 
 def trial_row(trial: Mapping[str, Any]) -> dict[str, str]:
-    """One way of splitting, in words."""
+    """One way of halving, in words."""
     evidence, subjects = trial["evidence"], trial["subjects"]
     row = dict.fromkeys(("cells", "p", "silhouette", "separation", "agreement"), "-")
     if evidence is not None:
@@ -128,11 +128,11 @@ def trial_row(trial: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _pair(page: SplitReport) -> tuple[str, str]:
+def _pair(page: HalvingReport) -> tuple[str, str]:
     return f"{page.name} (1)", f"{page.name} (2)"
 
 
-def _class_colors(page: SplitReport) -> dict[str, tuple[int, int]]:
+def _class_colors(page: HalvingReport) -> dict[str, tuple[int, int]]:
     """Colour and marker by class: the class keeps its own in its first half, so that what changes
     between the two maps is the second half.
     """
@@ -143,7 +143,7 @@ def _class_colors(page: SplitReport) -> dict[str, tuple[int, int]]:
 
 
 def _map(
-    page: SplitReport, labels: Sequence[str], colors: Mapping[str, tuple[int, int]]
+    page: HalvingReport, labels: Sequence[str], colors: Mapping[str, tuple[int, int]]
 ) -> dict[str, Any]:
     points, owners = fitted(page.xy, MAP, MARGIN), np.array(labels, dtype=object)
     order = [n for n in (*page.data.labels.names, *_pair(page)) if n in set(labels)]
@@ -155,11 +155,11 @@ def _map(
     return {"width": MAP[0], "height": MAP[1], "paths": paths, "legend": legend}
 
 
-def _title(page: SplitReport, name: str) -> str:
+def _title(page: HalvingReport, name: str) -> str:
     return page.labels.title(name) if name in page.labels.names else page.data.labels.title(name)
 
 
-def _figure(page: SplitReport) -> Any:
+def _figure(page: HalvingReport) -> Any:
     """Both maps above, cells of both halves below."""
     rows = [max(-(-len(images) // COLUMNS), 1) for images in page.montages]
     height = 4.6 + 0.95 * sum(rows) + 0.9
@@ -193,7 +193,7 @@ def _figure(page: SplitReport) -> Any:
 
 
 def _scatter(
-    axes: Any, page: SplitReport, labels: Sequence[str], colors: Mapping[str, tuple[int, int]]
+    axes: Any, page: HalvingReport, labels: Sequence[str], colors: Mapping[str, tuple[int, int]]
 ) -> None:
     owners = np.array(labels, dtype=object)
     for name in [n for n in (*page.data.labels.names, *_pair(page)) if n in set(labels)]:

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,16 +23,15 @@ from typing import Any
 import cellkin
 from cellkin.core.artifacts import digest, guarded_writes, write_bytes
 from cellkin.core.errors import OutputError, RecipeError
-from cellkin.core.progress import Progress, silent
-from cellkin.learning.encoder import choose_device
+from cellkin.core.progress import silent
 from cellkin.study.engine import Answer, Crew, Trouble, run_all
 from cellkin.study.experiment_file import Experiment
-from cellkin.study.fold_cells import Place, prepare, run_folder
+from cellkin.study.fold_cells import Place, WorkOptions, prepare, run_folder
 from cellkin.study.plan import Work, plan
 from cellkin.study.predictions import FILE, Failure, Results
 from cellkin.study.sources import Gathered, gather
 
-__all__ = ["Summary", "environment", "evaluate"]
+__all__ = ["StudyOptions", "Summary", "environment", "evaluate"]
 
 JOBS = "jobs"  # how the progress over all jobs begins
 LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "openTSNE", "opencv-python-headless")
@@ -49,95 +48,64 @@ class Summary:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    given: Mapping[str, Path]
-    inits: Mapping[str, Path]
-    crew: Crew
-    place: Place
-    resume: bool
-    progress: Progress
-    command: str
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(WorkOptions):
+    """How a study is run.
+
+    Attributes:
+        crew: who does the works. keep_atlases, evidence: see `Place`.
+        command: kept for the record.
+    """
+
+    crew: Crew = Crew()
+    keep_atlases: bool = False
+    evidence: bool = True
+    command: str = ""
+
+    def place(self, out: Path) -> Place:
+        return replace(super().place(out), keep_atlases=self.keep_atlases, evidence=self.evidence)
 
 
 def evaluate(
-    experiment: Experiment, out: str | Path, *, options: Mapping[str, Any] | None = None
+    experiment: Experiment, out: str | Path, *, options: StudyOptions = StudyOptions()
 ) -> Summary:
     """Do all jobs of an experiment that are not done yet.
 
     Args:
         out: folder of the results.
-        options: `data` (name -> folder), `inits` (backbone -> weights), `crew` (a `Crew`), `device`
-            ("auto"), `threads` (1, of each job), `resume` (False), `keep_atlases` (False),
-            `evidence` (True: pages of some decisions, see `cellkin.study.drilldown`), `progress`,
-            `command` (kept for the record).
 
     Returns:
         what is there, and what failed; a job that fails stops no other.
 
     Raises:
         OutputError: results are there and `resume` is off, or another run is at work on them.
-        RecipeError: the results are of another experiment; an unknown option.
+        RecipeError: the results are of another experiment.
         CellkinError: of other kinds, while the cells are gathered.
     """
-    chosen = _chosen(Path(out).expanduser().resolve(), options or {})
     started = time.perf_counter()
-    out = chosen.place.out
-    _refuse_existing(out, resume=chosen.resume)
+    out = Path(out).expanduser().resolve()
+    place, progress = options.place(out), options.progress
+    _refuse_existing(out, resume=options.resume)
     with _alone(out), Results.open(out) as results:
         _refuse_other(results, experiment)
         results.state("experiment", {"name": experiment.name, "title": experiment.title})
-        gathered = gather(experiment, chosen.given, out, chosen.progress)
-        works = plan(experiment, gathered, chosen.inits)
+        gathered = gather(experiment, options.data, out, progress)
+        works = plan(experiment, gathered, options.inits)
         jobs = [row.job for work in works for row in work.rows]
         results.plan(jobs)
-        _state_facts(results, experiment, gathered, chosen)
+        _state_facts(results, experiment, gathered, environment(place.device, place.threads))
+        results.state("command", options.command)
         done = results.done()
         left = [rest for work in works if (rest := work.without(done)).rows]
-        prepare(left, chosen.place, chosen.progress)
+        prepare(left, place, progress)
         results.forget_failures()
-        _run(left, results, chosen, already=len(jobs) - sum(len(work.rows) for work in left))
+        _run(left, results, options, place, len(jobs))
         missing = results.missing()
         if not missing:
             for name in ("prepared", "work"):
                 shutil.rmtree(out / name, ignore_errors=True)
         seconds = time.perf_counter() - started
         return Summary(out, len(jobs), len(jobs) - len(missing), tuple(results.failures()), seconds)
-
-
-def _chosen(out: Path, options: Mapping[str, Any]) -> _Chosen:
-    known: dict[str, Any] = {
-        "data": {},
-        "inits": {},
-        "crew": Crew(),
-        "device": "auto",
-        "threads": 1,
-        "resume": False,
-        "keep_atlases": False,
-        "evidence": True,
-        "progress": silent,
-        "command": "",
-    }
-    if unknown := set(options) - set(known):
-        raise RecipeError(
-            f"unknown option {sorted(unknown)[0]!r}",
-            where="options",
-            mend=f"known options: {', '.join(known)}",
-        )
-    told = {**known, **options}
-    if told["threads"] < 1:
-        raise RecipeError(f"{told['threads']} threads", where="--threads", mend="give 1 or more")
-    device = str(choose_device(told["device"]))
-    place = Place(out, device, told["threads"], told["keep_atlases"], told["evidence"])
-    return _Chosen(
-        told["data"],
-        told["inits"],
-        told["crew"],
-        place,
-        told["resume"],
-        told["progress"],
-        told["command"],
-    )
 
 
 # the results' folder ---------------------------------------------------------------------------
@@ -199,7 +167,10 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _state_facts(
-    results: Results, experiment: Experiment, gathered: Mapping[str, Gathered], chosen: _Chosen
+    results: Results,
+    experiment: Experiment,
+    gathered: Mapping[str, Gathered],
+    made_with: Mapping[str, object],
 ) -> None:
     results.state(
         "experiment",
@@ -220,8 +191,7 @@ def _state_facts(
     )
     results.state("title", experiment.title or experiment.name)
     results.state("data", {name: dict(own.facts) for name, own in gathered.items()})
-    results.state("environment", environment(chosen.place.device, chosen.place.threads))
-    results.state("command", chosen.command)
+    results.state("environment", made_with)
     write_bytes(results.path.parent / "experiment.toml", experiment.text.encode())
 
 
@@ -242,22 +212,26 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 # the run ---------------------------------------------------------------------------------------
 
 
-def _run(works: Sequence[Work], results: Results, chosen: _Chosen, *, already: int) -> None:
-    """Do the works; the progress counts in thousandths of what they are thought to cost."""
+def _run(
+    works: Sequence[Work], results: Results, options: StudyOptions, place: Place, rows: int
+) -> None:
+    """Do the works, which make so many rows with those that are there; the progress counts in
+    thousandths of what they are thought to cost.
+    """
     total = sum(work.cost for work in works) or 1.0
-    rows = already + sum(len(work.rows) for work in works)
-    spent, done, failed = 0.0, already, 0
-    chosen.progress(f"{JOBS}, {done} of {rows} done", 0, 1000)
-    inner = chosen.progress if chosen.crew.count(chosen.place) == 1 else silent
-    for work, answer in run_all(works, chosen.place, chosen.crew, inner):
+    done = rows - sum(len(work.rows) for work in works)
+    spent, failed, tell = 0.0, 0, options.progress
+    tell(f"{JOBS}, {done} of {rows} done", 0, 1000)
+    inner = tell if options.crew.count(place) == 1 else silent
+    for work, answer in run_all(works, place, options.crew, inner):
         _keep(results, work, answer)
         spent += work.cost
         done += 0 if isinstance(answer, Trouble) else len(work.rows)
         failed += len(work.rows) if isinstance(answer, Trouble) else 0
         told = f"{JOBS}, {done} of {rows} done" + (f", {failed} failed" if failed else "")
-        chosen.progress(told, min(1000, round(1000 * spent / total)), 1000)
+        tell(told, min(1000, round(1000 * spent / total)), 1000)
         if not isinstance(answer, Trouble):  # what failed goes on from its checkpoint
-            shutil.rmtree(run_folder(chosen.place.out, work), ignore_errors=True)
+            shutil.rmtree(run_folder(place.out, work), ignore_errors=True)
 
 
 def _keep(results: Results, work: Work, answer: Answer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellkin.core.errors import RecipeError, did_you_mean
+from cellkin.core.options import refuse_unknown
 from cellkin.learning.recipes import load_recipe
 from cellkin.study.predictions import PROPOSED
 
@@ -66,35 +67,73 @@ METHODS: Mapping[str, Method] = {
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Cells to draw: `size` 0 is that of the layout, see `cellkin.drawing.plan.Order`."""
+
+    layout: str = "folders"
+    cells: int = 240
+    subjects: int = 12
+    size: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Windows over fields, labelled by the cells inside, as `cellkin patches` cuts them.
+
+    Attributes:
+        others: a csv beneath the folder. window: side in pixels. overlap: share of it, in [0, 1).
+    """
+
+    others: str = "others.csv"
+    window: int = 256
+    overlap: float = 0.25
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Cell-free windows as `cellkin inject` takes them; 0 for its defaults."""
+
+    count: int = 0
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How running times are measured: so many times each, 1 or more."""
+
+    repeats: int = 5
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the cells of one data set come from, and what is done to them first.
 
     Attributes:
-        drawn: `layout`, `cells`, `subjects`, `size`, `seed` of drawn cells.
+        drawn: cells to draw.
         real: a folder beneath the folder of real cells (CELLKIN_REAL_DATA). path: any folder.
             Where none of the three is there, the command line names the folder.
         take: cells per class at most, 0 for all; drawn by `take_seed`.
-        patches: cut windows over its fields, labelled by the cells inside, as `cellkin patches`
-            does: `others` (a csv beneath the folder), `window`, `overlap`.
+        patches: cut windows over its fields.
         merge: new class -> classes that become it.
         nothing: the class of cell-free windows that the data set holds already.
         fields: the source whose images are fields to cut such windows from. windows: their number
-            and side, as `cellkin inject` takes them (0: its defaults).
+            and side.
         halves: classes to look for two modes in; those that mean lymphoblast if empty.
         clinical: class -> clinical meaning, for classes of one's own.
     """
 
     name: str
-    drawn: Mapping[str, Any] | None = None
+    drawn: Drawn | None = None
     real: str = ""
     path: str = ""
     take: int = 0
     take_seed: int = 0
-    patches: Mapping[str, Any] = field(default_factory=dict)
+    patches: Patches | None = None
     merge: Mapping[str, list[str]] = field(default_factory=dict)
     nothing: str = ""
     fields: str = ""
-    windows: Mapping[str, int] = field(default_factory=dict)
+    windows: Windows = Windows()
     halves: tuple[str, ...] = ()
     clinical: Mapping[str, str] = field(default_factory=dict)
 
@@ -125,7 +164,7 @@ class Experiment:
         changes: fields of the recipes that differ.
         units: of the splits. folds: n of the n-fold cross-validation.
         maps: whether test cells are placed on a map (Fig. 12).
-        timing: settings of the kind "timing".
+        timing: of the kind "timing".
         text: the file as it was.
     """
 
@@ -145,7 +184,7 @@ class Experiment:
     maps: bool = True
     data: tuple[Source, ...] = ()
     external: tuple[External, ...] = ()
-    timing: Mapping[str, Any] = field(default_factory=dict)
+    timing: Timing = Timing()
     text: str = ""
 
     def source(self, name: str) -> Source:
@@ -166,6 +205,14 @@ class Experiment:
         others = {source.fields for source in self.data}
         others |= {e.test for e in self.external} - {e.train for e in self.external}
         return tuple(source for source in self.data if source.name not in others)
+
+
+TABLES: Mapping[str, type] = {
+    "drawn": Drawn,
+    "patches": Patches,
+    "windows": Windows,
+    "timing": Timing,
+}
 
 
 def experiment_names() -> list[str]:
@@ -235,17 +282,19 @@ def _table(told: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     return found
 
 
-def _record(kind: type, told: Mapping[str, Any], where: str) -> Any:
+def _record(kind: type, told: Any, where: str) -> Any:
     """A record from a table; lists become tuples, unknown or missing keys are refused."""
     known = {f.name: f for f in fields(kind)}
-    if unknown := [key for key in told if key not in known]:
-        raise _bad(unknown[0], f"{where}: unknown key", list(known))
+    refuse_unknown(told, known, "key", where=where)
     values = {
         key: tuple(value) if isinstance(value, list) and "tuple" in str(known[key].type) else value
         for key, value in told.items()
     }
     for key, value in values.items():
         _check_type(known[key].type, key, value, where)
+    values |= {
+        k: _record(TABLES[k], v, f"{where}, [{k}]") for k, v in values.items() if k in TABLES
+    }
     try:
         return kind(**values)
     except TypeError as error:
@@ -256,11 +305,13 @@ def _check_type(declared: Any, key: str, value: Any, where: str) -> None:
     text = str(declared)
     fits = {
         "str": isinstance(value, str),
+        "float": isinstance(value, float | int) and not isinstance(value, bool),
         "int": isinstance(value, int) and not isinstance(value, bool),
         "bool": isinstance(value, bool),
     }.get(text, isinstance(value, tuple) if "tuple" in text else isinstance(value, Mapping))
     if not fits:
-        expected = "a list" if "tuple" in text else "a table" if "Mapping" in text else text
+        plain = text in ("str", "int", "bool", "float")
+        expected = text if plain else "a list" if "tuple" in text else "a table"
         raise RecipeError(
             f"{key} = {value!r} is not possible",
             where=where,
@@ -280,6 +331,8 @@ def _check(experiment: Experiment, where: str) -> None:
         for value in values:
             if value not in known:
                 raise _bad(str(value), f"{where}, {key}", list(known))
+    if experiment.timing.repeats < 1:
+        raise RecipeError("nothing is measured", where="[timing] repeats", mend="give 1 or more")
     for name in experiment.recipes:
         recipe_fields(name, experiment.changes)
     for source in experiment.data:

@@ -7,9 +7,9 @@ the fold alone (section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from cellkin import datasets
 from cellkin.core.artifacts import read_arrays, replacing, write_arrays
+from cellkin.core.errors import RecipeError
+from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset
-from cellkin.datasets.injecting.halving import LEAST_CELLS, ClassSplit
+from cellkin.datasets.injecting.halving import LEAST_CELLS, Halving
 from cellkin.datasets.injecting.injection import halved
 from cellkin.imaging import mapped
 from cellkin.imaging.loading import load_prepared
-from cellkin.learning.encoder import Encoder
+from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe
 from cellkin.study.baselines import packaged_encoder
 from cellkin.study.plan import Work
@@ -35,6 +37,7 @@ __all__ = [
     "CHUNK",
     "FoldCells",
     "Place",
+    "WorkOptions",
     "cells_in_fold",
     "described_cells",
     "embedded",
@@ -66,6 +69,35 @@ class Place:
     threads: int = 1
     keep_atlases: bool = False
     evidence: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions(Options):
+    """How an experiment is worked on.
+
+    Attributes:
+        data: name of a data set of the experiment -> its folder. inits: backbone -> its weights.
+        device: "auto", "cpu", "cuda", ... threads: of each work, 1 or more.
+        resume: go on with the results that are there.
+
+    Raises:
+        RecipeError: less than one thread.
+    """
+
+    data: Mapping[str, Path] = field(default_factory=dict)
+    inits: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "auto"
+    threads: int = 1
+    resume: bool = False
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise RecipeError(f"{self.threads} threads", where="--threads", mend="give 1 or more")
+
+    def place(self, out: Path) -> Place:
+        """Where its works are done."""
+        return Place(out, str(choose_device(self.device)), self.threads)
 
 
 @dataclass(frozen=True)
@@ -202,7 +234,7 @@ def cells_in_fold(
             why = f"{len(fit_on)} training cells, {LEAST_CELLS} are needed to look for two modes"
             told.append({"class": name, "two_modes": False, "faults": [why]})
             continue
-        fitted = ClassSplit.fit(vectors[fit_on], seed=work.seed)
+        fitted = Halving.fit(vectors[fit_on], seed=work.seed)
         told.append({"class": name, **fitted.evidence.to_json()})
         if fitted.evidence.two_modes:
             sides = fitted.assign(vectors[own]).tolist()

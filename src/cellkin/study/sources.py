@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cellkin.datasets.injecting.centroids import read_others
 from cellkin.datasets.injecting.injection import NOTHING, add_class, find_windows, open_fields
 from cellkin.datasets.injecting.patches import cut_patches
 from cellkin.drawing.drawn import Order, draw_layout, layout_named
-from cellkin.study.experiment_file import Experiment, Source
+from cellkin.study.experiment_file import Drawn, Experiment, Source
 
 __all__ = ["REAL_DATA", "Gathered", "gather"]
 
@@ -89,7 +89,7 @@ def _folder(
     if source.name in given:
         return _there(given[source.name].expanduser(), f"--data {source.name}")
     if source.drawn is not None:
-        return _drawn(source, out / "data" / source.name, progress)
+        return _drawn(source.drawn, out / "data" / source.name, progress)
     if source.path:
         return _there(Path(source.path).expanduser(), f"[data.{source.name}] path")
     root = os.environ.get(REAL_DATA)
@@ -109,23 +109,13 @@ def _there(folder: Path, said: str) -> Path:
     return folder
 
 
-def _drawn(source: Source, folder: Path, progress: Progress) -> Path:
+def _drawn(drawn: Drawn, folder: Path, progress: Progress) -> Path:
     """Drawn cells, as they were drawn before where the order is the same."""
-    order = dict(source.drawn or {})
-    layout = order.pop("layout", "folders")
-    known = ("cells", "subjects", "size", "seed")
-    if unknown := [key for key in order if key not in known]:
-        raise RecipeError(
-            f"unknown key {unknown[0]!r} of drawn cells",
-            where=f"[data.{source.name}] drawn",
-            mend=did_you_mean(unknown[0], known) or f"use layout, {', '.join(known)}",
-        )
-    order.setdefault("size", layout_named(layout).size)
-    place = folder / f"{layout}-{digest([layout, order])[:12]}"
+    size = drawn.size or layout_named(drawn.layout).size
+    order = Order(drawn.cells, drawn.subjects, size, drawn.seed)
+    place = folder / f"{drawn.layout}-{digest([drawn.layout, asdict(order)])[:12]}"
     if not place.is_dir():
-        draw_layout(
-            layout, place, Order(**order), lambda done, n: progress("drawing cells", done, n)
-        )
+        draw_layout(drawn.layout, place, order, lambda done, n: progress("drawing cells", done, n))
     return place
 
 
@@ -136,8 +126,11 @@ def _gathered(
     source: Source, folders: Mapping[str, Path], windows: bool, out: Path, progress: Progress
 ) -> Gathered:
     dataset = datasets.open(folders[source.name], clinical=dict(source.clinical) or None)
-    if source.patches:
-        dataset = _patches(dataset, source, folders[source.name], progress)
+    if asked := source.patches:
+        others = read_others(folders[source.name] / asked.others)
+        dataset = cut_patches(
+            dataset, others, window=asked.window, overlap=asked.overlap, progress=progress
+        )
     dataset.require_cells()
     dataset = _taken(_merged(dataset, source), source)
     facts: dict[str, Any] = {}
@@ -163,19 +156,6 @@ def _gathered(
         "windows": facts,
     }
     return Gathered(source.name, dataset, path, identity, facts, nothing)
-
-
-def _patches(dataset: Dataset, source: Source, folder: Path, progress: Progress) -> Dataset:
-    """Windows over the fields of the data set."""
-    asked = dict(source.patches)
-    others = folder / str(asked.pop("others", "others.csv"))
-    if unknown := set(asked) - {"window", "overlap"}:
-        raise RecipeError(
-            f"unknown key {sorted(unknown)[0]!r}",
-            where=f"[data.{source.name}] patches",
-            mend="use others, window and overlap",
-        )
-    return cut_patches(dataset, read_others(others), **asked, progress=progress)
 
 
 def _merged(dataset: Dataset, source: Source) -> Dataset:
@@ -215,19 +195,12 @@ def _taken(dataset: Dataset, source: Source) -> Dataset:
 def _with_windows(
     dataset: Dataset, source: Source, folder: Path, progress: Progress
 ) -> tuple[Dataset, dict[str, Any]]:
-    asked = {key: value or None for key, value in source.windows.items()}
-    if unknown := set(asked) - {"count", "side"}:
-        raise RecipeError(
-            f"unknown key {sorted(unknown)[0]!r}",
-            where=f"[data.{source.name}] windows",
-            mend="use count and side",
-        )
     found = find_windows(
         dataset,
         open_fields(folder),
         seed=source.take_seed,
-        count=asked.get("count"),
-        side=asked.get("side"),
+        count=source.windows.count or None,
+        side=source.windows.side or None,
         progress=progress,
     )
     return add_class(dataset, found), dict(found.facts)

@@ -26,11 +26,10 @@ from torch import nn
 
 from cellkin.atlas import Atlas, Cells, decide
 from cellkin.core.artifacts import digest, read_json, refuse_existing, write_bytes, write_json
-from cellkin.core.errors import RecipeError
-from cellkin.core.progress import Progress, silent
+from cellkin.core.progress import Progress
 from cellkin.core.records import Features
 from cellkin.imaging.loading import load_prepared
-from cellkin.learning.encoder import CHUNK, Encoder, choose_device
+from cellkin.learning.encoder import CHUNK, Encoder
 from cellkin.learning.training import resolved_precision
 from cellkin.learning.weights import initialize, seen_by
 from cellkin.study.evaluate import environment
@@ -38,6 +37,7 @@ from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import (
     FoldCells,
     Place,
+    WorkOptions,
     cells_in_fold,
     prepare,
     run_folder,
@@ -66,31 +66,27 @@ COLUMNS = (
 
 
 def measure(
-    experiment: Experiment, out: str | Path, *, options: Mapping[str, Any]
+    experiment: Experiment, out: str | Path, *, options: WorkOptions = WorkOptions()
 ) -> dict[str, Any]:
     """Measure every backbone of a timing experiment on the first fold of its cells.
 
     Args:
         out: folder; `timing.json`, `timing.csv` and `timing.md` are written there, after every
             backbone.
-        options: as for `cellkin.study.evaluate.evaluate`, without the crew.
 
     Returns:
         plain data: `rows`, one for each backbone, `environment`, `out`.
 
     Raises:
-        OutputError: something is there, without `resume`. RecipeError: an unknown setting.
+        OutputError: something is there, without `resume`.
         CellkinError: of other kinds, while the cells are gathered.
     """
     out = Path(out).expanduser().resolve()
-    if not options.get("resume"):
+    if not options.resume:
         refuse_existing(out)
-    repeats = _repeats(experiment)
-    progress: Progress = options.get("progress", silent)
-    device = str(choose_device(options.get("device", "auto")))
-    place = Place(out, device, options.get("threads", 1))
-    gathered = gather(experiment, options.get("data", {}), out, progress)
-    works = plan(experiment, gathered, options.get("inits", {}))
+    place, progress = options.place(out), options.progress
+    gathered = gather(experiment, options.data, out, progress)
+    works = plan(experiment, gathered, options.inits)
     works = [work for work in works if work.rows[0].job.fold == 1 and work.kind == "trained"]
     prepare(works, place, progress)
     known = read_json(out / FILE)["rows"] if (out / FILE).is_file() else []
@@ -98,9 +94,9 @@ def measure(
     result: dict[str, Any] = {}
     for number, work in enumerate(works):
         if work.key not in rows:
-            rows[work.key] = _measured(work, place, repeats, progress)
+            rows[work.key] = _measured(work, place, experiment.timing.repeats, progress)
         told = [rows[w.key] for w in works if w.key in rows]
-        result = {"rows": told, "threads": place.threads, "device": device, "out": str(out)}
+        result = {"rows": told, "threads": place.threads, "device": place.device, "out": str(out)}
         _write(out, experiment, result)
         progress("backbones", number + 1, len(works))
     for name in ("prepared", "work"):
@@ -114,20 +110,6 @@ def timing_table(rows: list[Mapping[str, Any]]) -> list[list[str]]:
     for row in rows:
         table.append([_shown(row[key]) for key, _ in COLUMNS])
     return table
-
-
-def _repeats(experiment: Experiment) -> int:
-    known = {"repeats": 5}
-    if unknown := set(experiment.timing) - set(known):
-        raise RecipeError(
-            f"unknown key {sorted(unknown)[0]!r}",
-            where=f"{experiment.name}, [timing]",
-            mend=f"known: {', '.join(known)}",
-        )
-    repeats = int({**known, **experiment.timing}["repeats"])
-    if repeats < 1:
-        raise RecipeError("nothing is measured", where="[timing] repeats", mend="give 1 or more")
-    return repeats
 
 
 # one backbone ----------------------------------------------------------------------------------

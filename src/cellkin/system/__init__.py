@@ -5,24 +5,29 @@
 from cellkin.system.atlases import index, train
 from cellkin.system.auditing import audit
 from cellkin.system.cross_validation import cross_validate
-from cellkin.system.halving import SplitProposal, propose_split
-from cellkin.system.injecting import Injected, inject_nothing
-from cellkin.system.pretraining import pretrain
-from cellkin.system.runs import encoder_facts, run_folder
+from cellkin.system.halving import HalvingOptions, HalvingProposal, propose_halving
+from cellkin.system.injecting import Injected, InjectOptions, inject_nothing
+from cellkin.system.pretraining import PretrainOptions, pretrain
+from cellkin.system.runs import IndexOptions, TrainOptions, encoder_facts, run_folder
 from cellkin.system.support import DecisionSupport, Look
 
 __all__ = [
     "DecisionSupport",
+    "HalvingOptions",
+    "HalvingProposal",
+    "IndexOptions",
+    "InjectOptions",
     "Injected",
     "Look",
-    "SplitProposal",
+    "PretrainOptions",
+    "TrainOptions",
     "audit",
     "cross_validate",
     "encoder_facts",
     "index",
     "inject_nothing",
     "pretrain",
-    "propose_split",
+    "propose_halving",
     "run_folder",
     "train",
 ]

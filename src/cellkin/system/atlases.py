@@ -33,7 +33,8 @@ from cellkin.measures.scores import score_samples
 from cellkin.measures.triage import triage
 from cellkin.system.cards import atlas_card, data_facts, documents
 from cellkin.system.runs import (
-    chosen_options,
+    IndexOptions,
+    TrainOptions,
     fingerprints,
     load_images,
     open_encoder,
@@ -104,7 +105,7 @@ def train(
     seed: int = 0,
     out: str | Path = "atlas",
     split: Split | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: TrainOptions = TrainOptions(),
 ) -> Path:
     """Train an encoder, build its atlas and measure it on the untouched test part.
 
@@ -114,9 +115,6 @@ def train(
         out: the atlas folder to write; it appears when everything is done.
         split: parts made beforehand; by default one part of five is tested, by subject where
             every cell names one.
-        options: `device` ("auto"), `devices` (1), `nodes` (1), `tensorboard` (a folder, or None),
-            `resume` (False), `overwrite` (False), `progress`, `maps` ("none"; "fp16" keeps the
-            references' feature maps, so that evidence is faster).
 
     Returns:
         the atlas folder. Where several processes train, the first alone makes it; in the others
@@ -125,29 +123,28 @@ def train(
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
-    chosen = chosen_options(options)
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     recipe.require_task("fine-tuning", verb="pretrain")
     data.require_cells()
-    device = choose_device(chosen["device"])
-    if not chosen["overwrite"] and process_rank() == 0:
+    device = choose_device(options.device)
+    if not options.overwrite and process_rank() == 0:
         refuse_existing(out)
     split = split or splits.single(data, seed=seed)
-    refuse_early(data, split, recipe, chosen["maps"])
-    run = open_run(run_folder(out), resume=chosen["resume"])
-    place = Place(device, chosen["devices"], chosen["nodes"], chosen["tensorboard"])
+    refuse_early(data, split, recipe, options.maps)
+    run = open_run(run_folder(out), resume=options.resume)
+    place = Place(device, options.devices, options.nodes, options.tensorboard)
     with tidied(run):
-        images = load_images(data, recipe.geometry, chosen["progress"], cache=run / "prepared")
+        images = load_images(data, recipe.geometry, options.progress, cache=run / "prepared")
         seen = seen_by(recipe.init)
-        job = Making(data, split, images, seed, chosen["progress"], chosen["maps"], seen)
+        job = Making(data, split, images, seed, options.progress, options.maps, seen)
         refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
         trained = train_encoder(
             _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
         )
     if not trained.first:
         return out
-    save_trained(job, trained, out=out, run=run, overwrite=chosen["overwrite"])
+    save_trained(job, trained, out=out, run=run, overwrite=options.overwrite)
     shutil.rmtree(run, ignore_errors=True)
     return out
 
@@ -185,7 +182,7 @@ def index(
     seed: int = 0,
     k: int = 5,
     distance: str = "euclidean",
-    options: Mapping[str, Any] | None = None,
+    options: IndexOptions = IndexOptions(),
 ) -> Path:
     """A new atlas over other cells, with the encoder of an atlas or an encoder folder.
 
@@ -197,16 +194,15 @@ def index(
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
     data.require_cells()
-    chosen = chosen_options(options)
     out = Path(out).expanduser()
-    if not chosen["overwrite"]:
+    if not options.overwrite:
         refuse_existing(out)
     if k < 1:
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
-    encoder = open_encoder(Path(source).expanduser(), chosen["device"])
-    images = load_images(data, encoder.preprocessor, chosen["progress"])
+    encoder = open_encoder(Path(source).expanduser(), options.device)
+    images = load_images(data, encoder.preprocessor, options.progress)
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
-    job = Making(data, split, images, seed, chosen["progress"], chosen["maps"])
+    job = Making(data, split, images, seed, options.progress, options.maps)
     settings = {
         "k": k,
         "distance": distance,
@@ -215,7 +211,7 @@ def index(
     atlas, predictions = _atlas(job, encoder, settings)
     texts = {"split.json": split.to_json(), "predictions.json": predictions}
     texts |= documents(atlas_card(atlas, "atlas"))
-    atlas.save(out, texts=texts, overwrite=chosen["overwrite"])
+    atlas.save(out, texts=texts, overwrite=options.overwrite)
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cellkin.datasets.parts import splits
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.measures.scores import score_samples
 from cellkin.system.atlases import refuse_early, train
-from cellkin.system.runs import chosen_options, run_folder
+from cellkin.system.runs import TrainOptions, run_folder
 
 __all__ = ["cross_validate"]
 
@@ -30,7 +31,7 @@ def cross_validate(
     seed: int = 0,
     out: str | Path,
     parts: Sequence[Split] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: TrainOptions = TrainOptions(),
 ) -> dict[str, Any]:
     """Train one atlas per fold and score every cell by the atlas that never saw it.
 
@@ -38,8 +39,6 @@ def cross_validate(
         out: folder of the atlases `fold-1`, `fold-2`, ... and of `out_of_fold.json`.
         parts: the folds; by default `datasets.folds(data, seed=seed)`: five, by subject where
             every cell names one.
-        options: as for `cellkin.train`. With `resume` finished folds are kept as they are and the
-            unfinished one goes on.
 
     Returns:
         the scores over all cells, with `folds` (one row per fold), and mean and population standard
@@ -49,9 +48,9 @@ def cross_validate(
         CellkinError: as `cellkin.train`, for every fold before the first is trained; an existing
             folder without `resume`, or with finished folds of another split.
     """
-    chosen, out = chosen_options(options), Path(out).expanduser()
+    out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    if out.exists() and any(out.iterdir()) and not chosen["resume"]:
+    if out.exists() and any(out.iterdir()) and not options.resume:
         raise OutputError(
             "there is something here already",
             where=out,
@@ -59,11 +58,11 @@ def cross_validate(
         )
     parts = parts or splits.folds(data, seed=seed)
     for number, split in enumerate(parts, start=1):
-        refuse_early(data, split, recipe, chosen["maps"])
+        refuse_early(data, split, recipe, options.maps)
         _refuse_other_split(out / f"fold-{number}", split)
     decided = []
     for number, split in enumerate(parts, start=1):
-        told = _titled(chosen, f"fold {number}/{len(parts)}")
+        told = _titled(options, f"fold {number}/{len(parts)}")
         decided.append(_fold(data, recipe, seed, out / f"fold-{number}", split, told))
     predictions = [{**row, "fold": i} for i, rows in enumerate(decided, start=1) for row in rows]
     result = {**_scored(data, predictions, parts[0].unit, seed), **_over_folds(parts, decided)}
@@ -83,12 +82,12 @@ def _refuse_other_split(finished: Path, split: Split) -> None:
 
 
 def _fold(
-    data: Dataset, recipe: Recipe, seed: int, out: Path, split: Split, options: dict[str, Any]
+    data: Dataset, recipe: Recipe, seed: int, out: Path, split: Split, options: TrainOptions
 ) -> list[dict[str, Any]]:
     """The decisions on the test cells of one fold, by the atlas that is there or trained now."""
     if not (out / MANIFEST).is_file():
-        resume = options["resume"] and run_folder(out).is_dir()
-        train(data, recipe, seed=seed, out=out, split=split, options={**options, "resume": resume})
+        options = replace(options, resume=options.resume and run_folder(out).is_dir())
+        train(data, recipe, seed=seed, out=out, split=split, options=options)
     return list(read_json(out / "predictions.json"))
 
 
@@ -128,6 +127,8 @@ def _row(number: int, split: Split, decided: Sequence[Mapping[str, Any]]) -> dic
     }
 
 
-def _titled(options: Mapping[str, Any], title: str) -> dict[str, Any]:
-    tell = options["progress"]
-    return {**options, "progress": lambda task, done, total: tell(f"{title}: {task}", done, total)}
+def _titled(options: TrainOptions, title: str) -> TrainOptions:
+    def tell(task: str, done: int, total: int) -> None:
+        options.progress(f"{title}: {task}", done, total)
+
+    return replace(options, progress=tell)

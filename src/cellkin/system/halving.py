@@ -1,4 +1,4 @@
-"""Propose splitting a class in two (section 3.2): evidence first, nothing applied unasked."""
+"""Propose halving a class (section 3.2): evidence first, nothing applied unasked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cellkin import datasets, report
 from cellkin.atlas.map import fit_map
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
 from cellkin.core.errors import DataError, RecipeError, did_you_mean
+from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
 from cellkin.datasets.injecting.imaging_groups import (
@@ -36,21 +37,40 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 from cellkin.system.runs import open_encoder
 
-__all__ = ["SplitProposal", "propose_split"]
+__all__ = ["HalvingOptions", "HalvingProposal", "propose_halving"]
 
 OTHERS = 600  # cells of other classes on the map, at most
 SHOWN = 24  # cells of each half on the page
 THUMB = 112
 
 
-@dataclass(frozen=True)
-class SplitProposal:
-    """What `propose_split` found and wrote.
+@dataclass(frozen=True, kw_only=True)
+class HalvingOptions(Options):
+    """How halves are looked for.
 
     Attributes:
-        verdict: the split that is believed, or why none. halves: id -> 0 or 1.
+        encoder: folder of an encoder or atlas; None for the packaged ImageNet network, which sees
+            `size` pixels a side.
+        apply: write `injected.json` where the halving is believed.
+        device: "auto", "cpu", "cuda", ... overwrite: replace what is at `out`.
+    """
+
+    encoder: str | Path | None = None
+    size: int = 224
+    apply: bool = False
+    device: str = "auto"
+    overwrite: bool = False
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class HalvingProposal:
+    """What `propose_halving` found and wrote.
+
+    Attributes:
+        verdict: the halving that is believed, or why none. halves: id -> 0 or 1.
         folder: with `split.html`, `split.png`, `split.json`, and `injected.json` where applied.
-        applied: the description of the split data set, None where it was not written.
+        applied: the description of the data set with both halves, None where it was not written.
     """
 
     verdict: Verdict
@@ -61,7 +81,7 @@ class SplitProposal:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "split": self.verdict.split,
+            "split": self.verdict.halve,
             "by": self.verdict.trial.by,
             "why": list(self.verdict.why),
             "halves": dict(self.halves),
@@ -69,63 +89,49 @@ class SplitProposal:
         }
 
 
-def propose_split(
+def propose_halving(
     data: Dataset,
     name: str,
     *,
     out: str | Path,
     by: str | Path = AUTO,
     seed: int = 0,
-    options: Mapping[str, Any] | None = None,
-) -> SplitProposal:
+    options: HalvingOptions = HalvingOptions(),
+) -> HalvingProposal:
     """Look whether a class has two modes, and write the evidence as a page, a figure and JSON.
 
     Args:
         name: of the class. out: folder to write; it must not exist, or be empty.
         by: "auto", "features", "file-size", "field-size", "diameter", or a CSV with the columns
             `file,half`.
-        options: `encoder` (None: the packaged ImageNet network, else a folder of an encoder or
-            atlas), `size` (None: the encoder's; 224), `apply` (False: write `injected.json` where
-            the split is believed), `device` ("auto"), `overwrite` (False), `progress`.
 
     Raises:
         LabelError: no such class. DataError: too few cells, or unreadable ones.
         CellkinError: of other kinds; see `cellkin.core.errors`.
     """
-    chosen = {**_DEFAULTS, **(options or {})}
-    out, tell = Path(out).expanduser(), chosen["progress"]
-    if not chosen["overwrite"]:
+    out, tell = Path(out).expanduser(), options.progress
+    if not options.overwrite:
         refuse_existing(out)
     require_class(data, name)
     way = _way(by)
     cells = [s for s in data.samples if s.label == name]
     shown = [*cells, *_others(data, name, seed)]
-    encoder = _encoder(chosen)
+    encoder = _encoder(options)
     images = load_prepared([s.image for s in shown], encoder.preprocessor, progress=tell)
     vectors = encoder.embed(images, [s.id for s in shown], progress=tell).vectors
     trials = _trials(cells, np.asarray(vectors[: len(cells)]), way, seed, tell)
     verdict = judge(trials, Path(way).name if way.endswith(".csv") else way)
-    proposal = SplitProposal(verdict, _by_id(cells, verdict.trial), trials, out, None)
+    proposal = HalvingProposal(verdict, _by_id(cells, verdict.trial), trials, out, None)
     page = _page(data, name, proposal, (shown, vectors), (encoder, seed))
-    applied = halved(data, name, proposal.halves) if chosen["apply"] and verdict.split else None
-    made_by = {"verb": "inject --split", "class": name, "seed": seed, "encoder": encoder.space}
-    with new_folder(out, overwrite=chosen["overwrite"]) as folder:
-        report.save_split(page, folder)
+    applied = halved(data, name, proposal.halves) if options.apply and verdict.halve else None
+    made_by = {"verb": "inject --halve", "class": name, "seed": seed, "encoder": encoder.space}
+    with new_folder(out, overwrite=options.overwrite) as folder:
+        report.save_halving(page, folder)
         write_json(folder / "split.json", {**made_by, **proposal.to_json()})
         if applied is not None:
             evidence = {**made_by, "by": verdict.trial.by, "why": list(verdict.why)}
             datasets.save(applied, folder / "injected.json", made_by=evidence)
     return replace(proposal, applied=out / "injected.json" if applied is not None else None)
-
-
-_DEFAULTS: dict[str, Any] = {
-    "encoder": None,
-    "size": None,
-    "apply": False,
-    "device": "auto",
-    "overwrite": False,
-    "progress": silent,
-}
 
 
 def _way(by: str | Path) -> str:
@@ -140,7 +146,7 @@ def _way(by: str | Path) -> str:
     if str(by).lower().endswith(".csv") and Path(by).expanduser().is_file():
         return str(Path(by).expanduser())
     raise RecipeError(
-        f"there is no way to split by {str(by)!r}",
+        f"there is no way to halve by {str(by)!r}",
         where="--by",
         mend=did_you_mean(str(by), ways) or f"use {', '.join(ways)}, or a CSV with file,half",
     )
@@ -153,14 +159,14 @@ def _others(data: Dataset, name: str, seed: int) -> list[Sample]:
     return [others[i] for i in sorted(order.tolist())]
 
 
-def _encoder(chosen: Mapping[str, Any]) -> Encoder:
-    if chosen["encoder"] is not None:
-        return open_encoder(Path(chosen["encoder"]).expanduser(), chosen["device"])
-    size = chosen["size"] or 224
+def _encoder(options: HalvingOptions) -> Encoder:
+    if options.encoder is not None:
+        return open_encoder(Path(options.encoder).expanduser(), options.device)
+    size = options.size
     network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
     if preprocessor is None:
         raise DataError("the packaged weights name no preprocessor", where=PACKAGED_BACKBONE)
-    return Encoder(network, preprocessor, ("cell",), device=choose_device(chosen["device"]))
+    return Encoder(network, preprocessor, ("cell",), device=choose_device(options.device))
 
 
 def _trials(
@@ -193,16 +199,16 @@ def _by_id(cells: Sequence[Sample], trial: Trial) -> dict[str, int]:
 def _page(
     data: Dataset,
     name: str,
-    proposal: SplitProposal,
+    proposal: HalvingProposal,
     shown: tuple[Sequence[Sample], NDArray[Any]],
     made_with: tuple[Encoder, int],
-) -> report.SplitReport:
+) -> report.HalvingReport:
     samples, vectors = shown
     encoder, seed = made_with
     scaled = MinMaxScale.fit(vectors).apply(vectors)
     halves = proposal.halves
     pair = (f"{name} (1)", f"{name} (2)")
-    return report.SplitReport(
+    return report.HalvingReport(
         data=data,
         name=name,
         found=proposal.to_json(),

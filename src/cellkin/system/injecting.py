@@ -9,15 +9,33 @@ from typing import Any
 
 from cellkin import datasets, report
 from cellkin.core.artifacts import refuse_existing
+from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import NOTICE, Dataset
-from cellkin.datasets.injecting.injection import add_class, find_windows, open_fields
+from cellkin.datasets.injecting.injection import NOTHING, add_class, find_windows, open_fields
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import packaged_lite0
 
-__all__ = ["Injected", "inject_nothing"]
+__all__ = ["InjectOptions", "Injected", "inject_nothing"]
 
 SHOWN = 112  # side of a window on the contact sheet, in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectOptions(Options):
+    """How cell-free windows are added.
+
+    Attributes:
+        count: of the windows; None for as many as the classes have on average. window: side in
+            pixels; None for that of the cells' images. name: of their class.
+        overwrite: replace what is at `out`.
+    """
+
+    count: int | None = None
+    window: int | None = None
+    name: str = NOTHING
+    overwrite: bool = False
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ def inject_nothing(
     *,
     out: str | Path,
     seed: int = 0,
-    options: Mapping[str, Any] | None = None,
+    options: InjectOptions = InjectOptions(),
 ) -> Injected:
     """Add a class of cell-free windows to a data set, and write its description and a contact
     sheet of all windows beside it, which a person should look through.
@@ -45,30 +63,26 @@ def inject_nothing(
     Args:
         fields: field images, see `cellkin.datasets.injecting.injection.open_fields`.
         out: the description to write, `.json`; the sheet is named after it.
-        options: `count` and `window` (None: as many as the classes have on average; the side of
-            the cells' images), `name` ("nothing"), `overwrite` (False), `progress`.
 
     Raises:
         CellkinError: of many kinds; fewer windows than asked for among them.
     """
-    known = {"count": None, "window": None, "name": "nothing", "overwrite": False}
-    chosen = {**known, "progress": silent, **(options or {})}
     out = Path(out).expanduser()
-    if not chosen["overwrite"]:
+    if not options.overwrite:
         refuse_existing(out)
     fields = fields if isinstance(fields, Dataset) else open_fields(fields)
     found = find_windows(
         cells,
         fields,
         seed=seed,
-        count=chosen["count"],
-        side=chosen["window"],
-        progress=chosen["progress"],
+        count=options.count,
+        side=options.window,
+        progress=options.progress,
     )
-    dataset = add_class(cells, found, name=chosen["name"])
+    dataset = add_class(cells, found, name=options.name)
     made_by = {"verb": "inject --nothing-from", "seed": seed, **found.facts}
     path = datasets.save(dataset, out, made_by=made_by)
-    sheet = _sheet(dataset, len(found.samples), out, chosen["progress"])
+    sheet = _sheet(dataset, len(found.samples), out, options.progress)
     return Injected(dataset, path, sheet, found.facts, found.notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 import cellkin
 from cellkin import report
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
+from cellkin.core.options import Options
+from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Provenance, Split
 from cellkin.datasets.multilabel import hold_out, levels_of, target_matrix
 from cellkin.learning.encoder import choose_device
@@ -23,7 +25,6 @@ from cellkin.learning.weights import seen_by
 from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
 from cellkin.system.runs import (
     Images,
-    chosen_options,
     fingerprints,
     load_images,
     open_run,
@@ -31,7 +32,22 @@ from cellkin.system.runs import (
     tidied,
 )
 
-__all__ = ["pretrain"]
+__all__ = ["PretrainOptions", "pretrain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions(Options):
+    """How a pretraining is run.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", ... resume: go on with an unfinished one.
+        overwrite: replace what is at `out`.
+    """
+
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    progress: Progress = silent
 
 
 def pretrain(
@@ -41,7 +57,7 @@ def pretrain(
     seed: int = 0,
     out: str | Path = "encoder",
     split: Split | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: PretrainOptions = PretrainOptions(),
 ) -> Path:
     """Train an encoder on images that carry any number of labels on any number of levels.
 
@@ -52,7 +68,6 @@ def pretrain(
         out: the encoder folder to write; it appears when everything is done.
         split: parts made beforehand (`train` and `val`); by default one image in five validates,
             and images of one subject, slide or field stay together where that is known.
-        options: `device` ("auto"), `resume` (False), `overwrite` (False), `progress`.
 
     Returns:
         the encoder folder, for `cellkin train --init`.
@@ -60,16 +75,15 @@ def pretrain(
     Raises:
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
-    chosen = chosen_options(options)
     out = Path(out).expanduser()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     recipe.require_task(PRETRAINING, verb="train")
-    device = choose_device(chosen["device"])
-    if not chosen["overwrite"]:
+    device = choose_device(options.device)
+    if not options.overwrite:
         refuse_existing(out)
     split = split or hold_out(data, seed=seed)
-    run = open_run(run_folder(out), resume=chosen["resume"])
-    progress = chosen["progress"]
+    run = open_run(run_folder(out), resume=options.resume)
+    progress = options.progress
     seen = seen_by(recipe.init)
     with tidied(run):
         tagged = _tagged(data, split, load_images(data, recipe.geometry, progress))
@@ -80,7 +94,7 @@ def pretrain(
     trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *marks)))
     trained.encoder.documents = documents(_card(trained, data, split, tagged))
     report.pretraining_curve(trained.history, run / "training.png")
-    with new_folder(out, overwrite=chosen["overwrite"]) as building:
+    with new_folder(out, overwrite=options.overwrite) as building:
         for name in ("log.jsonl", "training.png"):
             (building / name).write_bytes((run / name).read_bytes())
         write_json(building / "split.json", split.to_json())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cellkin.atlas.building import MAPS
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, OutputError, RecipeError, SplitError
+from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset
@@ -25,7 +27,8 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
 
 __all__ = [
-    "chosen_options",
+    "IndexOptions",
+    "TrainOptions",
     "encoder_facts",
     "fingerprints",
     "load_images",
@@ -39,41 +42,51 @@ __all__ = [
 Images = NDArray[np.uint8]
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions(Options):
+    """How an atlas is made.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", ... overwrite: replace what is at `out`.
+        maps: "none", or "fp16": keep the references' feature maps, so that evidence is faster.
+
+    Raises:
+        RecipeError: an unknown kind of maps.
+    """
+
+    device: str = "auto"
+    overwrite: bool = False
+    maps: str = "none"
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if self.maps not in MAPS:
+            raise RecipeError(
+                f"maps = {self.maps!r} is not possible",
+                where="--maps",
+                mend=f"use one of {', '.join(MAPS)}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(IndexOptions):
+    """How a training is run.
+
+    Attributes:
+        devices: on each machine. nodes: machines that train together.
+        tensorboard: folder to write to, or None.
+        resume: go on with an unfinished training; with folds, finished ones are kept as they are.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    tensorboard: Path | None = None
+    resume: bool = False
+
+
 def run_folder(out: Path) -> Path:
     """Where an unfinished training keeps its checkpoints: beside what it will become."""
     return out.parent / f"{out.name}.training"
-
-
-def chosen_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options of a training, completed.
-
-    Raises:
-        RecipeError: an unknown one.
-    """
-    known = {
-        "device": "auto",
-        "devices": 1,
-        "nodes": 1,
-        "tensorboard": None,
-        "resume": False,
-        "overwrite": False,
-        "progress": silent,
-        "maps": "none",
-    }
-    if unknown := set(given or {}) - set(known):
-        raise RecipeError(
-            f"unknown option {sorted(unknown)[0]!r}",
-            where="options",
-            mend=f"known options: {', '.join(known)}",
-        )
-    chosen = {**known, **(given or {})}
-    if chosen["maps"] not in MAPS:
-        raise RecipeError(
-            f"maps = {chosen['maps']!r} is not possible",
-            where="--maps",
-            mend=f"use one of {', '.join(MAPS)}",
-        )
-    return chosen
 
 
 def open_run(run: Path, *, resume: bool) -> Path:

@@ -1,7 +1,7 @@
-"""Split a class whose features are bimodal in two (section 3.2 of the paper): the evidence.
+"""Halve a class whose features are bimodal (section 3.2 of the paper): the evidence.
 
 Cells of one class that were imaged in two ways (two magnifications) form two clouds in the feature
-space. `ClassSplit.fit` finds two clouds in any vectors and says what speaks for them; it knows no
+space. `Halving.fit` finds two clouds in any vectors and says what speaks for them; it knows no
 network and no file. In a study it is fitted inside each fold, on training cells only, and the other
 cells are assigned.
 
@@ -28,7 +28,7 @@ from cellkin.core.progress import Progress, silent
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-__all__ = ["ClassSplit", "Explained", "SplitEvidence", "explained_by", "separation"]
+__all__ = ["Explained", "Halving", "HalvingEvidence", "explained_by", "separation"]
 
 Floats = NDArray[np.float64]
 Halves = NDArray[np.int64]
@@ -64,7 +64,7 @@ FLOOR = 1e-6  # of the variance: a cloud of equal values keeps this much
 
 
 @dataclass(frozen=True)
-class SplitEvidence:
+class HalvingEvidence:
     """What speaks for two modes.
 
     Attributes:
@@ -125,7 +125,7 @@ class SplitEvidence:
 
 
 @dataclass(frozen=True)
-class ClassSplit:
+class Halving:
     """A linear rule between the two halves of a class, and the evidence for it.
 
     Attributes:
@@ -135,7 +135,7 @@ class ClassSplit:
 
     direction: Floats
     offset: float
-    evidence: SplitEvidence
+    evidence: HalvingEvidence
 
     @classmethod
     def fit(
@@ -145,10 +145,10 @@ class ClassSplit:
         seed: int,
         bootstraps: int = 99,
         progress: Progress = silent,
-    ) -> ClassSplit:
+    ) -> Halving:
         """Find two halves of a class and measure what speaks for them.
 
-        The split is made whatever the evidence says; ask `evidence.two_modes`.
+        The halving is made whatever the evidence says; ask `evidence.two_modes`.
 
         Args:
             vectors: (N, C) of the cells of one class, N at least 20.
@@ -160,13 +160,13 @@ class ClassSplit:
         """
         points = _checked(vectors)
         if np.ptp(points, axis=0).max() == 0:
-            return cls(np.zeros(points.shape[1]), 0.0, _nothing_to_split(len(points)))
+            return cls(np.zeros(points.shape[1]), 0.0, _nothing_to_halve(len(points)))
         direction, offset = _rule(points, seed)
         halves = _sides(points, direction, offset)
         leading, _, _ = _components(points, COMPONENTS)
         statistic, p_value = _bootstrap(leading, seed, bootstraps, progress)
         apart, agreement = _held_out(points, halves, seed)
-        evidence = SplitEvidence(
+        evidence = HalvingEvidence(
             cells=(int((halves == 0).sum()), int((halves == 1).sum())),
             statistic=statistic,
             p_value=p_value,
@@ -186,9 +186,9 @@ class ClassSplit:
         points = np.asarray(vectors, np.float64)
         if points.ndim != 2 or points.shape[1] != len(self.direction):
             raise DataError(
-                f"these vectors do not fit the split: shape {points.shape}",
-                where=f"a split of vectors of width {len(self.direction)}",
-                mend="embed the cells with the encoder that the split was fitted with",
+                f"these vectors do not fit the halving: shape {points.shape}",
+                where=f"a halving of vectors of width {len(self.direction)}",
+                mend="embed the cells with the encoder that the halving was fitted with",
             )
         return _sides(points, self.direction, self.offset)
 
@@ -252,7 +252,7 @@ def _checked(vectors: NDArray[Any]) -> Floats:
     if points.ndim != 2 or len(points) < LEAST_CELLS:
         raise DataError(
             f"{len(points)} cells are too few to look for two modes",
-            where=f"the class to split (vectors of shape {points.shape})",
+            where=f"the class to halve (vectors of shape {points.shape})",
             mend=f"a class of at least {LEAST_CELLS} cells is needed, as (N, C) vectors",
         )
     if not np.isfinite(points).all():
@@ -264,8 +264,8 @@ def _checked(vectors: NDArray[Any]) -> Floats:
     return points
 
 
-def _nothing_to_split(cells: int) -> SplitEvidence:
-    return SplitEvidence((cells, 0), 0.0, 1.0, 0, 0.0, 0.0, 1.0)
+def _nothing_to_halve(cells: int) -> HalvingEvidence:
+    return HalvingEvidence((cells, 0), 0.0, 1.0, 0, 0.0, 0.0, 1.0)
 
 
 def _components(points: Floats, count: int) -> tuple[Floats, Floats, Floats]:

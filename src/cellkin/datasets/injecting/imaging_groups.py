@@ -1,4 +1,4 @@
-"""Which way of splitting a class is to be believed (section 3.2 of the paper).
+"""Which way of halving a class is to be believed (section 3.2 of the paper).
 
 Before the features are believed, simple explanations are tried: the size of the file, the size of
 the image, the diameter of the nucleus in pixels. One that has two modes itself and agrees with the
@@ -23,7 +23,7 @@ from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef, Sample
 from cellkin.datasets.csv_rows import raise_faults, read_rows
-from cellkin.datasets.injecting.halving import ClassSplit, Explained, SplitEvidence, explained_by
+from cellkin.datasets.injecting.halving import Explained, Halving, HalvingEvidence, explained_by
 from cellkin.datasets.listing import shown
 from cellkin.imaging.decode import decode
 from cellkin.imaging.stain import nuclei
@@ -52,24 +52,24 @@ Halves = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Trial:
-    """One way of splitting the class, and what came of it.
+    """One way of halving the class, and what came of it.
 
     Attributes:
         by: "features", one of `SIMPLE`, or the name of a list.
         halves: (N,) of 0 and 1, None where the way is not open. unavailable: then why.
         evidence: None for a list, which needs none. subjects: how far subjects explain the halves.
         medians: of the value in both halves. like_features: share of cells on the features' side.
-        split: the rule, where there is one.
+        halving: the rule, where there is one.
     """
 
     by: str
     halves: Halves | None = None
-    evidence: SplitEvidence | None = None
+    evidence: HalvingEvidence | None = None
     subjects: Explained | None = None
     medians: tuple[float, float] | None = None
     like_features: float | None = None
     unavailable: str = ""
-    split: ClassSplit | None = field(default=None, repr=False)
+    halving: Halving | None = field(default=None, repr=False)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -95,12 +95,12 @@ class Verdict:
     """What to do with the class.
 
     Attributes:
-        trial: the way of splitting that is believed, or the one that was asked for and refused.
-        split: whether the class should be split. why: the reasons, one sentence each.
+        trial: the way of halving that is believed, or the one that was asked for and refused.
+        halve: whether the class should be halved. why: the reasons, one sentence each.
     """
 
     trial: Trial
-    split: bool
+    halve: bool
     why: tuple[str, ...]
 
 
@@ -130,15 +130,15 @@ def tried(
     seed: int,
     progress: Progress = silent,
 ) -> Trial:
-    """Split by vectors (N, C), or by a simple value (N,), on a logarithmic scale.
+    """Halve by vectors (N, C), or by a simple value (N,), on a logarithmic scale.
 
     Raises:
         DataError: fewer than 20 cells.
     """
     if vectors.ndim > 1:
-        split = ClassSplit.fit(vectors, seed=seed, progress=progress)
-        halves = split.assign(vectors)
-        return _trial(by, split, halves, subjects, seed)
+        halving = Halving.fit(vectors, seed=seed, progress=progress)
+        halves = halving.assign(vectors)
+        return _trial(by, halving, halves, subjects, seed)
     values = np.asarray(vectors, np.float64)
     known = np.isfinite(values)
     if known.mean() < LEAST_MEASURED:
@@ -146,16 +146,16 @@ def tried(
         return Trial(by, unavailable=missing)
     filled = np.where(known, values, np.median(values[known]))
     logs = np.log(np.maximum(filled, 1e-9))[:, None]
-    split = ClassSplit.fit(logs, seed=seed, progress=progress)
-    halves = split.assign(logs)
+    halving = Halving.fit(logs, seed=seed, progress=progress)
+    halves = halving.assign(logs)
     parts = [filled[halves == half] for half in (0, 1)]
     medians = None if not all(map(len, parts)) else tuple(float(np.median(p)) for p in parts)
-    return _trial(by, split, halves, subjects, seed, medians=medians)
+    return _trial(by, halving, halves, subjects, seed, medians=medians)
 
 
 def _trial(
     by: str,
-    split: ClassSplit | None,
+    halving: Halving | None,
     halves: Halves,
     subjects: Sequence[str | None],
     seed: int,
@@ -165,8 +165,8 @@ def _trial(
     explained = None
     if known and 0 < halves.sum() < len(halves):
         explained = explained_by(halves, np.array(subjects), seed=seed)
-    evidence = None if split is None else split.evidence
-    return Trial(by, halves, evidence, explained, split=split, **more)
+    evidence = None if halving is None else halving.evidence
+    return Trial(by, halves, evidence, explained, halving=halving, **more)
 
 
 def listed(path: Path, samples: Sequence[Sample], *, seed: int) -> Trial:
@@ -208,7 +208,7 @@ def listed(path: Path, samples: Sequence[Sample], *, seed: int) -> Trial:
 
 
 def judge(trials: Mapping[str, Trial], by: str = AUTO) -> Verdict:
-    """Which split to believe, and why.
+    """Which halving to believe, and why.
 
     With `auto` the features must have two modes; a simple value that agrees with them (nearly
     all cells) is preferred; where none explains them, the halves must not be the subjects. With
@@ -217,7 +217,7 @@ def judge(trials: Mapping[str, Trial], by: str = AUTO) -> Verdict:
     """
     if by not in (AUTO, FEATURES):
         asked = trials[by]
-        reason = f"split as {by} lists it" if asked.evidence is None else f"two modes of {by}"
+        reason = f"halved as {by} lists it" if asked.evidence is None else f"two modes of {by}"
         return Verdict(asked, not asked.faults, asked.faults or (reason,))
     features = trials[FEATURES]
     if features.faults:
@@ -263,7 +263,7 @@ def _subjects_explain(trial: Trial) -> str:
 def _other_ways(trials: Mapping[str, Trial]) -> tuple[str, ...]:
     """Simple values with two modes of their own, although the features do not follow them."""
     return tuple(
-        f"{name} has two modes by itself: --by {name} would split by it"
+        f"{name} has two modes by itself: --by {name} would halve by it"
         for name in SIMPLE
         if name in trials and not trials[name].faults
     )
