@@ -45,6 +45,12 @@ def test_the_atlas_answers_as_it_did(earlier: Path) -> None:
         assert np.allclose([n.distance for n in found.neighbors], wanted, rtol=1e-3)
 
 
+def test_the_atlas_knows_its_own_images(earlier: Path) -> None:
+    """It kept no fingerprints of them."""
+    dss = DecisionSupport.open(earlier / "atlas")
+    assert dss.decide(dss.atlas.image(3)).twin == "same image"
+
+
 def test_the_evidence_and_its_page_are_there(earlier: Path, tmp_path: Path) -> None:
     dss = DecisionSupport.open(earlier / "atlas")
     assert dss.atlas.verification is not None

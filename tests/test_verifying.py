@@ -22,13 +22,13 @@ from cellkin.cli import main as cli
 from cellkin.core.artifacts import read_json
 from cellkin.core.errors import ArtifactError, DataError, LabelError, OutputError, RecipeError
 from cellkin.core.records import NOTICE, Dataset, ImageRef
+from cellkin.imaging.fingerprints import fingerprints
 from cellkin.proving.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
 from cellkin.proving.outside import is_far, says_unlike
 from cellkin.proving.proving import Verifying, verify
 from cellkin.proving.verdicts import verdicts, warnings
 from cellkin.report.plots import course_view, reliability_view
 from cellkin.system import DecisionSupport
-from cellkin.system.runs import fingerprints
 
 SMALL = Verifying(cells=12, networks=2)
 
@@ -89,7 +89,7 @@ def test_a_trained_image_under_another_name_is_found_by_its_pixels(
     assert not set(fingerprints(held.images)) & set(atlas.encoder.trained_on)
 
 
-def test_a_reference_cell_under_another_name_is_found_by_its_distance(
+def test_a_reference_cell_under_another_name_is_found_by_its_picture(
     atlas_folder: Path, smears: Dataset, tmp_path: Path
 ) -> None:
     """In an atlas over cells that its network was not trained on, no fingerprint knows them."""

@@ -3,6 +3,7 @@
 from cellkin.atlas.atlas import Atlas, Cells
 from cellkin.atlas.building import build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
+from cellkin.atlas.recognising import recognised
 
 __all__ = [
     "Atlas",
@@ -13,4 +14,5 @@ __all__ = [
     "consult",
     "decide",
     "head_shares",
+    "recognised",
 ]

@@ -20,6 +20,7 @@ from cellkin.atlas.cells import (
     Pictures,
     read_cells,
     read_image,
+    read_marks,
     read_pictures,
     write_cells,
 )
@@ -41,6 +42,7 @@ from cellkin.core.names import is_unknown, likeness, plain, spelled
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
 from cellkin.core.units import IMAGE, UNITS, Owners
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
+from cellkin.imaging.fingerprints import fingerprint
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
 
@@ -176,6 +178,18 @@ class Atlas:
         if self.folder is None:
             raise DecisionError("this atlas has no images", where="memory", mend="save it first")
         return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
+
+    def mark(self, position: int) -> str:
+        """The fingerprint of a reference cell's image; computed where it was not kept."""
+        if (known := self._marks[position]) is None:
+            known = self._marks[position] = fingerprint(self.image(position))
+        return known
+
+    @cached_property
+    def _marks(self) -> list[str | None]:
+        if self.images is not None or self.folder is None:
+            return [None] * len(self.cells)
+        return read_marks(self.folder / "cells.sqlite")
 
     def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[NDArray[np.uint8]]]:
         """The images of reference cells, group by group, decoded when they are looked at."""

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.units import IMAGE, SUBJECT, Owners
+from cellkin.imaging.fingerprints import fingerprint
 
 __all__ = [
     "REFERENCE",
@@ -25,6 +26,7 @@ __all__ = [
     "Pictures",
     "read_cells",
     "read_image",
+    "read_marks",
     "read_pictures",
     "write_cells",
 ]
@@ -35,7 +37,7 @@ ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
 SCHEMA = """
 CREATE TABLE cells (
   position INTEGER NOT NULL, part TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
-  subject TEXT, grp TEXT, png BLOB, PRIMARY KEY (part, position)
+  subject TEXT, grp TEXT, png BLOB, mark TEXT, PRIMARY KEY (part, position)
 );
 CREATE UNIQUE INDEX by_id ON cells (id);
 """
@@ -81,9 +83,9 @@ def write_cells(path: Path, parts: Sequence[Cells], reference_images: Images) ->
             own = cells.part == REFERENCE
             rows = zip(cells.ids, cells.labels, cells.subjects, cells.groups, strict=True)
             base.executemany(
-                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (i, cells.part, *row, _png(reference_images[i]) if own else None)
+                    (i, cells.part, *row, *(_kept(reference_images[i]) if own else (None, None)))
                     for i, row in enumerate(rows)
                 ),
             )
@@ -113,6 +115,15 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
         Cells(part, *(tuple(column) for column in zip(*rows, strict=True)))
         for part, rows in found.items()
     )
+
+
+def read_marks(path: Path) -> list[str | None]:
+    """Fingerprints of the reference images, in their order; None in atlases of version 0.1.0."""
+    with closing(_connect(path)) as base:
+        columns = {row[1] for row in base.execute("PRAGMA table_info(cells)")}
+        mark = "mark" if "mark" in columns else "NULL"
+        question = f"SELECT {mark} FROM cells WHERE part = ? ORDER BY position"
+        return [found for (found,) in base.execute(question, (REFERENCE,))]
 
 
 class Pictures(Sequence[NDArray[np.uint8]]):
@@ -184,7 +195,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _kept(image: NDArray[np.uint8]) -> tuple[bytes, str]:
+    """A picture as PNG, and its fingerprint."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
+    return buffer.getvalue(), fingerprint(image)

@@ -12,12 +12,17 @@ import typer
 from cellkin.cli.console import print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
+from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
 from cellkin.core.errors import ImageError, OutputError
 from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
 
 CARD = "model_card.md"
 TOGETHER = 16  # images whose evidence is in memory at once
+TWINS = {
+    SAME_IMAGE: "; this image is in the atlas: its own label votes",
+    NEAR_COPY: "; a near copy of this image is in the atlas: its label votes",
+}
 DRAWN = "The reference cells of this atlas are drawn: it says nothing about real cells. "
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
 Images = Annotated[
@@ -66,7 +71,7 @@ def decide(
         if not told:
             _tell_subject(decision)
         if json:
-            known = {"in_atlas": _own(decision)}  # its own label votes
+            known = {"in_atlas": decision.twin == SAME_IMAGE}  # its own label votes
             print_json({**decision.to_json(), **known, "provenance": provenance})
         else:
             typer.echo(sentence(decision, dss.atlas.labels))
@@ -101,7 +106,7 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
     percentile = "" if far is None else f"; farther than {percent(far / 100, 0)} of its class"
     tied = f"; {decision.tie} vote tied" if decision.tie else ""
     clinical = "" if decision.clinical is None else f" ({decision.clinical})"
-    known = "; this image is in the atlas: its own label votes" if _own(decision) else ""
+    known = TWINS.get(decision.twin, "")
     withheld = "NOT TO BE USED: " if decision.state == "abstained" else ""
     return (
         f"{decision.query}: {withheld}{labels.title(decision.label)}{clinical}; "
@@ -116,11 +121,6 @@ def _tell_subject(decision: Decision) -> None:
         from cellkin.report.counter import left_out_words
 
         talk(left_out_words(decision))
-
-
-def _own(decision: Decision) -> bool:
-    """Whether the nearest reference cell is this very image."""
-    return decision.neighbors[0].distance == 0
 
 
 def _quality(decision: Decision) -> str:

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["QUALITY", "Decision", "HeadCall", "Neighbor", "PredictionSet"]
+__all__ = [
+    "NEAR_COPY",
+    "QUALITY",
+    "SAME_IMAGE",
+    "Decision",
+    "HeadCall",
+    "Neighbor",
+    "PredictionSet",
+]
 
 QUALITY: Mapping[str, str] = MappingProxyType(
     {
@@ -26,15 +34,25 @@ QUALITY: Mapping[str, str] = MappingProxyType(
 """What the quality gate finds wrong with a picture, by the name that data carry, in words."""
 
 
+SAME_IMAGE, NEAR_COPY = "same image", "near copy"
+
+
 @dataclass(frozen=True)
 class Neighbor:
-    """One of the reference cells nearest to a query; rank 1 is the nearest."""
+    """One of the reference cells nearest to a query; rank 1 is the nearest.
+
+    Attributes:
+        twin: "same image" where it is the query itself, "near copy" where it nearly is (see
+            `cellkin.atlas.recognising`): then the query's own label votes. Else empty, also where
+            nobody compared the pictures.
+    """
 
     id: str
     label: str
     distance: float
     rank: int
     subject: str | None = None
+    twin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -43,6 +61,7 @@ class Neighbor:
             "subject": self.subject,
             "distance": self.distance,
             "rank": self.rank,
+            **({"twin": self.twin} if self.twin else {}),
         }
 
 
@@ -138,6 +157,12 @@ class Decision:
     left_out: int = 0
     reasons: tuple[str, ...] = ()
     quality: tuple[str, ...] | None = None
+
+    @property
+    def twin(self) -> str:
+        """Whether the query is itself among its kin: "same image", "near copy", or empty."""
+        found = {kin.twin for kin in self.neighbors}
+        return next((name for name in (SAME_IMAGE, NEAR_COPY) if name in found), "")
 
     def gated(self, quality: tuple[str, ...] | None) -> Decision:
         """The same decision with what the quality gate found; it abstains where that is much."""

@@ -13,8 +13,8 @@ from cellkin.core.errors import DataError, LabelError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
 from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
+from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
-from cellkin.system.runs import fingerprints
 
 __all__ = ["TWINS", "HeldOut", "held_out", "nothing_left", "spread_by_class"]
 
@@ -28,7 +28,7 @@ PARTS = {
 PERSON = "cells of people that the atlas knows"
 FIELD = "cells of slides or fields that the atlas knows"
 TRAINED = "images that the network was trained or selected on"
-TWINS = "images that are reference cells under another name"
+TWINS = "images that are reference cells, or nearly, under another name"
 DIFFERENT = "cells of classes that the atlas does not know"
 
 

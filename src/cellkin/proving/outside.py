@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas import Atlas, consult
+from cellkin.atlas import Atlas, consult, recognised
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Features, ImageRef
@@ -90,7 +90,10 @@ def answers(
     found = [gate.reasons(m) for m in measured] if gate else [None] * len(images)
     look = [gate.unlikeness(m) for m in measured] if gate else [0.0] * len(images)
     return Answers(
-        [d.gated(q) for d, q in zip(asked.decisions, found, strict=True)],
+        [
+            recognised(atlas, d, image).gated(q)
+            for d, image, q in zip(asked.decisions, images, found, strict=True)
+        ],
         asked.near.nonconformity().min(axis=1),
         np.array(look),
     )

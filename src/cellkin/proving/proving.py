@@ -206,8 +206,8 @@ def _measured(
 
 
 def _without_twins(data: Dataset, held: HeldOut, inside: Answers) -> tuple[HeldOut, Answers]:
-    """The held-out cells that are not pixel for pixel a reference cell, at no distance from it."""
-    fresh = [i for i, d in enumerate(inside.decisions) if d.neighbors[0].distance > 0]
+    """The held-out cells that are no reference cell, pixel for pixel or nearly."""
+    fresh = [i for i, d in enumerate(inside.decisions) if not d.twin]
     if len(fresh) == len(held):
         return held, inside
     if not fresh:

@@ -6,9 +6,9 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
 from cellkin.core.labels import GROUP
 from cellkin.core.numbers import number
 from cellkin.core.records import (
@@ -80,6 +80,10 @@ def foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> 
     }
 
 
+TWIN = {SAME_IMAGE: "this very image", NEAR_COPY: "a near copy of this image"}
+"""What to say of a kin that is the query itself."""
+
+
 def evidence_context(evidence: Evidence) -> dict[str, Any]:
     """All that the page of one decision shows."""
     decision, labels = evidence.decision, evidence.labels
@@ -142,7 +146,7 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
             {
                 **_cell(kin, image, evidence),
                 "opposed": False,
-                "identical": np.array_equal(image, evidence.query_image),
+                "twin": TWIN.get(kin.twin, ""),
                 "share": share_words(shares[i]) if i < len(shares) else "",
             }
         )

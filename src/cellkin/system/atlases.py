@@ -24,6 +24,7 @@ from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Provenance, Split
 from cellkin.datasets.parts import splits
+from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe, load_recipe
@@ -35,7 +36,6 @@ from cellkin.system.cards import atlas_card, data_facts, documents
 from cellkin.system.runs import (
     IndexOptions,
     TrainOptions,
-    fingerprints,
     load_images,
     open_encoder,
     open_run,

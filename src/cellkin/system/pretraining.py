@@ -17,6 +17,7 @@ from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Provenance, Split
 from cellkin.datasets.multilabel import hold_out, levels_of, target_matrix
+from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import choose_device
 from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
@@ -25,7 +26,6 @@ from cellkin.learning.weights import seen_by
 from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
 from cellkin.system.runs import (
     Images,
-    fingerprints,
     load_images,
     open_run,
     run_folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset
+from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
@@ -30,7 +30,6 @@ __all__ = [
     "IndexOptions",
     "TrainOptions",
     "encoder_facts",
-    "fingerprints",
     "load_images",
     "open_encoder",
     "open_run",
@@ -131,11 +130,6 @@ def load_images(
     """(N, S, S, 3) uint8, prepared; `cache` as in `load_prepared`."""
     sources = [s.image for s in data.samples]
     return load_prepared(sources, preprocessor, progress=progress, cache=cache)
-
-
-def fingerprints(images: Images) -> tuple[str, ...]:
-    """Short hashes of prepared images: enough to know a cell again, not to see it."""
-    return tuple(hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images)
 
 
 def refuse_seen(images: Images, seen: Sequence[str], *, init: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas import Atlas, decide
+from cellkin.atlas import Atlas, decide, recognised
 from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
@@ -130,9 +130,7 @@ class DecisionSupport:
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Decision]:
             asked = decide(self.atlas, together(looks), owners=owners, coverage=coverage)
-            return [
-                self._gated(d, look) if gate else d for d, look in zip(asked, looks, strict=True)
-            ]
+            return [self._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
 
         return self._answers(images, answer, subject, progress)
 
@@ -161,7 +159,7 @@ class DecisionSupport:
         def answer(looks: Sequence[Look], owners: Owners) -> list[Evidence]:
             found = self._explainer.explain(looks, owners, coverage)
             return [
-                replace(one, decision=self._gated(one.decision, look)) if gate else one
+                replace(one, decision=self._seen_by(gate, one.decision, look))
                 for one, look in zip(found, looks, strict=True)
             ]
 
@@ -219,8 +217,11 @@ class DecisionSupport:
             features = Features((name,), views.features[i : i + 1], self.atlas.space)
             yield Look(name, image, views.maps[i], features, views.logits[i])
 
-    def _gated(self, decision: Decision, look: Look) -> Decision:
-        gate = self.atlas.quality
+    def _seen_by(self, asked: bool, decision: Decision, look: Look) -> Decision:
+        """The decision with what only the picture tells: itself among the kin, and its quality."""
+        decision, gate = recognised(self.atlas, decision, look.image), self.atlas.quality
+        if not asked:
+            return decision
         return decision.gated(None if gate is None else gate.reasons(measure(look.image)))
 
     @cached_property
