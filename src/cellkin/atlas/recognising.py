@@ -16,8 +16,8 @@ from cellkin.imaging.fingerprints import fingerprint
 __all__ = ["NEAR", "recognised"]
 
 NEAR = 0.25
-"""A near copy lies nearer than this share of the distance of the next cell: new cells of PBC had 0.57
-at least, copies that were brighter by 2 of 255 a median of 0.11 (docs/decisions/030)."""
+"""A near copy lies nearer than this share of the distance of the next cell: new cells of PBC had
+0.57 at least, copies that were brighter by 2 of 255 a median of 0.11 (docs/decisions/030)."""
 
 
 def recognised(atlas: Atlas, decision: Decision, image: NDArray[np.uint8]) -> Decision:
