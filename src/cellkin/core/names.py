@@ -11,9 +11,11 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["is_unknown", "likeness", "lookalikes", "plain", "spelled"]
 
+REMEMBERED = 1 << 16  # names whose form is kept: every fold of a data set asks again
 JOINERS = "\u200c\u200d"  # invisible, and yet letters of Persian and Indic scripts
 UNKNOWN = frozenset(
     [
@@ -30,12 +32,14 @@ LETTER_DIGIT = re.compile(r"(?<=[^\W\d])(?=\d)|(?<=\d)(?=[^\W\d])")
 LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 
 
+@lru_cache(REMEMBERED)
 def plain(name: str) -> str:
     """A name in Unicode's form NFC, without invisible characters and white space around it."""
     seen = (c for c in name if unicodedata.category(c) != "Cf" or c in JOINERS)
     return unicodedata.normalize("NFC", "".join(seen)).strip()
 
 
+@lru_cache(REMEMBERED)
 def likeness(name: str) -> str:
     """What is left of a name for a hasty reader or a spreadsheet.
 
@@ -50,6 +54,7 @@ def likeness(name: str) -> str:
     return LEADING_ZEROS.sub("", SEPARATORS.sub(" ", text).strip())
 
 
+@lru_cache(REMEMBERED)
 def is_unknown(name: str) -> bool:
     """Whether a cell of a table says that there is no name: empty, `nan`, `N/A`, `unknown`, `?`,
     `-` and the like.
