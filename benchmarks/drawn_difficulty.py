@@ -21,30 +21,29 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin import datasets
+from cellkin.core.arrays import Bools, Bytes, Floats
 from cellkin.core.records import Split
 from cellkin.drawing.drawn import draw
 from cellkin.imaging.decode import decode
 
 K = 5
 KINDS = ("lymphocyte", "lymphoblast")
-Floats = NDArray[np.float64]
 
 
-def histogram(rgb: NDArray[np.uint8]) -> Floats:
+def histogram(rgb: Bytes) -> Floats:
     counts, _ = np.histogramdd(rgb.reshape(-1, 3), bins=(6, 6, 6), range=[(0, 256)] * 3)
     return np.sqrt(counts.ravel() / counts.sum())
 
 
-def thumbnail(rgb: NDArray[np.uint8]) -> Floats:
+def thumbnail(rgb: Bytes) -> Floats:
     step = rgb.shape[0] // 32
     cut = rgb[: 32 * step, : 32 * step].reshape(32, step, 32, step, 3)
     return cut.mean(axis=(1, 3)).ravel() / 255
 
 
-def accuracy(vectors: Floats, blast: NDArray[np.bool_], allowed: NDArray[np.bool_]) -> float:
+def accuracy(vectors: Floats, blast: Bools, allowed: Bools) -> float:
     """Share of the rows of `allowed` (queries x cells) with any reference that are right."""
     square = (vectors**2).sum(axis=1)
     distances = square[:, None] + square - 2 * vectors @ vectors.T

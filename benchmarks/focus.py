@@ -12,10 +12,10 @@ import sys
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cellkin import datasets
+from cellkin.core.arrays import Bytes
 from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.loading import load_prepared
@@ -23,7 +23,6 @@ from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.imaging.sharpening import unsharpen
 
 CELLS = 24
-Bytes = NDArray[np.uint8]
 
 
 def drawn() -> list[Bytes]:

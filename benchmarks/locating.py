@@ -22,9 +22,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin import datasets
+from cellkin.core.arrays import Bytes
 from cellkin.datasets.locating.locating import Located, Location
 from cellkin.drawing import scene
 from cellkin.drawing.canvas import Canvas
@@ -41,7 +41,7 @@ class Truth:
     box: tuple[int, int, int, int]
 
 
-def draw_field(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+def draw_field(rng: np.random.Generator, width: int, height: int) -> Bytes:
     """A drawn field of red cells and a few white ones: (height, width, 3) uint8 RGB."""
     white = max(2, int(width * height / SCALE**2 / 2500))
     kinds = [sorted(WHITE_CELLS)[i] for i in rng.integers(len(WHITE_CELLS), size=white)]
@@ -50,8 +50,8 @@ def draw_field(rng: np.random.Generator, width: int, height: int) -> NDArray[np.
 
 
 def cut(
-    field: NDArray[np.uint8], rng: np.random.Generator, posed: bool
-) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+    field: Bytes, rng: np.random.Generator, posed: bool
+) -> tuple[Bytes, tuple[int, int, int, int]]:
     """A crop and the box it came from."""
     side = round(SIDE / rng.uniform(0.8, 1.25)) if posed else SIDE
     left, top = (int(rng.integers(0, n - side)) for n in (field.shape[1], field.shape[0]))
@@ -64,7 +64,7 @@ def cut(
     return np.ascontiguousarray(part), (left, top, left + side, top + side)
 
 
-def write(path: Path, rgb: NDArray[np.uint8], quality: int) -> None:
+def write(path: Path, rgb: Bytes, quality: int) -> None:
     path.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(path), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cellkin.core.arrays import Bytes
 from cellkin.datasets.listing import list_folder
 from cellkin.drawing.drawn import Order, draw_cell, draw_layout, subject_style
 
@@ -38,28 +38,27 @@ PBC_KINDS = ("lymphocyte", "monocyte", "neutrophil", "eosinophil", "basophil", "
 PBC_ZOOM = 30 / 42  # a picture of PBC is 42 micrometres across
 GAP = 4
 COLOURS = np.array([[236, 236, 236], [142, 172, 220], [84, 39, 143]], np.uint8)
-Picture = NDArray[np.uint8]
 
 
-def cell(kind: str, subject: int, side: int, zoom: float) -> Picture:
+def cell(kind: str, subject: int, side: int, zoom: float) -> Bytes:
     style = subject_style(np.random.default_rng([1, subject]))
     style = style.in_field(np.random.default_rng([2, subject]), zoom)
     return draw_cell(kind, np.random.default_rng([3, subject]), style, side)[0]
 
 
-def row(pictures: Sequence[Picture]) -> Picture:
+def row(pictures: Sequence[Bytes]) -> Bytes:
     gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
     return np.hstack([part for picture in pictures for part in (picture, gap)][:-1])
 
 
-def captioned(picture: Picture, text: str, height: int = 26) -> Picture:
+def captioned(picture: Bytes, text: str, height: int = 26) -> Bytes:
     strip = Image.new("RGB", (picture.shape[1], height), "white")
     font = ImageFont.load_default(size=17)
     ImageDraw.Draw(strip).text((2, 3), text, fill=(30, 30, 30), font=font)
     return np.vstack([np.asarray(strip), picture])
 
 
-def page(blocks: Sequence[Picture], columns: int) -> Picture:
+def page(blocks: Sequence[Bytes], columns: int) -> Bytes:
     rows = [blocks[k : k + columns] for k in range(0, len(blocks), columns)]
     gap = np.full((blocks[0].shape[0], 5 * GAP, 3), 255, np.uint8)
     lines = []
@@ -70,7 +69,7 @@ def page(blocks: Sequence[Picture], columns: int) -> Picture:
     return np.vstack(lines)
 
 
-def contact_sheet() -> Picture:
+def contact_sheet() -> Bytes:
     blocks = [
         captioned(row([cell(kind, n, 128, 1.0) for n in range(4)]), title)
         for kind, title in KINDS.items()
@@ -78,7 +77,7 @@ def contact_sheet() -> Picture:
     return page(blocks, 2)
 
 
-def close_up() -> Picture:
+def close_up() -> Bytes:
     pairs = ("lymphocyte", "lymphoblast")
     return page(
         [captioned(row([cell(kind, n, 250, 1.5) for n in range(20, 24)]), kind) for kind in pairs],
@@ -86,7 +85,7 @@ def close_up() -> Picture:
     )
 
 
-def field_and_mask() -> Picture:
+def field_and_mask() -> Bytes:
     with tempfile.TemporaryDirectory() as name:
         folder = draw_layout("all-idb1", Path(name) / "f", Order(40, 4, 128, seed=5))
         fields = sorted((folder / "im").glob("*_1.jpg"))
@@ -97,7 +96,7 @@ def field_and_mask() -> Picture:
     return page([np.asarray(both[0]), np.asarray(both[1])], 2)
 
 
-def beside_pbc(folder: Path) -> Picture:
+def beside_pbc(folder: Path) -> Bytes:
     names = list_folder(folder).by_top_folder()
     lines = []
     for kind in PBC_KINDS:

@@ -14,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin import datasets
 from cellkin.cli import main as cli
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError, LayoutError, OutputError, SplitError
 from cellkin.core.findings import ALARM, SILENT, AuditReport, DuplicatePair
 from cellkin.core.records import NOTICE, Dataset, Split
@@ -32,7 +32,6 @@ from cellkin.report import headlines, save_audit
 from cellkin.report.audits import SHOWN, shown_pairs
 from cellkin.system import audit as audit_folder
 
-Bytes = NDArray[np.uint8]
 Rng = np.random.Generator
 
 

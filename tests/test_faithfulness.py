@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import brier_score_loss
 
 from cellkin.atlas.map import place
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import DataError, DecisionError
 from cellkin.core.records import Dataset
 from cellkin.decision import Index, MinMaxScale
@@ -35,14 +35,13 @@ from cellkin.measures.reliability import reliability
 from cellkin.proving.verdicts import warnings
 from cellkin.system import DecisionSupport
 
-Floats = NDArray[np.float64]
 SIDE, POSITIONS = 28, 7
 
 
 # --- deletion and insertion --------------------------------------------------------------------
 
 
-def planted(rng: np.random.Generator, cells: int = 16) -> tuple[NDArray[np.uint8], Floats]:
+def planted(rng: np.random.Generator, cells: int = 16) -> tuple[Bytes, Floats]:
     """Pictures of bright patches, and how much each position adds to their weighted brightness."""
     small = rng.integers(0, 256, (cells, POSITIONS, POSITIONS))
     side = SIDE // POSITIONS
@@ -50,14 +49,14 @@ def planted(rng: np.random.Generator, cells: int = 16) -> tuple[NDArray[np.uint8
     return images, rng.normal(size=(POSITIONS, POSITIONS))
 
 
-def weighted(images: NDArray[np.uint8], weights: Floats) -> Floats:
+def weighted(images: Bytes, weights: Floats) -> Floats:
     """A network without a network: the sum of weight times mean brightness by position."""
     side = SIDE // POSITIONS
     means = images.astype(float).mean(-1).reshape(-1, POSITIONS, side, POSITIONS, side)
     return np.asarray((means.mean((2, 4)) * weights).sum((1, 2)))
 
 
-def contributions(images: NDArray[np.uint8], weights: Floats) -> Floats:
+def contributions(images: Bytes, weights: Floats) -> Floats:
     """By how much covering each position alone makes the target fall: the perfect map."""
     fill = blurred(images)
     full = weighted(images, weights)

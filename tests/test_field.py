@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.smear.field import Field, is_field
-
-Bytes = NDArray[np.uint8]
 
 
 @pytest.fixture

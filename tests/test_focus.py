@@ -8,16 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import erf
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.decode import decode
 from cellkin.imaging.focus import MAX_WIDTH, blur_width, focus_score
-
-Bytes = NDArray[np.uint8]
 
 KINDS = ("lymphocyte", "lymphoblast", "neutrophil", "nothing")
 

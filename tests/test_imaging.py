@@ -17,16 +17,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from cellkin.core.arrays import Array
 from cellkin.core.errors import CellkinError, DataError, ImageError, RecipeError
 from cellkin.core.records import ImageRef
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.formats import refuse_missing_rows
 from cellkin.imaging.preprocess import LITE0_MEAN, LITE0_STD, Preprocessor, packaged_lite0
 
-Array = NDArray[Any]
 ORIENTATION = 274
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from cellkin import datasets
 from cellkin.cli import main as cli
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import CellkinError, DataError, LabelError, RecipeError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.injecting import imaging_groups
@@ -40,8 +40,6 @@ from cellkin.system import (
     train,
 )
 
-Floats = NDArray[np.float64]
-
 SIDE = 64  # of a cell's image, 30 micrometres across
 FIELD = 320
 PLANTED = 5
@@ -53,7 +51,7 @@ class Fields:
     """A folder of drawn fields, their exact masks and the centres of their white cells."""
 
     folder: Path
-    masks: dict[str, NDArray[np.uint8]]
+    masks: dict[str, Bytes]
     centres: dict[str, list[tuple[float, float]]]
 
 

@@ -8,16 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
 from cellkin.imaging.decode import decode
 from cellkin.smear.light import WHITE, Light, evenness, ground_of
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
-
-Bytes = NDArray[np.uint8]
 
 
 def drawn(seed: int, scale: float = 7.0, crowding: float = 0.3) -> tuple[Bytes, float]:
@@ -30,7 +28,7 @@ def drawn(seed: int, scale: float = 7.0, crowding: float = 0.3) -> tuple[Bytes, 
     return rgb, 2 * style.red_radius * scale
 
 
-def lamp(shape: tuple[int, ...], fall: float, tint: float) -> NDArray[np.float64]:
+def lamp(shape: tuple[int, ...], fall: float, tint: float) -> Floats:
     """A bad lamp: darker to the corners and with a cast of colour that changes over the field."""
     y, x = (np.linspace(-1, 1, n) for n in shape[:2])
     far = x[None, :] ** 2 + y[:, None] ** 2 * 0.8 + 0.3 * x[None, :] * y[:, None]

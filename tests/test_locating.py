@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
 from cellkin import datasets
 from cellkin.cli.main import app
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.errors import DataError, ImageError, LayoutError, OutputError, RecipeError
 from cellkin.datasets.locating.located import write_labels
 from cellkin.datasets.locating.locating import FOUND, locate
@@ -33,8 +33,6 @@ from cellkin.drawing import scene
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.drawn import subject_style
 from cellkin.drawing.scene import WHITE_CELLS
-
-Bytes = NDArray[np.uint8]
 
 WIDTH, HEIGHT, SIDE = 520, 400, 129
 WIDE = Poses(tuple(np.geomspace(0.8, 1.25, 13).tolist()), ORIENTATIONS, 16)
@@ -67,7 +65,7 @@ def brighter(rgb: Bytes) -> Bytes:
     return np.clip(1.06 * rgb.astype(np.float32) - 6, 0, 255).astype(np.uint8)
 
 
-def green(rgb: Bytes) -> NDArray[np.float32]:
+def green(rgb: Bytes) -> Singles:
     return np.ascontiguousarray(rgb[..., 1], np.float32)
 
 

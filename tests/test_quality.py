@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from cellkin import datasets, report
 from cellkin.cli.main import main
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ArtifactError, DataError, ImageError
 from cellkin.core.records import QUALITY, Dataset, ImageRef
 from cellkin.drawing.drawn import draw
@@ -20,7 +20,6 @@ from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.imaging.quality import QualityGate, measure
 from cellkin.system import DecisionSupport
 
-Bytes = NDArray[np.uint8]
 SIDE = 160
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from cellkin import report
 from cellkin.atlas import Atlas, decide, recognised
 from cellkin.atlas.recognising import NEAR
 from cellkin.cli.main import app
+from cellkin.core.arrays import Bytes
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE, Decision
 from cellkin.core.records import Dataset, Features
 from cellkin.imaging.fingerprints import fingerprint
@@ -78,7 +78,7 @@ def asked(atlas: Atlas, distances: list[float]) -> Decision:
     return replace(decision, neighbors=tuple(replace(kin, distance=d) for d in distances))
 
 
-def picture(atlas: Atlas) -> NDArray[np.uint8]:
+def picture(atlas: Atlas) -> Bytes:
     return np.zeros_like(atlas.image(0))
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
 from cellkin import report
 from cellkin.cli.main import app
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import RecipeError
 from cellkin.core.records import Dataset
 from cellkin.drawing.drawn import draw_cell, subject_style
@@ -26,8 +26,6 @@ from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.sharpening import IN_FOCUS, MAX_AMOUNT, unsharp_amount, unsharpen
 from cellkin.learning.recipes import Recipe, load_recipe, recipe_names
 from cellkin.system import DecisionSupport, train
-
-Bytes = NDArray[np.uint8]
 
 PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import ImageError
 from cellkin.drawing.drawn import draw_cell, subject_style
 from cellkin.imaging.decode import decode
@@ -24,8 +25,6 @@ from cellkin.imaging.stain import (
     nucleus_score,
 )
 
-Bytes = NDArray[np.uint8]
-
 VIOLET = np.array([1.0, 1.6, 0.45])
 """Optical density of a nucleus in red, green, blue."""
 
@@ -34,9 +33,9 @@ LAMP = np.array([245.0, 240.0, 235.0])
 
 
 def painted(
-    discs: list[tuple[float, float, float, NDArray[np.float64]]],
+    discs: list[tuple[float, float, float, Floats]],
     size: int = 128,
-    lamp: NDArray[np.float64] = LAMP,
+    lamp: Floats = LAMP,
 ) -> Bytes:
     """Discs (x, y, radius, density) on an empty ground."""
     rows, columns = np.mgrid[:size, :size]

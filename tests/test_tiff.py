@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cellkin.core.arrays import Array
 from cellkin.core.errors import ImageError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.tiff import MOST_PAGES
 
-Array = NDArray[Any]
 HIGH, WIDE = 21, 37
 LOSSLESS = [None, "lzw", "deflate", "adobe_deflate", "packbits", "zstd", "lzma"]
 PIECES: list[dict[str, Any]] = [{}, {"rowsperstrip": 8}, {"tile": (16, 32)}]

@@ -25,6 +25,7 @@ from cellkin.atlas.cells import (
     write_cells,
 )
 from cellkin.atlas.map import place
+from cellkin.core.arrays import Array, Bytes, Floats, Singles
 from cellkin.core.artifacts import (
     digest,
     map_array,
@@ -79,11 +80,11 @@ class Atlas:
     encoder: Encoder
     labels: LabelSet
     cells: Cells
-    vectors: NDArray[np.float32]
+    vectors: Singles
     scale: MinMaxScale
-    xy: NDArray[np.float64]
+    xy: Floats
     held_out: tuple[Cells, ...]
-    held_out_xy: NDArray[np.float64]
+    held_out_xy: Floats
     calibration: Calibration
     k: int
     distance: str
@@ -101,7 +102,7 @@ class Atlas:
             object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @cached_property
-    def scaled(self) -> NDArray[np.float64]:
+    def scaled(self) -> Floats:
         """(N, C) float64, the reference vectors in the scaled space."""
         return self.scale.apply(self.vectors)
 
@@ -116,7 +117,7 @@ class Atlas:
         return ClassIndex(self.scaled, self.cells.ids, self.cells.labels, self.distance)
 
     @cached_property
-    def head(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def head(self) -> tuple[Floats, Floats] | None:
         """Weights (K, C) and bias (K,) of the class head, rows in the order of `labels`; None
         where the head was trained for other classes.
         """
@@ -171,7 +172,7 @@ class Atlas:
         where = f"{self.folder or 'this atlas'} holds {len(self.cells)} vectors"
         features.require(self.space, where=where)
 
-    def image(self, position: int) -> NDArray[np.uint8]:
+    def image(self, position: int) -> Bytes:
         """The prepared image (S, S, 3) uint8 of the reference cell at a position."""
         if self.images is not None:
             return np.asarray(self.images[position])
@@ -191,7 +192,7 @@ class Atlas:
             return [None] * len(self.cells)
         return read_marks(self.folder / "cells.sqlite")
 
-    def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[NDArray[np.uint8]]]:
+    def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[Bytes]]:
         """The images of reference cells, group by group, decoded when they are looked at."""
         if self.images is not None:
             return [tuple(np.asarray(self.images[p]) for p in group) for group in groups]
@@ -256,7 +257,7 @@ class Atlas:
                     positions.setdefault(name, []).append(position)
         return found
 
-    def place(self, features: Features) -> NDArray[np.float64]:
+    def place(self, features: Features) -> Floats:
         """(M, 2) places of new vectors on the stored map."""
         self.check_space(features)
         return place(self.scale.apply(features.vectors), self.index, self.xy)
@@ -303,7 +304,7 @@ class Atlas:
         return Path(folder)
 
     def _write_vectors(self, path: Path) -> None:
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, Array] = {
             "vectors": self.vectors,
             "scale": self.scale.scale,
             "offset": self.scale.offset,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellkin.atlas.atlas import Atlas
 from cellkin.atlas.cells import Cells
 from cellkin.atlas.map import fit_map, place, trust
+from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet
@@ -30,7 +31,7 @@ CHUNK = 64  # images whose maps are in memory at once
 
 def build(
     encoder: Encoder,
-    references: tuple[Cells, NDArray[np.uint8]],
+    references: tuple[Cells, Bytes],
     held_out: Sequence[tuple[Cells, Features]],
     *,
     labels: LabelSet,
@@ -88,7 +89,7 @@ def build(
 
 
 def _embedded(
-    encoder: Encoder, cells: Cells, images: NDArray[np.uint8], kept: str, progress: Progress
+    encoder: Encoder, cells: Cells, images: Bytes, kept: str, progress: Progress
 ) -> tuple[Features, NDArray[np.float16] | None]:
     """The references' features, and their maps where these are to be kept."""
     if kept == "none":
@@ -117,7 +118,7 @@ def refuse_maps(pooling: str) -> None:
         )
 
 
-def _half(maps: NDArray[np.float32]) -> NDArray[np.float16]:
+def _half(maps: Singles) -> NDArray[np.float16]:
     """float16, refused where it would overflow."""
     if maps.size and np.abs(maps).max() > np.finfo(np.float16).max:
         raise RecipeError(
@@ -146,9 +147,7 @@ def calibrated(atlas: Atlas, held_out: Sequence[tuple[Cells, Features]]) -> Atla
     )
 
 
-def _conformal(
-    atlas: Atlas, cells: Cells, scaled: NDArray[np.float64], exclude: list[set[int]]
-) -> Conformal:
+def _conformal(atlas: Atlas, cells: Cells, scaled: Floats, exclude: list[set[int]]) -> Conformal:
     """Scores of the calibration cells for their own class, by the unit of the split.
 
     A cell whose class has no reference but its own (see `Atlas.own`) has no score and is left out.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.units import IMAGE, SUBJECT, Owners
 from cellkin.imaging.fingerprints import fingerprint
@@ -43,7 +43,7 @@ CREATE UNIQUE INDEX by_id ON cells (id);
 """
 
 
-Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+Images = Bytes | Sequence[Bytes]
 """N prepared images (S, S, 3) uint8: one array, or anything that hands them out by position."""
 
 
@@ -126,35 +126,35 @@ def read_marks(path: Path) -> list[str | None]:
         return [found for (found,) in base.execute(question, (REFERENCE,))]
 
 
-class Pictures(Sequence[NDArray[np.uint8]]):
+class Pictures(Sequence[Bytes]):
     """Reference images (S, S, 3) uint8 that are decoded, once, when somebody looks at them."""
 
     def __init__(self, encoded: Sequence[bytes]) -> None:
         self._encoded = tuple(encoded)
 
     @cached_property
-    def _decoded(self) -> tuple[NDArray[np.uint8], ...]:
+    def _decoded(self) -> tuple[Bytes, ...]:
         return tuple(_decoded(png) for png in self._encoded)
 
     def __len__(self) -> int:
         return len(self._encoded)
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    def __getitem__(self, index: int) -> Bytes: ...
 
     @overload
     def __getitem__(self, index: slice) -> Pictures: ...
 
-    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Pictures:
+    def __getitem__(self, index: int | slice) -> Bytes | Pictures:
         if isinstance(index, slice):
             return Pictures(self._encoded[index])
         return self._decoded[index]
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+    def __iter__(self) -> Iterator[Bytes]:
         return iter(self._decoded)
 
 
-def read_image(path: Path, cell: str) -> NDArray[np.uint8]:
+def read_image(path: Path, cell: str) -> Bytes:
     """The prepared image (S, S, 3) uint8 of a reference cell.
 
     Raises:
@@ -186,7 +186,7 @@ def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:
     return [found[cell] for cell in cells]
 
 
-def _decoded(png: bytes) -> NDArray[np.uint8]:
+def _decoded(png: bytes) -> Bytes:
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
@@ -195,7 +195,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _kept(image: NDArray[np.uint8]) -> tuple[bytes, str]:
+def _kept(image: Bytes) -> tuple[bytes, str]:
     """A picture as PNG, and its fingerprint."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=4)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas.atlas import Atlas
+from cellkin.core.arrays import Floats, Singles
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import Decision, Features, HeadCall, Neighbor, PredictionSet
 from cellkin.core.units import SUBJECT, Owners
@@ -52,7 +52,7 @@ class Consultation:
     """
 
     decisions: list[Decision]
-    scaled: NDArray[np.float64]
+    scaled: Floats
     exclude: Sequence[set[int]]
     near: NearestByClass | None
 
@@ -111,7 +111,7 @@ def _prediction_sets(
     ]
 
 
-def head_shares(atlas: Atlas, vector: NDArray[np.float32]) -> NDArray[np.float64] | None:
+def head_shares(atlas: Atlas, vector: Singles) -> Floats | None:
     """Softmax (K,) of the class head on one feature (C,), in float64 and alone: no other query can
     change a bit. None where the atlas has no class head.
     """
@@ -123,7 +123,7 @@ def head_shares(atlas: Atlas, vector: NDArray[np.float32]) -> NDArray[np.float64
     return np.asarray(odds / odds.sum())
 
 
-def _head_call(atlas: Atlas, vector: NDArray[np.float32]) -> HeadCall | None:
+def _head_call(atlas: Atlas, vector: Singles) -> HeadCall | None:
     shares = head_shares(atlas, vector)
     if shares is None:
         return None

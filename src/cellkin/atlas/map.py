@@ -11,13 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Floats
 from cellkin.decision import Index
 
 __all__ = ["fit_map", "place", "trust"]
 
-Floats = NDArray[np.float64]
 
 PERPLEXITY = 30.0
 PLACING_PERPLEXITY = 5.0

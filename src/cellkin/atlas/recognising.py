@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas.atlas import Atlas
+from cellkin.core.arrays import Bytes
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE, Decision
 from cellkin.imaging.fingerprints import fingerprint
 
@@ -20,7 +20,7 @@ NEAR = 0.25
 0.57 at least, copies that were brighter by 2 of 255 a median of 0.11 (docs/decisions/030)."""
 
 
-def recognised(atlas: Atlas, decision: Decision, image: NDArray[np.uint8]) -> Decision:
+def recognised(atlas: Atlas, decision: Decision, image: Bytes) -> Decision:
     """The decision with those of its neighbours marked that are the query itself.
 
     Neighbours with the same prepared pixels are the same image. The nearest are near copies where

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from cellkin.core.arrays import Array
 from cellkin.core.decisions import Decision, Neighbor
-from cellkin.core.labels import NOTICE, Array, LabelSet, frozen
+from cellkin.core.labels import NOTICE, LabelSet, frozen
 
 __all__ = [
     "CLOSES",

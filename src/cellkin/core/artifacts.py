@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.errors import ArtifactError, OutputError
 
 __all__ = [
@@ -207,7 +207,7 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write named arrays as one safetensors file.
 
     Raises:
@@ -224,7 +224,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise OSError(int(code[1]), str(error)) if code else error from error
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, Array]:
     """Named arrays of a safetensors file.
 
     Raises:
@@ -243,7 +243,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def map_array(path: Path, name: str) -> NDArray[Any]:
+def map_array(path: Path, name: str) -> Array:
     """One float16 array of a safetensors file, read-only and paged in only where it is read.
 
     Raises:

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.errors import LabelError, did_you_mean
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "NOTICE",
     "NO_CELL",
     "OTHER_CELL",
-    "Array",
     "LabelSet",
     "frozen",
 ]
@@ -35,8 +34,6 @@ NOTICE = (
     "For research use only: never a diagnosis without a pathologist. "
     "Morphology alone establishes neither lineage nor malignancy."
 )
-
-Array = NDArray[Any]
 
 
 def frozen(array: Array) -> Array:

@@ -22,6 +22,7 @@ from cellkin.core.answers import (
     PairMap,
     Provenance,
 )
+from cellkin.core.arrays import Array
 from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, PredictionSet
 from cellkin.core.errors import LabelError, SpaceMismatch
 from cellkin.core.labels import (
@@ -30,7 +31,6 @@ from cellkin.core.labels import (
     NO_CELL,
     NOTICE,
     OTHER_CELL,
-    Array,
     LabelSet,
     frozen,
 )

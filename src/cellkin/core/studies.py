@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cellkin.core.labels import Array, LabelSet, frozen
+from cellkin.core.arrays import Array
+from cellkin.core.labels import LabelSet, frozen
 
 __all__ = ["MEASURES", "Call", "Measure", "PairedTest", "Study", "StudyRow", "Table"]
 

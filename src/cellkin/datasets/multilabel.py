@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats, Ints
 from cellkin.core.errors import LabelError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets.parts.split_units import required_unit, split_unit
@@ -21,7 +21,7 @@ def levels_of(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
     return dataset.levels or (dataset.labels.names,)
 
 
-def target_matrix(dataset: Dataset) -> NDArray[np.uint8]:
+def target_matrix(dataset: Dataset) -> Bytes:
     """(N, C) of 0 and 1, the levels' codes beside each other in the order of `levels_of`.
 
     Raises:
@@ -91,7 +91,7 @@ def hold_out(dataset: Dataset, *, seed: int, share: float = 0.2) -> Split:
     return Split(parts[TRAIN], parts[VAL], (), (), unit=unit, seed=seed)
 
 
-def _deal(counts: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+def _deal(counts: Floats, share: float, rng: np.random.Generator) -> Ints:
     """The part of every unit. Column 0 of `counts` are its images, the others those of a code."""
     homes = np.full(len(counts), -1, np.int64)
     lacking = np.outer([1 - share, share], counts.sum(axis=0))

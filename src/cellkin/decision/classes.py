@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from cellkin.core.arrays import Floats, Ints
 from cellkin.decision.neighbors import Excluded, Index
 
 __all__ = ["ClassIndex", "NearestByClass"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SMALLEST = 1e-9  # a distance below this is none
 

@@ -37,8 +37,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Floats
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.records import LabelSet, PredictionSet
 from cellkin.core.units import plural
@@ -48,8 +48,6 @@ __all__ = ["COVERAGE", "Conformal", "abstention", "units_needed"]
 COVERAGE = 0.95
 ALL = ""  # no class has an empty name
 ROUNDING = 1e-12  # p-values are sums of fractions; at the limit a class stays in the set
-
-Floats = NDArray[np.float64]
 
 
 def units_needed(coverage: float) -> int:

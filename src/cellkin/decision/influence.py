@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Floats
 from cellkin.core.records import LabelSet
 
 __all__ = ["Flips", "flips", "matching", "shares_of_support"]
@@ -33,14 +33,14 @@ class Flips:
     relabellings: tuple[int, ...] | None
 
 
-def matching(labels: Sequence[str], verdict: str, label_set: LabelSet) -> NDArray[np.bool_]:
+def matching(labels: Sequence[str], verdict: str, label_set: LabelSet) -> Bools:
     """(N,) whether each reference cell stands with the verdict on the deciding question."""
     sides = _sides(labels, label_set)
     own = _side(verdict, label_set)
     return np.array([side == own for side in sides], dtype=bool)
 
 
-def shares_of_support(matches: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
+def shares_of_support(matches: Bools, k: int) -> Floats:
     """Shapley values of N reference cells, nearest first: (N,) float64.
 
     The game is v(S) = matches among the min(k, |S|) nearest cells of S, over k, v(empty) = 0. Its

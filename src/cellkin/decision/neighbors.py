@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import DecisionError, did_you_mean
 from cellkin.core.records import frozen
 from cellkin.decision.shortlist import Shortlist
@@ -34,8 +35,6 @@ ROWS = 4096  # references compared at once in a full scan, which bounds its memo
 LARGEST = 1e150  # beyond this, squares overflow in float64
 SAFETY64 = 1 + 1e-9  # far above the rounding of a float64 distance
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Excluded = Sequence[AbstractSet[int]]
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Floats, Ints
 
 __all__ = ["Shortlist"]
 
@@ -21,9 +22,6 @@ BLAS_THRESHOLD = 20  # faiss: from this many queries on, one matrix product inst
 LARGEST_FLOAT32 = 1e18  # beyond this, squares overflow in float32
 UNIT32 = 2.0**-24  # rounding unit of float32
 TINY32 = float(np.finfo(np.float32).tiny)
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class Shortlist:

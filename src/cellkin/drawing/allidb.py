@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellkin.core.arrays import Bytes
 from cellkin.drawing.camera import decoded, jpeg, subject_style
-from cellkin.drawing.canvas import Bytes, Canvas
+from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.plan import (
     MAGNIFICATIONS,
     NORMAL_KINDS,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from cellkin.drawing.canvas import Bytes, Canvas, Floats, Rng, smooth_noise
+from cellkin.core.arrays import Bytes, Singles
+from cellkin.drawing.canvas import Canvas, Rng, smooth_noise
 
 __all__ = ["SubjectStyle", "decoded", "jpeg", "mask", "photograph", "subject_style"]
 
@@ -28,8 +29,8 @@ class SubjectStyle:
         red_radius: of red cells, in micrometres. magnification: 1 is 30 micrometres across.
     """
 
-    absorbance: Floats
-    light: Floats
+    absorbance: Singles
+    light: Singles
     uneven: float
     tilt: float
     blur: float
@@ -104,7 +105,7 @@ def photograph(canvas: Canvas, shape: tuple[int, int], style: SubjectStyle, rng:
     return np.asarray(cv2.merge(planes), np.uint8)
 
 
-def _illumination(shape: tuple[int, int], style: SubjectStyle, rng: Rng) -> Floats:
+def _illumination(shape: tuple[int, int], style: SubjectStyle, rng: Rng) -> Singles:
     """(*shape) relative brightness: a tilt, a vignette and faint clouds of dried plasma."""
     x, y = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape[::-1]))
     tilted = np.cos(style.tilt) * x + np.sin(style.tilt) * y

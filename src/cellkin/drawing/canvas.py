@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Bytes, Singles
 
 __all__ = [
     "BLUE",
@@ -23,9 +24,7 @@ __all__ = [
     "RED",
     "STAINS",
     "TURN",
-    "Bytes",
     "Canvas",
-    "Floats",
     "Rng",
     "Spot",
     "Window",
@@ -37,8 +36,6 @@ __all__ = [
     "step",
 ]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Rng = np.random.Generator
 Spot = tuple[float, float, float]
 """x, y and radius in micrometres."""
@@ -49,10 +46,10 @@ eosin of acidophilic granules."""
 STAINS = 5
 
 ANGLES = 1024
-TURN: Floats = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False, dtype=np.float32)
-ORDERS: Floats = np.arange(2, 8, dtype=np.float32)
-COSINES: Floats = np.cos(ORDERS[:, None] * TURN)
-SINES: Floats = np.sin(ORDERS[:, None] * TURN)
+TURN: Singles = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False, dtype=np.float32)
+ORDERS: Singles = np.arange(2, 8, dtype=np.float32)
+COSINES: Singles = np.cos(ORDERS[:, None] * TURN)
+SINES: Singles = np.sin(ORDERS[:, None] * TURN)
 SOFT = 0.16  # width of a cell's edge in micrometres: the optics do not resolve less
 
 
@@ -66,9 +63,9 @@ class Canvas:
     """
 
     def __init__(self, shape: tuple[int, int], scale: float) -> None:
-        self.stains: Floats = np.empty((STAINS, *shape), np.float32)
+        self.stains: Singles = np.empty((STAINS, *shape), np.float32)
         self.extent: Bytes = np.empty(shape, np.uint8)
-        self._light: Floats = np.empty((3, *shape), np.float32)
+        self._light: Singles = np.empty((3, *shape), np.float32)
         self.clear(scale)
 
     def clear(self, scale: float) -> None:
@@ -78,7 +75,7 @@ class Canvas:
         self.stains.fill(0)
         self.extent.fill(0)
 
-    def transmitted(self, absorbance: Floats) -> Floats:
+    def transmitted(self, absorbance: Singles) -> Singles:
         """(3, h, w) share of the light in R, G, B that passes; valid until the next call.
 
         `absorbance` (5, 3) is the optical density of each stain component in each channel.
@@ -109,8 +106,8 @@ class Window:
 
     rows: slice
     columns: slice
-    dx: Floats
-    dy: Floats
+    dx: Singles
+    dy: Singles
     scale: float
 
     @property
@@ -118,30 +115,30 @@ class Window:
         """Rows and columns: the index of this window in a plane of the canvas."""
         return self.rows, self.columns
 
-    def distance(self, x: float, y: float) -> Floats:
+    def distance(self, x: float, y: float) -> Singles:
         """Distance (h, w) from (x, y)."""
         return np.asarray(cv2.magnitude(self.dx - np.float32(x), self.dy - np.float32(y)))
 
-    def polar(self, x: float, y: float, radii: Floats) -> tuple[Floats, Floats]:
+    def polar(self, x: float, y: float, radii: Singles) -> tuple[Singles, Singles]:
         """Distance from (x, y), and the radius of an outline around it in that direction."""
         turn = cv2.phase(self.dx - np.float32(x), self.dy - np.float32(y))
         index = (turn * np.float32(ANGLES / (2 * np.pi))).astype(np.int32)
         return self.distance(x, y), radii.take(index, mode="clip")
 
-    def noise(self, rng: Rng, grain: float) -> Floats:
+    def noise(self, rng: Rng, grain: float) -> Singles:
         """Smooth noise (h, w) of mean 0 and standard deviation about 1; `grain` in micrometres."""
         height, width = self.dx.shape
         half = smooth_noise(rng, ((height + 1) // 2, (width + 1) // 2), grain * self.scale / 2)
         return np.asarray(cv2.resize(half, (width, height)), np.float32)
 
-    def spots(self, spots: tuple[Spot, ...], edge: float = 0.45) -> Floats:
+    def spots(self, spots: tuple[Spot, ...], edge: float = 0.45) -> Singles:
         """Share (h, w) of each pixel that round spots cover; `edge` is relative softness."""
         total = np.zeros(self.dx.shape, np.float32)
         for x, y, radius in spots:
             np.maximum(total, cover(radius - self.distance(x, y), edge * radius), out=total)
         return total
 
-    def dots(self, rng: Rng, spacing: float, radius: float, share: float = 1.0) -> Floats:
+    def dots(self, rng: Rng, spacing: float, radius: float, share: float = 1.0) -> Singles:
         """Share (h, w) covered by many small granules, one per square of side `spacing`.
 
         `share` of the squares hold one, at a random place; radii vary by a third.
@@ -163,7 +160,7 @@ class Window:
         return np.asarray(soft, np.float32) / np.float32(255)
 
 
-def smooth_noise(rng: Rng, shape: tuple[int, ...], grain: float) -> Floats:
+def smooth_noise(rng: Rng, shape: tuple[int, ...], grain: float) -> Singles:
     """Smooth noise (h, w) of mean 0 and standard deviation about 1; `grain` in pixels."""
     height, width = shape
     grain = max(grain, 1.0)
@@ -174,7 +171,7 @@ def smooth_noise(rng: Rng, shape: tuple[int, ...], grain: float) -> Floats:
     return np.asarray(fine[top : top + height, left : left + width] * np.float32(1.4), np.float32)
 
 
-def outline(rng: Rng, radius: float, wobble: float, ovality: float) -> Floats:
+def outline(rng: Rng, radius: float, wobble: float, ovality: float) -> Singles:
     """Radii (1024,) by angle; `wobble` and `ovality` are relative sizes of the irregularity."""
     size = rng.standard_normal(len(ORDERS)) * wobble / ORDERS**0.8
     size[0] += ovality
@@ -183,18 +180,18 @@ def outline(rng: Rng, radius: float, wobble: float, ovality: float) -> Floats:
     return np.asarray(radius * (1 + wave), np.float32)
 
 
-def notched(radii: Floats, at: float, depth: float, width: float) -> Floats:
+def notched(radii: Singles, at: float, depth: float, width: float) -> Singles:
     """An outline with an indentation of relative `depth` at angle `at`; a bulge where negative."""
     away = np.angle(np.exp(1j * (TURN - at))) / width
     return np.asarray(radii * (1 - depth * np.exp(-0.5 * away**2)), np.float32)
 
 
-def cover(distance: Floats, soft: float = SOFT) -> Floats:
+def cover(distance: Singles, soft: float = SOFT) -> Singles:
     """Share of a pixel inside, from signed distances in micrometres."""
     return np.asarray(np.clip(distance / np.float32(soft) + np.float32(0.5), 0, 1), np.float32)
 
 
-def step(values: Floats, low: float, high: float) -> Floats:
+def step(values: Singles, low: float, high: float) -> Singles:
     """Smooth rise from 0 at `low` to 1 at `high`."""
     t = (values - np.float32(low)) * np.float32(1 / (high - low))
     np.clip(t, 0, 1, out=t)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cellkin.core.arrays import Singles
 from cellkin.drawing.canvas import (
     BLUE,
     EOSIN,
@@ -15,7 +16,6 @@ from cellkin.drawing.canvas import (
     RED,
     TURN,
     Canvas,
-    Floats,
     Rng,
     Spot,
     Window,
@@ -34,7 +34,7 @@ __all__ = [
     "paint_white_cell",
 ]
 
-Part = tuple[float, float, Floats]
+Part = tuple[float, float, Singles]
 """x, y in micrometres and an outline around it."""
 
 
@@ -142,7 +142,7 @@ class WhiteCell:
         ruffle: unevenness of the cell's margin, in micrometres.
     """
 
-    radii: Floats
+    radii: Singles
     lobes: tuple[Part, ...]
     links: tuple[tuple[float, float, float, float, float], ...]
     chromatin: Chromatin
@@ -180,7 +180,7 @@ def paint_white_cell(canvas: Canvas, at: tuple[float, float], cell: WhiteCell, r
     np.maximum(canvas.extent[window.place], marks, out=canvas.extent[window.place])
 
 
-def _nucleus_distance(window: Window, cell: WhiteCell) -> Floats:
+def _nucleus_distance(window: Window, cell: WhiteCell) -> Singles:
     total = np.full(window.dx.shape, -9.0, np.float32)
     for x, y, radii in cell.lobes:
         rho, edge = window.polar(x, y, radii)
@@ -196,8 +196,8 @@ def _nucleus_distance(window: Window, cell: WhiteCell) -> Floats:
 
 
 def _fill_cytoplasm(
-    cytoplasm: Cytoplasm, cloud: Floats, body: Floats, nucleus: Floats
-) -> dict[int, Floats]:
+    cytoplasm: Cytoplasm, cloud: Singles, body: Singles, nucleus: Singles
+) -> dict[int, Singles]:
     """Amounts of stain; blue is deeper at the margin and paler beside the nucleus."""
     margin, halo = 1 - step(body, 0.1, 0.7), step(nucleus, -0.8, -0.05)
     shade = 0.95 + 0.22 * margin - 0.2 * halo
@@ -213,8 +213,8 @@ def _fill_cytoplasm(
 
 
 def _fill_nucleus(
-    window: Window, chromatin: Chromatin, nucleus: Floats, noises: tuple[Floats, Floats, Rng]
-) -> tuple[Floats, Floats]:
+    window: Window, chromatin: Chromatin, nucleus: Singles, noises: tuple[Singles, Singles, Rng]
+) -> tuple[Singles, Singles]:
     """Amounts of nuclear stain and of the blue that shows through nucleoli."""
     fine, large, rng = noises
     blocks = window.noise(rng, chromatin.grain) + np.float32(0.6) * fine

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellkin.core.arrays import Singles
 from cellkin.drawing.canvas import (
     NUCLEAR,
-    Floats,
     Rng,
     Spot,
     notched,
@@ -27,7 +27,9 @@ def aside(rng: Rng, room: float) -> tuple[float, float]:
     return float(far * np.cos(turn)), float(far * np.sin(turn))
 
 
-def bent(rng: Rng, radii: Floats, depth: tuple[float, float], width: tuple[float, float]) -> Floats:
+def bent(
+    rng: Rng, radii: Singles, depth: tuple[float, float], width: tuple[float, float]
+) -> Singles:
     """An outline with one indentation at a random angle."""
     at = rng.uniform(0, 2 * np.pi)
     return notched(radii, at, rng.uniform(*depth), rng.uniform(*width))

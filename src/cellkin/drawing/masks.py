@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import DataError
 from cellkin.core.records import Dataset, Sample
 from cellkin.imaging.preprocess import middle_square
@@ -19,9 +19,7 @@ __all__ = ["CYTOPLASM", "NUCLEUS", "cell_masks"]
 CYTOPLASM, NUCLEUS = 1, 2
 
 
-def cell_masks(
-    data: Dataset, samples: Sequence[Sample], size: int
-) -> list[NDArray[np.uint8] | None]:
+def cell_masks(data: Dataset, samples: Sequence[Sample], size: int) -> list[Bytes | None]:
     """The masks of samples as the network sees their images: cropped and resized alike.
 
     They are looked for in `masks/` under the data set's root, under the name of the image with the
@@ -37,7 +35,7 @@ def cell_masks(
     return [_mask(data, sample, size) for sample in samples]
 
 
-def _mask(data: Dataset, sample: Sample, size: int) -> NDArray[np.uint8] | None:
+def _mask(data: Dataset, sample: Sample, size: int) -> Bytes | None:
     path = data.root / "masks" / PurePosixPath(sample.id).with_suffix(".png")
     if is_shared(sample.image) or not path.is_file():
         return None

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, write_bytes
 from cellkin.core.errors import DataError
 from cellkin.core.progress import Progress, silent
@@ -125,9 +125,9 @@ def _settings(given: Mapping[str, int] | None) -> dict[str, int]:
 
 def _pools(
     tiles: Mapping[str, Sequence[Path]], count: int, rng: np.random.Generator
-) -> list[dict[str, list[NDArray[np.uint8]]]]:
+) -> list[dict[str, list[Bytes]]]:
     """Tiles by code for every pool; each tile is in one pool."""
-    pools: list[dict[str, list[NDArray[np.uint8]]]] = [{} for _ in range(count)]
+    pools: list[dict[str, list[Bytes]]] = [{} for _ in range(count)]
     for code, files in sorted(tiles.items()):
         if len(files) < count:
             raise DataError(
@@ -142,8 +142,8 @@ def _pools(
 
 
 def _mosaic(
-    pool: Mapping[str, Sequence[NDArray[np.uint8]]], side: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    pool: Mapping[str, Sequence[Bytes]], side: int, rng: np.random.Generator
+) -> tuple[Bytes, tuple[str, ...]]:
     """(2 side, 2 side, 3) uint8, and the codes of its pieces."""
     most = min(PIECES, len(pool))
     kinds = rng.choice(sorted(pool), size=int(rng.integers(1, most + 1)), replace=False)
@@ -154,7 +154,7 @@ def _mosaic(
     return np.concatenate(rows), tuple(sorted(set(codes)))
 
 
-def _piece(tile: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _piece(tile: Bytes, side: int, rng: np.random.Generator) -> Bytes:
     """A turned cut of half the tile's side, resized to (side, side, 3)."""
     half = min(tile.shape[:2]) // 2
     top, left = (int(rng.integers(n - half + 1)) for n in tile.shape[:2])

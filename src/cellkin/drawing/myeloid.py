@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellkin.core.arrays import Singles
 from cellkin.drawing.canvas import (
     EOSIN,
     NUCLEAR,
-    Floats,
     Rng,
     Spot,
     notched,
@@ -122,7 +122,7 @@ def monocyte(rng: Rng) -> WhiteCell:
     )
 
 
-def _pushed(rng: Rng, radii: Floats) -> Floats:
+def _pushed(rng: Rng, radii: Singles) -> Singles:
     """An outline with a blunt foot or two, as soft cells have between red cells."""
     for _ in range(int(rng.integers(0, 3))):
         radii = notched(

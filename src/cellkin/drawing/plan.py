@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 import cellkin
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import write_json
 from cellkin.core.errors import RecipeError
-from cellkin.drawing.canvas import Bytes, Rng
+from cellkin.drawing.canvas import Rng
 from cellkin.drawing.scene import at_least
 
 __all__ = [

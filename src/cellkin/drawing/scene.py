@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.drawing import lymphoid, myeloid
 from cellkin.drawing.camera import SubjectStyle, decoded, jpeg, mask, photograph
-from cellkin.drawing.canvas import Bytes, Canvas, Rng
+from cellkin.drawing.canvas import Canvas, Rng
 from cellkin.drawing.elements import (
     WhiteCell,
     paint_platelet,

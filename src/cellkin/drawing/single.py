@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cellkin.core.arrays import Bytes
 from cellkin.datasets.readers import pbc
 from cellkin.drawing.camera import SubjectStyle, subject_style
-from cellkin.drawing.canvas import BLUE, NUCLEAR, Bytes, Rng
+from cellkin.drawing.canvas import BLUE, NUCLEAR, Rng
 from cellkin.drawing.plan import (
     Layout,
     Order,

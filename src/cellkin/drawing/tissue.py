@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.drawing.camera import SubjectStyle, subject_style
-from cellkin.drawing.canvas import Bytes, Floats, Rng, smooth_noise, step
+from cellkin.drawing.canvas import Rng, smooth_noise, step
 from cellkin.drawing.plan import (
     Layout,
     Order,
@@ -38,10 +39,10 @@ LEVELS = (
 CODES = tuple(sorted(" ".join(LEVELS).split()))
 LEAVES = tuple(c for c in CODES if not any(other.startswith(f"{c}.") for other in CODES))
 
-HAEMATOXYLIN: Floats = np.array([1.0, 1.25, 0.45], np.float32)
-EOSIN: Floats = np.array([0.08, 0.75, 0.42], np.float32)
+HAEMATOXYLIN: Singles = np.array([1.0, 1.25, 0.45], np.float32)
+EOSIN: Singles = np.array([0.08, 0.75, 0.42], np.float32)
 
-Texture = Callable[[Rng, int], tuple[Floats, Floats]]
+Texture = Callable[[Rng, int], tuple[Singles, Singles]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Cells:
     turn: float | None = None
 
 
-def _nuclei(rng: Rng, side: int, cells: _Cells, xy: Floats | None = None) -> Floats:
+def _nuclei(rng: Rng, side: int, cells: _Cells, xy: Singles | None = None) -> Singles:
     """Amount (side, side) of haematoxylin."""
     places = rng.uniform(0, side, (cells.count, 2)) if xy is None else xy
     plane = np.zeros((side, side), np.uint8)
@@ -67,7 +68,7 @@ def _nuclei(rng: Rng, side: int, cells: _Cells, xy: Floats | None = None) -> Flo
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), side / 300) / np.float32(255) * speckle)
 
 
-def _fibres(rng: Rng, side: int, turn: float, stretch: float) -> Floats:
+def _fibres(rng: Rng, side: int, turn: float, stretch: float) -> Singles:
     """Noise drawn out along a direction, with gentle waves."""
     noise = smooth_noise(rng, (2 * side, 2 * side), side / 40)
     x, y = np.meshgrid(*2 * [np.arange(side, dtype=np.float32) - side / 2])
@@ -81,23 +82,23 @@ def _fibres(rng: Rng, side: int, turn: float, stretch: float) -> Floats:
     return np.asarray(sampled, np.float32)
 
 
-def _epithelium(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _epithelium(rng: Rng, side: int) -> tuple[Singles, Singles]:
     eosin = 0.35 + 0.08 * smooth_noise(rng, (side, side), side / 30)
     return _nuclei(rng, side, _Cells(110, 0.026, 0.02)), eosin
 
 
-def _connective(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _connective(rng: Rng, side: int) -> tuple[Singles, Singles]:
     turn = float(rng.uniform(0, np.pi))
     eosin = 0.42 + 0.22 * _fibres(rng, side, turn, 7)
     return _nuclei(rng, side, _Cells(18, 0.03, 0.008, turn)), eosin
 
 
-def _blood(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _blood(rng: Rng, side: int) -> tuple[Singles, Singles]:
     discs = np.clip(_nuclei(rng, side, _Cells(150, 0.03, 0.028)), 0, 1)
     return _nuclei(rng, side, _Cells(6, 0.022, 0.02)), np.asarray(0.04 + 1.1 * discs)
 
 
-def _walls(rng: Rng, side: int, count: int, width: float) -> Floats:
+def _walls(rng: Rng, side: int, count: int, width: float) -> Singles:
     """Share (side, side) of thin walls between `count` bubbles."""
     seeds = rng.uniform(0, side, (count, 2)).astype(np.float32)
     x, y = np.meshgrid(*2 * [np.arange(side, dtype=np.float32)])
@@ -105,29 +106,29 @@ def _walls(rng: Rng, side: int, count: int, width: float) -> Floats:
     return np.asarray(1 - step(far[1] - far[0], 0.3 * width * side, width * side))
 
 
-def _adipose(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _adipose(rng: Rng, side: int) -> tuple[Singles, Singles]:
     walls = _walls(rng, side, 16, 0.025)
     return _nuclei(rng, side, _Cells(14, 0.018, 0.008)) * walls, 0.5 * walls
 
 
-def _muscle(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _muscle(rng: Rng, side: int) -> tuple[Singles, Singles]:
     turn = float(rng.uniform(0, np.pi))
     eosin = 0.75 + 0.2 * _fibres(rng, side, turn, 25)
     return _nuclei(rng, side, _Cells(22, 0.035, 0.009, turn)), eosin
 
 
-def _skeletal(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _skeletal(rng: Rng, side: int) -> tuple[Singles, Singles]:
     eosin = 0.85 + 0.05 * _fibres(rng, side, float(rng.uniform(0, np.pi)), 12)
     holes = _nuclei(rng, side, _Cells(16, 0.03, 0.017))
     return 0.75 * holes + 0.08, eosin * (1 - 0.4 * np.clip(holes, 0, 1))
 
 
-def _nervous(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _nervous(rng: Rng, side: int) -> tuple[Singles, Singles]:
     eosin = 0.3 + 0.06 * smooth_noise(rng, (side, side), side / 70)
     return _nuclei(rng, side, _Cells(20, 0.02, 0.018)), eosin
 
 
-def _rings(rng: Rng, side: int) -> tuple[Floats, Floats]:
+def _rings(rng: Rng, side: int) -> tuple[Singles, Singles]:
     """Glands and vessels: a clear middle, nuclei in a ring around it."""
     hema, eosin = _connective(rng, side)
     x, y = np.meshgrid(*2 * [np.arange(side, dtype=np.float32)])

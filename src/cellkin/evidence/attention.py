@@ -11,15 +11,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Floats
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Attention", "attention", "coverage"]
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array, Bytes, Floats, Singles
 from cellkin.core.records import DifferenceMap, Heatmap, PairMap
 from cellkin.decision import MinMaxScale
 from cellkin.evidence import pairs
@@ -17,7 +17,6 @@ from cellkin.learning.encoder import Encoder
 
 __all__ = ["Cases", "Maps", "class_maps", "pair_maps"]
 
-Floats = NDArray[np.float64]
 GRADIENT = "gradient x activation"
 BLOCK = 1 << 24  # float32 numbers of scaled maps in memory at once
 
@@ -37,13 +36,13 @@ class Cases:
 
     queries: Sequence[str]
     references: Sequence[Sequence[str]]
-    vectors: NDArray[np.float32]
-    reference_vectors: NDArray[np.float32]
+    vectors: Singles
+    reference_vectors: Singles
     distances: Floats
-    maps: NDArray[Any] | None = None
-    reference_maps: NDArray[Any] | None = None
-    images: NDArray[np.uint8] | None = None
-    reference_images: NDArray[np.uint8] | None = None
+    maps: Array | None = None
+    reference_maps: Array | None = None
+    images: Bytes | None = None
+    reference_images: Bytes | None = None
 
     def nearest(self, k: int) -> Cases:
         """The same queries with their first k references alone."""
@@ -88,9 +87,7 @@ def class_maps(
     return found
 
 
-def _grad_cams(
-    encoder: Encoder, cases: Cases, known: list[int], weights: NDArray[np.float32]
-) -> Floats:
+def _grad_cams(encoder: Encoder, cases: Cases, known: list[int], weights: Singles) -> Floats:
     """(M, 1 + k, h, w)."""
     if cases.maps is None or cases.reference_maps is None:
         raise ValueError("average pooling needs the feature maps")
@@ -98,9 +95,7 @@ def _grad_cams(
     return np.concatenate([own, grad_cam(cases.reference_maps[known], weights)], axis=1)
 
 
-def _token_cams(
-    encoder: Encoder, cases: Cases, known: list[int], weights: NDArray[np.float32]
-) -> Floats:
+def _token_cams(encoder: Encoder, cases: Cases, known: list[int], weights: Singles) -> Floats:
     images, others = _images(cases)
     everyone = np.concatenate([images[known][:, None], others[known]], axis=1)
     M, count = everyone.shape[:2]
@@ -109,7 +104,7 @@ def _token_cams(
     return np.asarray(maps.reshape(M, count, *maps.shape[2:]))
 
 
-def _images(cases: Cases) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _images(cases: Cases) -> tuple[Bytes, Bytes]:
     if cases.images is None or cases.reference_images is None:
         raise ValueError("a transformer's maps need the images")
     return cases.images, cases.reference_images
@@ -140,7 +135,7 @@ def pair_maps(encoder: Encoder, cases: Cases, scale: MinMaxScale, distance: str)
 class _Pairs:
     """Of M queries and k references: D where it exists, and the marginals of D and E."""
 
-    tensors: NDArray[np.float32] | None
+    tensors: Singles | None
     likes: tuple[Floats, Floats]
     differs: tuple[Floats, Floats]
 

@@ -16,17 +16,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Floats, Ints
 from cellkin.core.progress import Progress, silent
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["Deletion", "blurred", "covered", "deletion", "relevance_order"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Measure = Callable[[Bytes, Ints], Mapping[str, Floats]]
 """Pictures (n, S, S, 3) and the cells (n,) that they belong to: each method's target, (n,)."""
 
@@ -173,7 +170,7 @@ def _shuffled(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> I
     return np.argsort(rng.random((count, int(np.prod(shape)))), axis=1)
 
 
-def covered(images: Bytes, fill: Bytes, removed: NDArray[np.bool_]) -> Bytes:
+def covered(images: Bytes, fill: Bytes, removed: Bools) -> Bytes:
     """Pictures (n, S, S, 3) with the pixels below some positions (n, h, w) taken from `fill`."""
     S, (h, w) = images.shape[1], removed.shape[1:]
     rows, columns = np.arange(S) * h // S, np.arange(S) * w // S

@@ -16,27 +16,22 @@ k references). No loop over positions, neighbours or queries.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Array, Floats, Singles
 
 __all__ = ["completeness", "differences", "driving", "likeness", "measure_of", "scaled_maps"]
 
-Floats = NDArray[np.float64]
 
-
-def scaled_maps(
-    maps: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]
-) -> NDArray[np.float32]:
+def scaled_maps(maps: Array, scale: Array, offset: Array) -> Singles:
     """B of feature maps A (..., C, h, w), in float32; S and o are (C,)."""
     S, o = (np.asarray(v, np.float32)[:, None, None] for v in (scale, offset))
-    scaled: NDArray[np.float32] = np.multiply(S, maps, dtype=np.float32)
+    scaled: Singles = np.multiply(S, maps, dtype=np.float32)
     scaled -= o
     return scaled
 
 
-def likeness(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.float32]:
+def likeness(queries: Array, references: Array) -> Singles:
     """D for queries and their references.
 
     Args:
@@ -48,11 +43,11 @@ def likeness(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.floa
     h, w = queries.shape[-2:]
     n = np.float32(h * w)
     left = _columns(queries).swapaxes(-1, -2)[..., None, :, :] / (n * n)
-    product: NDArray[Any] = left @ _columns(references)
+    product: Array = left @ _columns(references)
     return product.reshape(*references.shape[:-3], h, w, h, w)
 
 
-def _columns(maps: NDArray[Any]) -> NDArray[np.float32]:
+def _columns(maps: Array) -> Singles:
     """(..., C, h w) float32."""
     return maps.reshape(*maps.shape[:-2], -1).astype(np.float32, copy=False)
 
@@ -80,8 +75,8 @@ def driving(query: Floats, references: Floats, distance: str) -> tuple[Floats, F
 
 
 def differences(
-    queries: NDArray[Any],
-    references: NDArray[Any],
+    queries: Array,
+    references: Array,
     features: tuple[Floats, Floats],
     distance: str,
 ) -> tuple[Floats, Floats]:
@@ -109,7 +104,7 @@ def _dot(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(axis=-1))
 
 
-def _rows(v: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
+def _rows(v: Array, maps: Array) -> Array:
     """<v, maps[..., :, position]> for every pair: (..., N, n)."""
     return np.asarray((v[..., None, :] @ maps)[..., 0, :])
 

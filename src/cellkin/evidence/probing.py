@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats, Ints, Singles
 from cellkin.decision import MinMaxScale
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 from cellkin.evidence.pairs import driving, measure_of
@@ -20,8 +20,6 @@ from cellkin.learning.encoder import Encoder
 
 __all__ = ["METHODS", "Probe", "Space", "method_maps", "targets"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 CHUNK = 16  # cells whose feature maps are in memory at once
 
@@ -51,7 +49,7 @@ class Probe:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, rows: Sequence[int] | NDArray[np.int64]) -> Probe:
+    def part(self, rows: Sequence[int] | Ints) -> Probe:
         """Some of the queries, in this order; a row may stand there several times."""
         chosen = np.asarray(rows, np.int64)
         return Probe(
@@ -118,7 +116,7 @@ def _maps(space: Space, probe: Probe) -> dict[str, Floats]:
     return {name: np.asarray(values, np.float64) for name, values in made.items()}
 
 
-def targets(space: Space, probe: Probe, kin_vectors: NDArray[np.float32]) -> dict[str, Floats]:
+def targets(space: Space, probe: Probe, kin_vectors: Singles) -> dict[str, Floats]:
     """What each heatmap claims to explain, of the queries' pictures as they are: (M,) each.
 
     The score of the voted class; the likeness to the nearest kin (a cosine in a cosine space); the

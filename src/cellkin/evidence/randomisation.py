@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from cellkin.core.arrays import Bools, Floats
 from cellkin.measures.intervals import FEWEST_UNITS, Mean, mean_of
 
 __all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 LIMIT = 0.5
 """The upper end of the interval must stay below it."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Array, Floats
 
 __all__ = ["grad_cam"]
 
 
-def grad_cam(maps: NDArray[Any], class_weights: NDArray[Any]) -> NDArray[np.float64]:
+def grad_cam(maps: Array, class_weights: Array) -> Floats:
     """Where a class's score comes from.
 
     The score is y = w . mean(A) + b, so its gradient with respect to A[c, i, j] is w[c] / (h w)

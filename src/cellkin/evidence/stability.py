@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array, Bools, Bytes, Floats
 from cellkin.evidence.randomisation import rank_correlation
 from cellkin.measures.intervals import Mean, mean_of
 
 __all__ = ["CHANGES", "Change", "map_stability"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 QUALITY = 75  # of the JPEG
 DEGREES = 5.0
@@ -48,7 +44,7 @@ def _noisy(images: Bytes, rng: np.random.Generator) -> Bytes:
     return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
 
 
-def _turned(pictures: NDArray[Any], degrees: float) -> NDArray[Any]:
+def _turned(pictures: Array, degrees: float) -> Array:
     """Pictures (M, H, W, ...) turned about their middle, edges reflected."""
     height, width = pictures.shape[1:3]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError, ImageError, did_you_mean
 
 __all__ = [
@@ -163,7 +163,7 @@ def told(kind: str, where: str) -> Iterator[None]:
         ) from error
 
 
-def refuse_grey(rgb: NDArray[np.uint8], where: str) -> None:
+def refuse_grey(rgb: Bytes, where: str) -> None:
     """Refuse an image whose three channels are equal.
 
     Raises:

@@ -17,9 +17,9 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.core.records import ImageRef
 from cellkin.imaging import tiff
@@ -50,14 +50,13 @@ from cellkin.imaging.tiff import orientation_of
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "cut", "decode"]
 
-Rgb = NDArray[np.uint8]
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 def decode(
     source: Path | ImageRef | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS
-) -> Rgb:
+) -> Bytes:
     """Decode one image.
 
     EXIF's orientation is applied (that of XMP is not), palettes and CMYK become RGB, opaque alpha
@@ -105,7 +104,7 @@ def _read(path: Path, where: str, limits: Limits) -> bytes:
 # --- one image -------------------------------------------------------------------------------
 
 
-def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
+def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Bytes:
     check_bytes(len(data), where, limits)
     kind = kind_of(data, where)
     refuse_other_name(kind, name, where)
@@ -123,7 +122,7 @@ def _from_bytes(data: bytes, name: str, where: str, limits: Limits) -> Rgb:
     return rgb
 
 
-def _from_tiff(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Rgb, bool, int]:
+def _from_tiff(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Bytes, bool, int]:
     """The pixels as stored, whether all are opaque, and how the image is turned."""
     page = only_page(data, where)
     check_size(page.value(tiff.WIDTH), page.value(tiff.HEIGHT), where, limits)
@@ -142,7 +141,7 @@ def _from_tiff(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Rgb,
     return *scaled(samples, full), page.value(tiff.ORIENTATION)
 
 
-def _from_other(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Rgb, bool, int]:
+def _from_other(data: bytes, kind: str, where: str, limits: Limits) -> tuple[Bytes, bool, int]:
     """The pixels as stored, whether all are opaque, and how the image is turned."""
     if kind == "JPEG":
         refuse_other_jpeg(data, where)
@@ -173,7 +172,7 @@ def _orientation(image: Image.Image, where: str) -> int:
     return orientation_of(exif, where) if exif else 1
 
 
-def _upright(rgb: Rgb, orientation: object) -> Rgb:
+def _upright(rgb: Bytes, orientation: object) -> Bytes:
     """Undo EXIF's orientation (2 to 8; every other value leaves the array as it is)."""
     turned = rgb.transpose(1, 0, 2) if orientation in (5, 6, 7, 8) else rgb
     if orientation in (3, 4, 7, 8):
@@ -227,7 +226,7 @@ def _opened(data: bytes, kind: str, where: str, limits: Limits) -> Image.Image:
     return image
 
 
-def _deep_png(data: bytes, image: Image.Image, where: str) -> tuple[Rgb, bool]:
+def _deep_png(data: bytes, image: Image.Image, where: str) -> tuple[Bytes, bool]:
     samples = both_bytes(image, _open(data, "PNG"))
     colour = samples[..., :3]
     rgb, opaque = scaled(samples, png_full_scale(data, colour, where))
@@ -236,7 +235,7 @@ def _deep_png(data: bytes, image: Image.Image, where: str) -> tuple[Rgb, bool]:
     return rgb, opaque
 
 
-def _shallow(image: Image.Image) -> tuple[Rgb, bool]:
+def _shallow(image: Image.Image) -> tuple[Bytes, bool]:
     if image.mode in {"PA", "RGBA", "RGBa"} or "transparency" in image.info:
         rgba = np.array(image.convert("RGBA"))
         return np.ascontiguousarray(rgba[..., :3]), bool((rgba[..., 3] == 255).all())
@@ -244,8 +243,8 @@ def _shallow(image: Image.Image) -> tuple[Rgb, bool]:
 
 
 def cut(
-    rgb: Rgb, box: tuple[int, int, int, int], where: str, limits: Limits = DEFAULT_LIMITS
-) -> Rgb:
+    rgb: Bytes, box: tuple[int, int, int, int], where: str, limits: Limits = DEFAULT_LIMITS
+) -> Bytes:
     """The part of an upright image inside a box (left, top, right, bottom), its own memory.
 
     Raises:

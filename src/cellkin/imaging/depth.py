@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.formats import png_chunks
 
@@ -49,7 +50,7 @@ def _of_the_other_byte(args: Any) -> Any:
     return other if isinstance(args, str) else (other, *rest)
 
 
-def scaled(samples: NDArray[np.unsignedinteger[Any]], full: int) -> tuple[NDArray[np.uint8], bool]:
+def scaled(samples: NDArray[np.unsignedinteger[Any]], full: int) -> tuple[Bytes, bool]:
     """Samples (H, W, 3 or 4) of 0 to `full` as (H, W, 3) uint8, and whether all are opaque."""
     table = ((np.arange(full + 1) * 255 + full // 2) // full).astype(np.uint8)
     return table[samples[..., :3]], bool((samples[..., 3:] >= full).all())

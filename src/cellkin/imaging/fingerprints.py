@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
+from cellkin.core.arrays import Bytes
 
 __all__ = ["fingerprint", "fingerprints"]
 
 
-def fingerprint(image: NDArray[np.uint8]) -> str:
+def fingerprint(image: Bytes) -> str:
     """Short hash of a prepared image: enough to know a cell again, not to see it."""
     return hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
-def fingerprints(images: Iterable[NDArray[np.uint8]]) -> tuple[str, ...]:
+def fingerprints(images: Iterable[Bytes]) -> tuple[str, ...]:
     """Of each of N prepared images, (S, S, 3) uint8."""
     return tuple(map(fingerprint, images))

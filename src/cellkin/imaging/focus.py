@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Singles
 from cellkin.core.errors import ImageError
 
 __all__ = ["MAX_WIDTH", "black_ground", "blur_width", "focus_score", "grown", "measured_width"]
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 MAX_WIDTH = 8.0
 """Widest blur that is told apart, in pixels; also where there is no edge to measure."""
@@ -34,7 +32,7 @@ BLACK = 12  # of 255, all channels: JPEG leaves a little on a black ground
 REACH = 6  # pixels around the black ground that the coarse filter sees
 
 
-def blur_width(rgb: NDArray[np.uint8]) -> float:
+def blur_width(rgb: Bytes) -> float:
     """Width of the blur: the standard deviation in pixels of the Gaussian that softened the edges.
 
     The edges' own softness counts as blur: a blur of s added to an image of width w makes about
@@ -53,7 +51,7 @@ def blur_width(rgb: NDArray[np.uint8]) -> float:
     return MAX_WIDTH if width is None else width
 
 
-def focus_score(rgb: NDArray[np.uint8]) -> float:
+def focus_score(rgb: Bytes) -> float:
     """How well an image is in focus: 1 / (1 + blur width).
 
     Returns:
@@ -66,7 +64,7 @@ def focus_score(rgb: NDArray[np.uint8]) -> float:
     return 1.0 / (1.0 + blur_width(rgb))
 
 
-def measured_width(rgb: NDArray[np.uint8]) -> float | None:
+def measured_width(rgb: Bytes) -> float | None:
     """As `blur_width`, None where there is no edge to measure."""
     _require_rgb(rgb)
     grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.float32)
@@ -83,7 +81,7 @@ def measured_width(rgb: NDArray[np.uint8]) -> float | None:
     return _width(fine[edges], coarse[edges])
 
 
-def _width(fine: Floats, coarse: Floats) -> float:
+def _width(fine: Singles, coarse: Singles) -> float:
     """Median width over edges, from the ratio of their slopes at both scales."""
     ratio = float(np.median(np.square(fine / np.maximum(coarse, 1e-6))))
     if ratio <= 1.0:
@@ -92,7 +90,7 @@ def _width(fine: Floats, coarse: Floats) -> float:
     return float(min(np.sqrt(max(square, 0.0)), MAX_WIDTH))
 
 
-def _slopes(grey: Floats, sigma: float) -> tuple[Floats, Floats]:
+def _slopes(grey: Singles, sigma: float) -> tuple[Singles, Singles]:
     """Derivatives across and down, in grey levels per pixel."""
     smooth = cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     return (
@@ -101,7 +99,7 @@ def _slopes(grey: Floats, sigma: float) -> tuple[Floats, Floats]:
     )
 
 
-def _noise_slope(grey: Floats, seen: Mask) -> float:
+def _noise_slope(grey: Singles, seen: Bools) -> float:
     """Slope that noise alone hardly reaches, told from the second differences of flat parts."""
     if not seen.any():
         return np.inf
@@ -111,7 +109,7 @@ def _noise_slope(grey: Floats, seen: Mask) -> float:
     return float(max(4.0 * noise / (np.sqrt(8 * np.pi) * FINE**2), LEAST_SLOPE))
 
 
-def _steep(slopes: Floats) -> float:
+def _steep(slopes: Singles) -> float:
     """Least slope among the steepest `STEEPEST` of the ridges."""
     if not len(slopes):
         return np.inf
@@ -119,9 +117,9 @@ def _steep(slopes: Floats) -> float:
     return float(np.partition(slopes, -count)[-count])
 
 
-def _ridges(slope: Floats, x: Floats, y: Floats) -> Mask:
+def _ridges(slope: Singles, x: Singles, y: Singles) -> Bools:
     """Pixels whose slope is the largest across the edge they lie on."""
-    best: Mask = np.zeros(slope.shape, bool)
+    best: Bools = np.zeros(slope.shape, bool)
     inner = (slice(1, -1), slice(1, -1))
     middle, flat = slope[inner], np.abs(x[inner]) > np.abs(y[inner])
     across = (middle >= slope[1:-1, :-2]) & (middle >= slope[1:-1, 2:])
@@ -130,7 +128,7 @@ def _ridges(slope: Floats, x: Floats, y: Floats) -> Mask:
     return best
 
 
-def black_ground(rgb: NDArray[np.uint8]) -> Mask:
+def black_ground(rgb: Bytes) -> Bools:
     """Black regions that touch the border: what lies around a cell that was cut out."""
     black = (rgb.max(axis=2) <= BLACK).astype(np.uint8)
     if not black.any():
@@ -141,7 +139,7 @@ def black_ground(rgb: NDArray[np.uint8]) -> Mask:
     return np.asarray(ground, bool)
 
 
-def _filled(grey: Floats, ground: Mask) -> Floats:
+def _filled(grey: Singles, ground: Bools) -> Singles:
     """The black ground replaced by what lies beside it, so that no slope is left at its outline."""
     if not ground.any() or ground.all():
         return grey
@@ -153,13 +151,13 @@ def _filled(grey: Floats, ground: Mask) -> Floats:
     return np.where(ground, values[nearest], grey)
 
 
-def grown(ground: Mask) -> Mask:
+def grown(ground: Bools) -> Bools:
     """The ground and every pixel that the filters could smear it into."""
     kernel = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
     return np.asarray(cv2.dilate(ground.astype(np.uint8), kernel), bool)
 
 
-def _require_rgb(rgb: NDArray[np.uint8]) -> None:
+def _require_rgb(rgb: Bytes) -> None:
     shape: tuple[int, ...] = getattr(rgb, "shape", ())
     if getattr(rgb, "dtype", None) != np.uint8 or len(shape) != 3 or shape[2] != 3:
         raise ImageError(

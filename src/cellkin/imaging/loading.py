@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
@@ -21,7 +21,7 @@ from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 __all__ = ["BLOCK", "Source", "each_prepared", "load_prepared", "prepared_blocks", "unusable"]
 
-Source = ImageRef | Prepared | NDArray[np.uint8]
+Source = ImageRef | Prepared | Bytes
 
 BLOCK = 32  # images handed on at once
 SHOWN = 5  # unreadable images named in one error
@@ -34,7 +34,7 @@ def load_prepared(
     progress: Progress = silent,
     cache: Path | None = None,
     keep: bool = False,
-) -> NDArray[np.uint8]:
+) -> Bytes:
     """Decode and prepare N images: (N, S, S, 3) uint8.
 
     Args:
@@ -60,7 +60,7 @@ def load_prepared(
 
 
 def _fill(
-    prepared: NDArray[np.uint8],
+    prepared: Bytes,
     sources: Sequence[ImageRef],
     preprocessor: Preprocessor,
     progress: Progress,
@@ -77,7 +77,7 @@ def prepared_blocks(
     preprocessor: Preprocessor,
     *,
     progress: Progress = silent,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[Bytes]:
     """`each_prepared` block by block, (n, S, S, 3) uint8 with n up to 32, in order.
 
     Raises:
@@ -85,7 +85,7 @@ def prepared_blocks(
             are tried, and the error names them.
     """
     faults: list[ImageError] = []
-    waiting: list[NDArray[np.uint8]] = []
+    waiting: list[Bytes] = []
     for found in each_prepared(sources, preprocessor, progress=progress):
         if isinstance(found, ImageError):
             faults.append(found)
@@ -102,7 +102,7 @@ def prepared_blocks(
 
 def each_prepared(
     sources: Sequence[Source], preprocessor: Preprocessor, *, progress: Progress = silent
-) -> Iterator[NDArray[np.uint8] | ImageError]:
+) -> Iterator[Bytes | ImageError]:
     """Decode and prepare images in order, (S, S, 3) uint8 each; in the place of one that cannot be
     read stands its error.
 
@@ -111,7 +111,7 @@ def each_prepared(
     """
     for i, outcome in enumerate(_in_order(sources, preprocessor)):
         try:
-            found: NDArray[np.uint8] | ImageError = outcome.result()
+            found: Bytes | ImageError = outcome.result()
         except ImageError as error:
             found = error
         progress("reading images", i + 1, len(sources))
@@ -131,9 +131,7 @@ def unusable(faults: Sequence[ImageError]) -> ImageError:
     )
 
 
-def _in_order(
-    sources: Sequence[Source], preprocessor: Preprocessor
-) -> Iterator[Future[NDArray[np.uint8]]]:
+def _in_order(sources: Sequence[Source], preprocessor: Preprocessor) -> Iterator[Future[Bytes]]:
     """Futures in the order of the sources; only a few images wait in memory.
 
     Whole files are decoded beside each other. Parts of a container or field are decoded in this
@@ -142,7 +140,7 @@ def _in_order(
     workers = min(8, os.cpu_count() or 1)
     with Series() as series, ThreadPoolExecutor(workers) as pool:
 
-        def submit(source: Source) -> Future[NDArray[np.uint8]]:
+        def submit(source: Source) -> Future[Bytes]:
             if isinstance(source, Prepared):
                 return _done(source.image)
             if not isinstance(source, ImageRef):
@@ -166,8 +164,8 @@ def _in_order(
                 future.cancel()
 
 
-def _done(found: NDArray[np.uint8] | ImageError) -> Future[NDArray[np.uint8]]:
-    future: Future[NDArray[np.uint8]] = Future()
+def _done(found: Bytes | ImageError) -> Future[Bytes]:
+    future: Future[Bytes] = Future()
     if isinstance(found, ImageError):
         future.set_exception(found)
     else:

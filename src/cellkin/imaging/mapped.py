@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import digest, guarded_writes, read_json, write_json
 from cellkin.core.records import ImageRef
 
@@ -27,20 +27,20 @@ PIXELS, KEY = "prepared.bin", "prepared.json"
 Shape = tuple[int, ...]
 
 
-class Rows(Sequence[NDArray[np.uint8]]):
+class Rows(Sequence[Bytes]):
     """Some rows of an array, each read when somebody asks for it; none is copied before."""
 
-    def __init__(self, array: NDArray[np.uint8], rows: Sequence[int] | NDArray[np.int64]) -> None:
+    def __init__(self, array: Bytes, rows: Sequence[int] | Ints) -> None:
         self._array, self._rows = array, rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    def __getitem__(self, index: int) -> Bytes: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[NDArray[np.uint8]]: ...
+    def __getitem__(self, index: slice) -> Sequence[Bytes]: ...
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -87,7 +87,7 @@ def _age(path: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def stored(folder: Path, shape: Shape, wanted: str) -> NDArray[np.uint8] | None:
+def stored(folder: Path, shape: Shape, wanted: str) -> Bytes | None:
     """The images of an earlier call, read-only; None where they are others or not whole."""
     if not (folder / KEY).is_file() or not (folder / PIXELS).is_file():
         return None
@@ -97,7 +97,7 @@ def stored(folder: Path, shape: Shape, wanted: str) -> NDArray[np.uint8] | None:
 
 
 @contextmanager
-def new(folder: Path, shape: Shape, own: str) -> Iterator[NDArray[np.uint8]]:
+def new(folder: Path, shape: Shape, own: str) -> Iterator[Bytes]:
     """A new file to fill; it counts once the block has ended well.
 
     Raises:

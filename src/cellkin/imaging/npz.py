@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError, did_you_mean
 from cellkin.imaging.checks import Limits, check_size, refuse_grey, require_file, told
 
@@ -59,7 +59,7 @@ class Member:
         """Close the file."""
         self._opened.close()
 
-    def read(self, row: int | None, where: str, limits: Limits) -> NDArray[np.uint8]:
+    def read(self, row: int | None, where: str, limits: Limits) -> Bytes:
         """One image: a row of (N, H, W, 3), or all of (H, W, 3).
 
         Returns:

@@ -16,9 +16,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Array, Bytes, Ints, Singles
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
 from cellkin.imaging.sharpening import unsharpen
 
@@ -57,7 +57,7 @@ class Prepared:
     """
 
     name: str
-    image: NDArray[np.uint8]
+    image: Bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Preprocessor:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 
-    def prepare(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def prepare(self, rgb: Bytes) -> Bytes:
         """Centre-crop to a square (offsets rounded down), resize to `size`, sharpen if it is on.
 
         Args:
@@ -120,7 +120,7 @@ class Preprocessor:
         prepared = self._resized(middle_square(rgb))
         return unsharpen(prepared) if self.unsharpen else prepared
 
-    def prepare_many(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    def prepare_many(self, images: Sequence[Bytes]) -> Bytes:
         """Prepare N images, each (H, W, 3) uint8 RGB of any size: (N, size, size, 3) uint8.
 
         Raises:
@@ -131,7 +131,7 @@ class Preprocessor:
             row[:] = self.prepare(image)
         return prepared
 
-    def normalize(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def normalize(self, prepared: Bytes) -> Singles:
         """Z-score: (value - mean) / std per channel.
 
         Args:
@@ -180,9 +180,7 @@ class Preprocessor:
         return cls(**{key: value for key, value in data.items() if key != "crop"})
 
     @classmethod
-    def fit(
-        cls, prepared: NDArray[np.uint8], size: int = 224, interpolation: str = "bicubic"
-    ) -> Preprocessor:
+    def fit(cls, prepared: Bytes, size: int = 224, interpolation: str = "bicubic") -> Preprocessor:
         """The preprocessor with mean and standard deviation of the training images.
 
         Args:
@@ -214,7 +212,7 @@ class Preprocessor:
             interpolation=interpolation,
         )
 
-    def _resized(self, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _resized(self, square: Bytes) -> Bytes:
         if len(square) == self.size:
             return np.array(square, order="C")
         image = Image.fromarray(np.ascontiguousarray(square))
@@ -227,7 +225,7 @@ def packaged_lite0(size: int = 224, interpolation: str = "bicubic") -> Preproces
     return Preprocessor(size=size, mean=LITE0_MEAN, std=LITE0_STD, interpolation=interpolation)
 
 
-def middle_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def middle_square(image: Bytes) -> Bytes:
     """The middle square of an image or a mask (H, W, ...) uint8, offsets rounded down: a view."""
     height, width = image.shape[:2]
     side = min(height, width)
@@ -235,7 +233,7 @@ def middle_square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[top : top + side, left : left + side]
 
 
-def _counts(prepared: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _counts(prepared: Bytes) -> Ints:
     """(3, 256) how often each value occurs in each channel."""
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(prepared), CHUNK):
@@ -245,7 +243,7 @@ def _counts(prepared: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _mean_std(counts: NDArray[np.int64]) -> tuple[float, float]:
+def _mean_std(counts: Ints) -> tuple[float, float]:
     """Mean and population standard deviation by integers: nothing cancels."""
     n = int(counts.sum())
     total = sum(value * int(count) for value, count in enumerate(counts))
@@ -271,7 +269,7 @@ def _impossible(field: str, value: object, wanted: str) -> RecipeError:
     )
 
 
-def _require_rgb(rgb: NDArray[Any]) -> None:
+def _require_rgb(rgb: Array) -> None:
     shape, kind = _described(rgb)
     if kind != "uint8" or len(shape) != 3 or shape[2:] != (3,) or 0 in shape:
         raise ImageError(
@@ -281,7 +279,7 @@ def _require_rgb(rgb: NDArray[Any]) -> None:
         )
 
 
-def _require_prepared(prepared: NDArray[Any], size: int, *, least: int = 0) -> None:
+def _require_prepared(prepared: Array, size: int, *, least: int = 0) -> None:
     shape, kind = _described(prepared)
     if kind != "uint8" or shape[1:] != (size, size, 3) or shape[0] < least:
         raise DataError(

@@ -14,8 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Floats
 from cellkin.core.errors import ArtifactError, DataError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import QUALITY
@@ -24,8 +24,6 @@ from cellkin.imaging.stain import nuclei
 
 __all__ = ["LEAST", "Measures", "QualityGate", "measure"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 BLACK = 12  # of 255, all channels: the ground of a cell that was cut out
 SELDOM = 0.005  # share of the atlas's own cells that may lie beyond a limit
@@ -85,7 +83,7 @@ def measure(prepared: Bytes) -> Measures:
     )
 
 
-def _look(prepared: Bytes, grey: Bytes, black: NDArray[np.bool_]) -> tuple[float, ...]:
+def _look(prepared: Bytes, grey: Bytes, black: Bools) -> tuple[float, ...]:
     lab = cv2.cvtColor(np.ascontiguousarray(prepared), cv2.COLOR_RGB2LAB).reshape(-1, 3)
     colours = np.percentile(lab[::3], (10, 50, 90), axis=0).ravel()
     smooth = grey.astype(np.float32)

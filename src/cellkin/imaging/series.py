@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cellkin.core.arrays import Bytes
 from cellkin.core.records import ImageRef
 from cellkin.imaging.checks import DEFAULT_LIMITS, Limits
 from cellkin.imaging.decode import cut, decode
 from cellkin.imaging.npz import Member
 
 __all__ = ["Series", "in_reading_order", "is_shared"]
-
-Rgb = NDArray[np.uint8]
 
 
 def is_shared(ref: ImageRef) -> bool:
@@ -49,7 +45,7 @@ class Series:
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._member: tuple[Path, str | None, Member] | None = None
-        self._field: tuple[Path, Rgb] | None = None
+        self._field: tuple[Path, Bytes] | None = None
 
     def __enter__(self) -> Series:
         return self
@@ -68,7 +64,7 @@ class Series:
             self._member[2].close()
         self._member = self._field = None
 
-    def decode(self, ref: ImageRef, *, name: str = "") -> Rgb:
+    def decode(self, ref: ImageRef, *, name: str = "") -> Bytes:
         """Decode one image, as `cellkin.imaging.decode.decode` does.
 
         Raises:
@@ -83,7 +79,7 @@ class Series:
             rgb = self._opened(ref, where).read(ref.row, where, self._limits)
         return rgb if ref.box is None else cut(rgb, ref.box, where, self._limits)
 
-    def _whole(self, path: Path, where: str) -> Rgb:
+    def _whole(self, path: Path, where: str) -> Bytes:
         if self._field is None or self._field[0] != path:
             self._field = (path, decode(path, name=where, limits=self._limits))
         return self._field[1]

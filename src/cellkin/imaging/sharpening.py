@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.imaging.focus import black_ground, grown, measured_width
 
 __all__ = ["IN_FOCUS", "MAX_AMOUNT", "RADIUS", "unsharp_amount", "unsharpen"]
@@ -24,8 +24,6 @@ RADIUS = 1.5
 """Width u in pixels of the Gaussian whose result is subtracted."""
 MAX_AMOUNT = 2.0
 """Most that is added of the difference, reached at a blur of 2.3 pixels."""
-
-Rgb = NDArray[np.uint8]
 
 
 def unsharp_amount(width: float | None) -> float:
@@ -39,7 +37,7 @@ def unsharp_amount(width: float | None) -> float:
     return min(max(width**2 - IN_FOCUS**2, 0.0) / RADIUS**2, MAX_AMOUNT)
 
 
-def unsharpen(rgb: Rgb) -> Rgb:
+def unsharpen(rgb: Bytes) -> Bytes:
     """Sharpen one image by as much as its blur calls for.
 
     Args:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array, Bools, Bytes, Singles
 from cellkin.core.errors import ImageError
 
 __all__ = [
@@ -33,9 +32,6 @@ __all__ = [
     "nucleus_score",
 ]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 NUCLEAR = 0.8
 """Stain (optical density) from which on a stretch of a nucleus's size is called a nucleus."""
@@ -70,7 +66,7 @@ class Nucleus:
     stain: float
 
 
-def nuclear_stain(rgb: Bytes) -> Floats:
+def nuclear_stain(rgb: Bytes) -> Singles:
     """Nuclear stain of each pixel: (H, W) float32, optical density, about 0 outside nuclei.
 
     The light is the 95th percentile of each channel, or white where a cell was cut out on black.
@@ -112,7 +108,7 @@ def nuclei(rgb: Bytes, *, least_radius: float | None = None) -> tuple[Nucleus, .
     return tuple(sorted(found, key=lambda nucleus: -nucleus.radius))
 
 
-def nuclei_mask(rgb: Bytes, *, least_radius: float | None = None) -> Mask:
+def nuclei_mask(rgb: Bytes, *, least_radius: float | None = None) -> Bools:
     """Where the nuclei lie: (H, W) bool; arguments and errors as in `nuclei`."""
     radius = _least_radius(rgb, least_radius)
     mask = np.zeros(rgb.shape[:2], bool)
@@ -130,7 +126,7 @@ def nucleus_score(rgb: Bytes, *, least_radius: float | None = None) -> float:
     return float(_over_discs(rgb, _least_radius(rgb, least_radius)).max())
 
 
-def doubtful_mask(rgb: Bytes, *, least_radius: float | None = None) -> Mask:
+def doubtful_mask(rgb: Bytes, *, least_radius: float | None = None) -> Bools:
     """Every pixel that a nucleus might cover, (H, W) bool: those within a disc of the least radius
     whose mean stain is above `DOUBTFUL`. Arguments and errors as in `nuclei`.
     """
@@ -142,11 +138,11 @@ def doubtful_mask(rgb: Bytes, *, least_radius: float | None = None) -> Mask:
     return np.asarray(away <= radius, bool)
 
 
-Stretch = tuple[tuple[slice, slice], Mask]
+Stretch = tuple[tuple[slice, slice], Bools]
 """A rectangle of the image, and which of its pixels belong."""
 
 
-def _stretches(stain: Floats, radius: float) -> Iterator[Stretch]:
+def _stretches(stain: Singles, radius: float) -> Iterator[Stretch]:
     """Dense stretches of a nucleus's size, each with its edge at half of its own stain."""
     dense = (stain > NUCLEAR).astype(np.uint8)
     joined = cv2.morphologyEx(dense, cv2.MORPH_CLOSE, _disc(CLOSED * radius))
@@ -167,7 +163,7 @@ def _stretches(stain: Floats, radius: float) -> Iterator[Stretch]:
             yield place, inside
 
 
-def _to_its_edge(stain: Floats, own: Mask, parts: NDArray[Any]) -> Mask:
+def _to_its_edge(stain: Singles, own: Bools, parts: Array) -> Bools:
     """The stretch up to half of its own stain (the 90th percentile), others left out."""
     edge = HALF * float(np.percentile(stain[own], 90))
     inside = ((stain > edge) & (own | (parts == 0))).astype(np.uint8)
@@ -176,7 +172,7 @@ def _to_its_edge(stain: Floats, own: Mask, parts: NDArray[Any]) -> Mask:
     return np.asarray(np.isin(pieces, kept) & (inside > 0), bool)
 
 
-def _measured(stain: Floats, place: tuple[slice, slice], inside: Mask) -> Nucleus:
+def _measured(stain: Singles, place: tuple[slice, slice], inside: Bools) -> Nucleus:
     rows, columns = np.nonzero(inside)
     return Nucleus(
         x=float(columns.mean()) + place[1].start,
@@ -186,7 +182,7 @@ def _measured(stain: Floats, place: tuple[slice, slice], inside: Mask) -> Nucleu
     )
 
 
-def _over_discs(rgb: Bytes, radius: float) -> Floats:
+def _over_discs(rgb: Bytes, radius: float) -> Singles:
     """Mean stain (H, W) of the disc around each pixel."""
     disc = _disc(radius).astype(np.float32)
     means = cv2.filter2D(
@@ -195,7 +191,7 @@ def _over_discs(rgb: Bytes, radius: float) -> Floats:
     return np.asarray(means, np.float32)
 
 
-def _smoothed(rgb: Bytes, radius: float) -> Floats:
+def _smoothed(rgb: Bytes, radius: float) -> Singles:
     return np.asarray(cv2.GaussianBlur(nuclear_stain(rgb), (0, 0), max(SMOOTH * radius, 0.5)))
 
 

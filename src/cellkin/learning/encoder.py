@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cellkin.core.arrays import Array, Bytes, Floats, Singles
 from cellkin.core.artifacts import (
     digest,
     read_arrays,
@@ -66,9 +66,9 @@ class Views:
         logits: (N, K) of the class head.
     """
 
-    maps: NDArray[np.float32]
-    features: NDArray[np.float32]
-    logits: NDArray[np.float32]
+    maps: Singles
+    features: Singles
+    logits: Singles
 
     def __len__(self) -> int:
         return len(self.features)
@@ -144,7 +144,7 @@ class Encoder:
             }
         )
 
-    def view(self, images: NDArray[np.uint8]) -> Views:
+    def view(self, images: Bytes) -> Views:
         """Look at prepared images.
 
         Args:
@@ -157,15 +157,11 @@ class Encoder:
             *(torch.cat(part).cpu().numpy() for part in (maps, features, logits)),
         )
 
-    def embed(
-        self, images: NDArray[np.uint8], ids: Sequence[str], *, progress: Progress = silent
-    ) -> Features:
+    def embed(self, images: Bytes, ids: Sequence[str], *, progress: Progress = silent) -> Features:
         """The features of prepared images (N, S, S, 3) uint8, without keeping their maps."""
         return Features(tuple(ids), self.vectors(images, progress=progress), self.space)
 
-    def vectors(
-        self, images: NDArray[np.uint8], *, progress: Progress = silent
-    ) -> NDArray[np.float32]:
+    def vectors(self, images: Bytes, *, progress: Progress = silent) -> Singles:
         """(N, C) features of prepared images, without hashing the weights to name their space."""
         found, done = [], 0
         for _, features, _ in self._passes(images):
@@ -175,7 +171,7 @@ class Encoder:
         empty = np.zeros((0, self.network.width), np.float32)
         return np.concatenate(found) if found else empty
 
-    def _passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _passes(self, images: Bytes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Maps, features and logits, pass by pass.
 
         Libraries choose other algorithms for other batch sizes, which round otherwise. So images
@@ -192,7 +188,7 @@ class Encoder:
             maps, features, logits = self._forward(filled)
             yield maps[: len(rest)], features[: len(rest)], logits[: len(rest)]
 
-    def _sizes(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+    def _sizes(self, image: Bytes) -> tuple[int, int]:
         """Chunk and group size for this machine, found once with copies of one image."""
         key = (image.shape[1], torch.get_num_threads())
         if key not in self._found_sizes:
@@ -208,7 +204,7 @@ class Encoder:
             self._found_sizes[key] = (CHUNK, group)
         return self._found_sizes[key]
 
-    def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward(self, images: Bytes) -> tuple[Tensor, Tensor, Tensor]:
         self.network.eval()
         x = torch.from_numpy(self.preprocessor.normalize(images)).to(
             self.device, memory_format=torch.channels_last
@@ -218,19 +214,17 @@ class Encoder:
             features = self.network.pool(maps)
             return maps, features, self.network.classify(features)
 
-    def head_weights(self) -> NDArray[np.float32]:
+    def head_weights(self) -> Singles:
         """(K, C) weights of the linear head."""
-        weights: NDArray[np.float32] = self.network.head.weight.detach().cpu().numpy().copy()
+        weights: Singles = self.network.head.weight.detach().cpu().numpy().copy()
         return weights
 
-    def head_bias(self) -> NDArray[np.float32]:
+    def head_bias(self) -> Singles:
         """(K,) bias of the linear head."""
-        bias: NDArray[np.float32] = self.network.head.bias.detach().cpu().numpy().copy()
+        bias: Singles = self.network.head.bias.detach().cpu().numpy().copy()
         return bias
 
-    def token_products(
-        self, images: NDArray[np.uint8], directions: NDArray[Any]
-    ) -> NDArray[np.float64]:
+    def token_products(self, images: Bytes, directions: Array) -> Floats:
         """Gradient x activation on the patch tokens that enter the last block of a transformer.
 
         Args:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.learning.losses import orthogonality, required_convolutions
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 LEAST_COUNT = 10  # a code seen less often weighs no more than one seen this often
 
 
-def code_weights(targets: NDArray[np.uint8]) -> Tensor:
+def code_weights(targets: Bytes) -> Tensor:
     """N / max(count, 10) of every code over the training part (Eq. 1): (C,) float32."""
     counts = torch.from_numpy(targets.sum(axis=0, dtype=np.int64))
     return len(targets) / counts.clamp(min=LEAST_COUNT).float()
@@ -99,7 +99,7 @@ class PretrainingLoss:
         return [torch.split(value, self.sizes, 1) for value in values]
 
 
-def level_scores(logits: NDArray[np.float32], targets: NDArray[np.uint8]) -> dict[str, Any]:
+def level_scores(logits: Singles, targets: Bytes) -> dict[str, Any]:
     """How well one level's codes are found: plain data.
 
     Args:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cellkin.core.arrays import Array, Bytes, Ints
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import TrainingError
 from cellkin.core.numbers import percent
@@ -56,12 +56,12 @@ class TaggedData:
         train, val: positions of the two parts among the N.
     """
 
-    images: NDArray[np.uint8]
+    images: Bytes
     ids: tuple[str, ...]
-    targets: NDArray[np.uint8]
+    targets: Bytes
     levels: tuple[tuple[str, ...], ...]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
+    train: Ints
+    val: Ints
 
     @property
     def id(self) -> str:
@@ -199,7 +199,7 @@ class _Pretraining:
 
     def _step(
         self,
-        batch: NDArray[np.int64],
+        batch: Ints,
         optimizer: torch.optim.Optimizer,
         rate: float,
         generator: torch.Generator,
@@ -216,7 +216,7 @@ class _Pretraining:
         optimizer.step()
         return parts
 
-    def _augmented(self, batch: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+    def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """(B, 3, S, S) float32: turned and recoloured as uint8, then z-scored."""
         recipe = self.recipe
         images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
@@ -288,7 +288,7 @@ class _Pretraining:
             self.recipe.epochs * self.steps,
         )
 
-    def _refuse_nan(self, seen: NDArray[Any], epoch: int, number: int) -> None:
+    def _refuse_nan(self, seen: Array, epoch: int, number: int) -> None:
         if np.isfinite(seen).all():
             return
         names = ["loss", "orthogonality"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import digest
 from cellkin.core.records import LabelSet
 
@@ -27,11 +27,11 @@ class TrainingData:
         labels: the classes.
     """
 
-    images: NDArray[np.uint8]
+    images: Bytes
     ids: tuple[str, ...]
-    targets: NDArray[np.int64]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
+    targets: Ints
+    train: Ints
+    val: Ints
     labels: LabelSet
 
     @property
@@ -45,9 +45,7 @@ class TrainingData:
         }
 
 
-def epoch_order(
-    data: TrainingData, generator: torch.Generator, *, together: int = 1
-) -> NDArray[np.int64]:
+def epoch_order(data: TrainingData, generator: torch.Generator, *, together: int = 1) -> Ints:
     """Positions of all training cells, shuffled; every cell once.
 
     Args:
@@ -67,7 +65,7 @@ def epoch_order(
     return np.concatenate([groups[number] for number in dealt])
 
 
-def batches(order: NDArray[np.int64], size: int, *, least: int = 2) -> Iterator[NDArray[np.int64]]:
+def batches(order: Ints, size: int, *, least: int = 2) -> Iterator[Ints]:
     """Batches of `size`; a last one of fewer than `least` cells joins the one before."""
     starts = list(range(0, len(order), size))
     if 0 < len(order) % size < least and len(starts) > 1:

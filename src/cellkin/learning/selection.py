@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cellkin.core.arrays import Ints
 from cellkin.decision import MinMaxScale, nearest, vote
 from cellkin.learning.encoder import Encoder, Views
 from cellkin.learning.recipes import Recipe
@@ -49,7 +49,7 @@ def _voted(encoder: Encoder, data: TrainingData, recipe: Recipe, held_out: Views
     ]
 
 
-def _views(encoder: Encoder, data: TrainingData, positions: NDArray[np.int64]) -> Views:
+def _views(encoder: Encoder, data: TrainingData, positions: Ints) -> Views:
     """Features and logits of many cells; their maps are not kept."""
     parts = [
         encoder.view(data.images[chunk])

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellkin.core.arrays import Ints
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError
 from cellkin.core.numbers import percent
@@ -163,7 +163,7 @@ class _Run:
         network: Network = self.encoder.network
         return network
 
-    def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def _batches(self, order: Ints) -> list[Ints]:
         return list(batches(order, self.recipe.batch, least=max(2, self.processes.count)))
 
     def finish(self) -> Trained:
@@ -238,7 +238,7 @@ class _Run:
 
     def _backward(
         self,
-        batch: NDArray[np.int64],
+        batch: Ints,
         loss_of: FineTuningLoss,
         generator: torch.Generator,
         *,
@@ -262,7 +262,7 @@ class _Run:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def _augmented(self, batch: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+    def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """This process's part of a batch, (B, 3, S, S) float32: turned as uint8, then z-scored."""
         recipe, everyone = self.recipe, len(batch)
         turns = draw_turns(everyone, recipe.rotation, recipe.flips, generator)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.learning.encoder import CHUNK, Encoder
 from cellkin.learning.weights import initialize
 
 __all__ = ["untrained"]
 
 
-def untrained(encoder: Encoder, images: NDArray[np.uint8], *, seed: int) -> Encoder:
+def untrained(encoder: Encoder, images: Bytes, *, seed: int) -> Encoder:
     """An encoder of the same architecture and preprocessor, with weights from the seed alone.
 
     Batch norms get the statistics of `images`, so that a random network keeps its signal as a
@@ -48,7 +47,7 @@ def untrained(encoder: Encoder, images: NDArray[np.uint8], *, seed: int) -> Enco
     return made
 
 
-def _settle(encoder: Encoder, images: NDArray[np.uint8]) -> None:
+def _settle(encoder: Encoder, images: Bytes) -> None:
     """Give the batch norms the mean statistics of these images; no weight changes."""
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]

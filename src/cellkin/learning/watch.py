@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cellkin.core.arrays import Floats
 from cellkin.core.errors import TrainingError
 from cellkin.learning.losses import LossParts
 
@@ -36,7 +36,7 @@ class LossWatch:
 
     epoch: int
     run: Path
-    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(NAMES)))
+    sums: Floats = field(default_factory=lambda: np.zeros(len(NAMES)))
     cells: int = 0
     waiting: list[tuple[Tensor, Sequence[str], float]] = field(default_factory=list)
     steps: int = 0
@@ -70,7 +70,7 @@ class LossWatch:
                 self._refuse(values, ids, rate)
         self.waiting.clear()
 
-    def _refuse(self, values: NDArray[np.float64], ids: Sequence[str], rate: float) -> None:
+    def _refuse(self, values: Floats, ids: Sequence[str], rate: float) -> None:
         told = ", ".join(f"{n} {v:g}" for n, v in zip(NAMES, values, strict=True))
         raise TrainingError(
             f"the loss is not a number in epoch {self.epoch}, step {self.steps}: {told}, "

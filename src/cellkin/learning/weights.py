@@ -14,11 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import read_arrays, read_json, read_manifest
 from cellkin.core.errors import ArtifactError, WeightsError
 from cellkin.imaging.preprocess import Preprocessor
@@ -76,7 +75,7 @@ def initialize(
 
 
 def first_network(
-    recipe: Recipe, classes: int, images: NDArray[np.uint8], train: NDArray[np.int64], *, seed: int
+    recipe: Recipe, classes: int, images: Bytes, train: Ints, *, seed: int
 ) -> tuple[Network, Preprocessor]:
     """The network that a training of a recipe begins with, and its preprocessor.
 

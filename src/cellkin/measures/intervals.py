@@ -14,8 +14,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.units import Owners, plural
 
@@ -44,9 +45,6 @@ FEWEST_UNITS = 10  # per class; below it a bootstrap over units promises too muc
 BLOCK = 50  # resamples drawn at once
 ROUNDING = 1e-12  # ends no farther apart than this share of their size are the same number
 ALIKE = "score alike: resampling them cannot show the uncertainty"
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -214,12 +212,12 @@ def too_few(owner: Ints, classes: Sequence[str] | None, unit: str) -> str:
 
 
 def bootstrap(
-    measure: Callable[[NDArray[Any]], float | None],
+    measure: Callable[[Array], float | None],
     owner: Ints,
     unit: str,
     *,
     seed: int,
-    rows: NDArray[Any] | None = None,
+    rows: Array | None = None,
     refusal: str = "",
 ) -> Interval:
     """Percentile bootstrap: whole units are drawn with replacement, 2000 times.
@@ -247,7 +245,7 @@ def bootstrap(
     return Interval(low, high, method, LEVEL, note)
 
 
-def _draws(owner: Ints, rows: NDArray[Any] | None, seed: int) -> Iterator[NDArray[Any]]:
+def _draws(owner: Ints, rows: Array | None, seed: int) -> Iterator[Array]:
     units = int(owner.max()) + 1
     many = np.ones(units, np.int64)
     if rows is not None:
@@ -305,7 +303,7 @@ def share_interval(
 
 
 def mean_interval(
-    values: NDArray[Any], owner: Ints, unit: str, *, seed: int, refusal: str = ""
+    values: Array, owner: Ints, unit: str, *, seed: int, refusal: str = ""
 ) -> Interval:
     """Bootstrap of the mean of (N,) values over cells, whole units drawn; see `bootstrap`."""
     rows = np.column_stack([values, np.ones(len(values), values.dtype)])

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.labels import CLINICAL_CLASSES, NO_CELL, LabelSet
 from cellkin.measures import ranking
@@ -38,8 +39,6 @@ __all__ = [
     "weighted_f1",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 BINARY = LabelSet(
     ("lymphoblast", "not lymphoblast"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import LabelSet, Sample, frozen
 from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
@@ -27,8 +27,6 @@ __all__ = [
     "score_samples",
 ]
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Subjects = Sequence[str | None]
 
 

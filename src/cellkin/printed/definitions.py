@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Ints
 from cellkin.core.numbers import percent
 from cellkin.printed.fixed_folds import Column, Window
 from cellkin.printed.tables import COLUMNS, PrintedRow
@@ -25,7 +25,6 @@ __all__ = [
     "window_of",
 ]
 
-Ints = NDArray[np.int64]
 DEVIATIONS = 4.0  # how far random folds may be from their expected mix, in standard deviations
 WAYS = 20_000  # compositions of folds looked at
 KEPT = 200  # different ones that are searched

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Bools, Floats, Ints
 
 __all__ = [
     "Column",
@@ -24,8 +25,6 @@ __all__ = [
     "witness_of",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Window = tuple[float, float]
 
 TOLERANCE = 1e-9
@@ -54,7 +53,7 @@ class Column:
     ddofs: tuple[int, ...] = (0, 1)
     total: tuple[int, int] | None = None
 
-    def fits(self, shares: Floats) -> NDArray[np.bool_]:
+    def fits(self, shares: Floats) -> Bools:
         """Whether wrong shares per fold, (..., F), give the printed mean and deviation."""
         means = shares.mean(axis=-1)
         good = (means >= self.wrong[0] - TOLERANCE) & (means <= self.wrong[1] + TOLERANCE)
@@ -62,14 +61,14 @@ class Column:
             return np.asarray(good)
         return np.asarray(good & np.any([self._near(shares, d) for d in self.ddofs], axis=0))
 
-    def _near(self, shares: Floats, ddof: int) -> NDArray[np.bool_]:
+    def _near(self, shares: Floats, ddof: int) -> Bools:
         if self.deviation is None or shares.shape[-1] <= ddof:
             return np.zeros(shares.shape[:-1], bool)
         low, high = self.deviation
         found = shares.std(axis=-1, ddof=ddof)
         return np.asarray((found >= low - TOLERANCE) & (found <= high + TOLERANCE))
 
-    def counts_fit(self, wrong: Ints) -> NDArray[np.bool_]:
+    def counts_fit(self, wrong: Ints) -> Bools:
         """Whether totals of wrong cells per fold, (..., F), are as known from elsewhere."""
         if self.total is None:
             return np.ones(wrong.shape[:-1], bool)

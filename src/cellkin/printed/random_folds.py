@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Ints
 from cellkin.printed.fixed_folds import ROWS, Column, Found, allowed_totals, witness_of
 
 __all__ = ["fold_sizes", "search_random"]
 
-Ints = NDArray[np.int64]
 
 FEW = 12  # wrong cells up to which all mixes are tried
 COMBINATIONS = 5000  # of fold sizes of two groups, until the search is cut

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import decide
+from cellkin.core.arrays import Bools, Bytes, Floats, Ints
 from cellkin.core.progress import Progress
 from cellkin.core.records import CLOSES, Dataset, Decision
 from cellkin.core.units import Owners
@@ -29,9 +29,6 @@ from cellkin.system import DecisionSupport
 
 __all__ = ["Case", "completeness", "deleted", "pointed", "randomised", "stable"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 CHUNK = 8  # cells explained at once
 SETTLING = 64  # reference cells that a random network is set up with
@@ -190,7 +187,7 @@ def deleted(case: Case, tell: Progress) -> dict[str, Any]:
     """Every method by deletion and insertion."""
     kin = np.asarray(case.dss.atlas.vectors)[case.kin_positions]
 
-    def measure(images: Bytes, cells: NDArray[np.int64]) -> dict[str, Floats]:
+    def measure(images: Bytes, cells: Ints) -> dict[str, Floats]:
         return targets(case.space, case.probe.part(cells).with_images(images), kin[cells])
 
     tested = deletion(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import DataError, LabelError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
@@ -18,7 +18,6 @@ from cellkin.imaging.loading import load_prepared
 
 __all__ = ["TWINS", "HeldOut", "held_out", "nothing_left", "spread_by_class"]
 
-Bytes = NDArray[np.uint8]
 
 PARTS = {
     "reference": "reference cells of the atlas",

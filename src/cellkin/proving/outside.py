@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, consult, recognised
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Features, ImageRef
@@ -39,8 +39,6 @@ __all__ = [
     "shares",
 ]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 PHOTOGRAPHS = "photographs of scikit-image"
 UNLIKE_LOOK = "not like its smears"

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from cellkin.core.arrays import Array
 from cellkin.core.findings import ALARM, SILENT, AuditReport, Cue, DuplicatePair
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import NOTICE
@@ -15,7 +14,6 @@ from cellkin.report.pages import picture_uri, write_page
 
 __all__ = ["SHOWN", "headlines", "save_audit", "shown_pairs"]
 
-Image = NDArray[Any]
 
 SHOWN = 60  # pairs of one section that a page shows; the files hold all
 THUMBNAIL = 224  # pixels, shown at half of it and less
@@ -52,7 +50,7 @@ def shown_pairs(report: AuditReport) -> list[DuplicatePair]:
     return [pair for rows in _by_section(report) for pair in rows[:SHOWN]]
 
 
-def save_audit(report: AuditReport, images: Callable[[str], Image], path: str | Path) -> Path:
+def save_audit(report: AuditReport, images: Callable[[str], Array], path: str | Path) -> Path:
     """Write the audit as one HTML page, whole in itself.
 
     Args:
@@ -143,7 +141,7 @@ def _by_section(report: AuditReport) -> list[list[DuplicatePair]]:
     return rows
 
 
-def _sections(report: AuditReport, images: Callable[[str], Image]) -> list[dict[str, Any]]:
+def _sections(report: AuditReport, images: Callable[[str], Array]) -> list[dict[str, Any]]:
     found = []
     for (name, title, why), pairs in zip(SECTIONS, _by_section(report), strict=True):
         if pairs:
@@ -163,7 +161,7 @@ def _sections(report: AuditReport, images: Callable[[str], Image]) -> list[dict[
 
 
 def _card(
-    pair: DuplicatePair, report: AuditReport, images: Callable[[str], Image]
+    pair: DuplicatePair, report: AuditReport, images: Callable[[str], Array]
 ) -> dict[str, Any]:
     sides = []
     for place, identity in enumerate((pair.first, pair.second)):

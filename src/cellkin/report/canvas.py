@@ -6,11 +6,11 @@ import io
 import textwrap
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_bytes
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and only figures need it
@@ -66,7 +66,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
-def image_bytes(image: NDArray[Any], *, lossless: bool) -> tuple[str, bytes]:
+def image_bytes(image: Array, *, lossless: bool) -> tuple[str, bytes]:
     """Media type and bytes of a uint8 RGB image: PNG, or JPEG where it only illustrates."""
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     if lossless:

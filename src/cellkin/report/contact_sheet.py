@@ -6,18 +6,16 @@ import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_bytes
 from cellkin.report.canvas import font_file, printable
 
 __all__ = ["contact_sheet"]
 
-Array = NDArray[Any]
 
 THUMB = 112  # pixels
 GAP = 10

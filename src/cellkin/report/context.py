@@ -6,8 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
+from cellkin.core.arrays import Array
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
 from cellkin.core.labels import GROUP
 from cellkin.core.numbers import number
@@ -54,7 +53,6 @@ from cellkin.report.words import (
 
 __all__ = ["data_uri", "evidence_context", "foot", "opponents"]
 
-Array = NDArray[Any]
 
 COLUMNS = 7  # cells in one row of a wide page
 

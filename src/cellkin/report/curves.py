@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Floats
 from cellkin.core.errors import OutputError
 from cellkin.core.numbers import percent
 from cellkin.report.canvas import FONT, new_figure, write_figure
@@ -26,7 +26,7 @@ LOSSES = (
 )
 LEVEL_COLORS = ("#0072b2", "#cc79a7", "#8a6d00", "#56b4e9", "#7a3e9d")
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
-Panel = Callable[["Axes", NDArray[np.float64], Sequence[Mapping[str, Any]]], None]
+Panel = Callable[["Axes", Floats, Sequence[Mapping[str, Any]]], None]
 WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
 
 
@@ -83,21 +83,21 @@ def _drawn(
     return write_figure(figure, Path(path))
 
 
-def _epochs(history: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def _epochs(history: Sequence[Mapping[str, Any]]) -> Floats:
     """The epochs as counted; row by row where fine-tuning starts to count from 1 again."""
     counted = np.array([row["epoch"] for row in history], np.float64)
     rising = bool((np.diff(counted) > 0).all())
     return counted if rising else np.arange(1, len(history) + 1, dtype=np.float64)
 
 
-def _column(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
     values = [row.get(name) for row in history]
     return np.array([np.nan if v is None else v for v in values], np.float64)
 
 
 def _losses(
     axes: Axes,
-    epochs: NDArray[np.float64],
+    epochs: Floats,
     history: Sequence[Mapping[str, Any]],
     lines: Sequence[tuple[str, str, str, str]] = LOSSES,
 ) -> None:
@@ -118,9 +118,7 @@ def _losses(
     axes.set_ylabel("loss", fontsize=9, color=INK, family=FONT)
 
 
-def _level_losses(
-    axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]
-) -> None:
+def _level_losses(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
     titles = [f"level {i + 1}" for i in range(len(history[0]["level_losses"]))]
     rows = [{**row, **dict(zip(titles, row["level_losses"], strict=True))} for row in history]
     lines = [
@@ -129,9 +127,7 @@ def _level_losses(
     _losses(axes, epochs, rows, [*LOSSES, *lines])
 
 
-def _accuracy(
-    axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]
-) -> None:
+def _accuracy(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
     values = 100 * _column(history, "val_accuracy")
     measured = np.isfinite(values)
     if measured.any():
@@ -147,7 +143,7 @@ def _accuracy(
     axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
 
 
-def _levels(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+def _levels(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
     rows = [(e, row["levels"]) for e, row in zip(epochs, history, strict=True) if row["levels"]]
     for i in range(max((len(levels) for _, levels in rows), default=0)):
         known = [(e, v[i]) for e, v in rows if v[i]["map"] is not None]
@@ -175,7 +171,7 @@ def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
         axes.plot([], [], "D", color="#d55e00", ms=7, label=label)
 
 
-def _phases(axes: Axes, epochs: NDArray[np.float64], history: Sequence[Mapping[str, Any]]) -> None:
+def _phases(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
     warm = [i for i, row in enumerate(history) if row.get("phase") == "warm-up"]
     if warm:
         start, end = epochs[warm[0]] - 0.5, epochs[warm[-1]] + 0.5

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.numbers import number
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, PairMap
 from cellkin.report.canvas import FONT, new_figure, printable
@@ -31,7 +31,6 @@ __all__ = [
     "neighbors_figure",
 ]
 
-Array = NDArray[Any]
 
 TILE, GAP, LEFT = 1.9, 0.16, 0.25  # inches
 PIXELS = 300  # of a tile, a little more than it covers at the figure's resolution

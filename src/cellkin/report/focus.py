@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.records import NOTICE
 from cellkin.report.canvas import FONT, new_figure, printable, write_figure
 from cellkin.report.scatter import COLORS
@@ -21,7 +21,7 @@ __all__ = ["Sharpened", "focus_figure"]
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
 BINS = 24
 
-Sharpened = tuple[str, NDArray[np.uint8], float, NDArray[np.uint8], float]
+Sharpened = tuple[str, Bytes, float, Bytes, float]
 """Title, image (S, S, 3) uint8 as it is and its score, the same sharpened and its score."""
 
 

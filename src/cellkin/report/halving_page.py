@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, Dataset, LabelSet
 from cellkin.report.canvas import FONT, new_figure, printable, write_figure
@@ -19,7 +19,6 @@ from cellkin.report.scatter import COLORS, MARKERS, class_style, fitted, marker_
 
 __all__ = ["HalvingReport", "save_halving"]
 
-Array = NDArray[Any]
 
 MAP = (560.0, 420.0)  # picture units of a map
 MARGIN = 18.0

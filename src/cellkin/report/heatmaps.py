@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from cellkin.core.arrays import Array
 
 __all__ = [
     "EMPTY",
@@ -22,7 +22,6 @@ __all__ = [
     "status",
 ]
 
-Array = NDArray[Any]
 
 SIDE = 448  # pixels of a drawn image, twice the 224 it is shown at, for dense screens
 EMPTY = "empty: nothing supports this class here"

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.numbers import number
@@ -30,7 +30,6 @@ from cellkin.report.words import agreement_words, percentile_words, shown_name
 
 __all__ = ["picture_uri", "render_page", "save", "save_all", "save_table", "write_page"]
 
-Array = NDArray[Any]
 
 THUMBNAIL = 176  # pixels, shown at half of it
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.records import Evidence
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "style",
 ]
 
-Array = NDArray[Any]
 
 # Okabe and Ito's colour-blind safe colours without black and yellow, and two of Paul Tol's.
 COLORS = (

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from numpy.typing import NDArray
-
+from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_json
 from cellkin.core.numbers import number, percent, percent_range, points
 from cellkin.core.records import NOTICE
@@ -21,7 +20,7 @@ from cellkin.report.words import shown_name
 
 __all__ = ["Images", "save_study"]
 
-Images = Callable[[str, str], NDArray[Any] | None]
+Images = Callable[[str, str], Array | None]
 
 RIGHT_SHOWN, WRONG_SHOWN, PICTURED = 12, 60, 24  # cells listed of one place of a matrix
 THUMBNAIL, LARGE = 96, 176  # pixels, shown at half of it

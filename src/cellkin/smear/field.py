@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.checks import DEFAULT_LIMITS, Limits, check_size, grey, require_file, told
 from cellkin.imaging.decode import decode
@@ -27,7 +27,6 @@ from cellkin.imaging.formats import KINDS
 
 __all__ = ["SLIDES", "Box", "Field", "is_field"]
 
-Rgb = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the whole field."""
 
@@ -50,7 +49,7 @@ class _Pixels(Protocol):
     sizes: tuple[tuple[int, int], ...]
     um_per_pixel: float | None
 
-    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Rgb: ...
+    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes: ...
 
     def close(self) -> None: ...
 
@@ -91,7 +90,7 @@ class Field:
         """Close the file."""
         self._pixels.close()
 
-    def read(self, box: Box | None = None, level: int = 0) -> Rgb:
+    def read(self, box: Box | None = None, level: int = 0) -> Bytes:
         """A part of the field.
 
         Args:
@@ -130,7 +129,7 @@ class Field:
         fine = [k for k, d in enumerate(self.downsamples) if d <= downsample * 1.01]
         return max(fine, key=lambda k: self.downsamples[k], default=0)
 
-    def scaled(self, box: Box, downsample: float) -> Rgb:
+    def scaled(self, box: Box, downsample: float) -> Bytes:
         """A part of the field at any resolution, averaged down from the nearest finer level."""
         part = self.read(box, self.level_for(downsample))
         width = max(round((box[2] - box[0]) / downsample), 1)
@@ -172,7 +171,7 @@ class _Photo:
         across = INCH / float(dots[0]) if dots and float(dots[0]) > 0 else None
         self.um_per_pixel = across if across and LIKELY[0] <= across <= LIKELY[1] else None
 
-    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Rgb:
+    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         return self._rgb[top:bottom, left:right].copy()
 
     def close(self) -> None:
@@ -205,7 +204,7 @@ class _Tiled:
         tiff.close()
         return None
 
-    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Rgb:
+    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         page = self._pages[level]
         down, across = int(page.chunks[0]), int(page.chunks[1])
         columns = -(-int(page.imagewidth) // across)
@@ -220,7 +219,7 @@ class _Tiled:
                         _lay(found, tile, column * across - left, row * down - top)
         return found
 
-    def _tile(self, page: Any, index: int) -> Rgb | None:
+    def _tile(self, page: Any, index: int) -> Bytes | None:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if count == 0:
             return None
@@ -240,7 +239,7 @@ class _Tiled:
         self._tiff.close()
 
 
-def _lay(found: Rgb, tile: Rgb, left: int, top: int) -> None:
+def _lay(found: Bytes, tile: Bytes, left: int, top: int) -> None:
     """Copy a tile to its place, as far as it lies in the part."""
     x0, y0 = max(left, 0), max(top, 0)
     x1, y1 = min(left + tile.shape[1], found.shape[1]), min(top + tile.shape[0], found.shape[0])
@@ -311,7 +310,7 @@ class _Slide:
         um = self._slide.properties.get("openslide.mpp-x")
         self.um_per_pixel = float(um) if um else None
 
-    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Rgb:
+    def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         factor = self._downsamples[level]
         corner = (round(left * factor), round(top * factor))
         with self._said():

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Array, Bools, Bytes, Floats, Ints, Singles
 
 __all__ = ["WHITE", "Light", "evenness", "ground_of"]
 
-Rgb = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 WHITE = 240
 """What the empty ground of every field becomes, in each channel."""
@@ -44,11 +42,11 @@ class Light:
             whole field. ground: share of the field that is empty ground.
     """
 
-    surface: Floats
+    surface: Singles
     ground: float
 
     @classmethod
-    def of(cls, rgb: Rgb) -> Light | None:
+    def of(cls, rgb: Bytes) -> Light | None:
         """The light of a field (H, W, 3); None where no empty ground tells it."""
         small = _small(rgb)
         logs = np.log(np.maximum(small, 1)).astype(np.float32)
@@ -58,7 +56,7 @@ class Light:
         mask, surface = found
         return cls(np.exp(surface), float(mask.mean()))
 
-    def even(self, rgb: Rgb, box: tuple[int, int, int, int], size: tuple[int, int]) -> Rgb:
+    def even(self, rgb: Bytes, box: tuple[int, int, int, int], size: tuple[int, int]) -> Bytes:
         """A part of the field in one even light, whose ground is `WHITE`.
 
         Args:
@@ -74,19 +72,19 @@ class Light:
         light = cv2.remap(self.surface, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(cv2.divide(rgb, light, scale=WHITE, dtype=cv2.CV_8U), np.uint8)
 
-    def whole(self, rgb: Rgb) -> Rgb:
+    def whole(self, rgb: Bytes) -> Bytes:
         """The whole field (H, W, 3) in one even light."""
         height, width = rgb.shape[:2]
         return self.even(rgb, (0, 0, width, height), (width, height))
 
 
-def ground_of(rgb: Rgb) -> Mask | None:
+def ground_of(rgb: Bytes) -> Bools | None:
     """Where the empty ground is: (h, w) bool on a coarse grid; None where there is none to tell."""
     found = _ground(np.log(np.maximum(_small(rgb), 1)).astype(np.float32))
     return None if found is None else found[0]
 
 
-def evenness(rgb: Rgb, ground: Mask, parts: int = 4) -> float:
+def evenness(rgb: Bytes, ground: Bools, parts: int = 4) -> float:
     """Largest deviation of the ground's colour from its mean, as a share of that, over the parts of
     a field.
 
@@ -106,18 +104,18 @@ def evenness(rgb: Rgb, ground: Mask, parts: int = 4) -> float:
     return float(np.abs(colours / whole - 1).max())
 
 
-def _small(rgb: Rgb) -> Floats:
+def _small(rgb: Bytes) -> Singles:
     height, width = rgb.shape[:2]
     factor = min(SIDE / max(height, width), 1.0)
     return _resized(rgb, max(round(width * factor), 1), max(round(height * factor), 1))
 
 
-def _resized(rgb: Rgb, width: int, height: int) -> Floats:
+def _resized(rgb: Bytes, width: int, height: int) -> Singles:
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
 
 
-def _ground(logs: Floats) -> tuple[Mask, Floats] | None:
+def _ground(logs: Singles) -> tuple[Bools, Singles] | None:
     """Ground (h, w) and the surface (h, w, 3) of log intensity through it."""
     smooth = _texture(logs) < SMOOTH
     green = logs[..., 1]
@@ -138,13 +136,13 @@ def _ground(logs: Floats) -> tuple[Mask, Floats] | None:
     return mask, _with_detail(logs, mask, surface)
 
 
-def _texture(logs: Floats) -> Floats:
+def _texture(logs: Singles) -> Singles:
     mean = cv2.blur(logs, (5, 5))
     variance = cv2.blur(logs * logs, (5, 5)) - mean * mean
     return np.asarray(np.sqrt(np.maximum(variance, 0)).max(axis=2), np.float32)
 
 
-def _brightest(green: Floats, smooth: Mask) -> tuple[Floats, Floats]:
+def _brightest(green: Singles, smooth: Bools) -> tuple[Singles, Singles]:
     """Middles (n, 2) in [-1, 1] and brightness (n,) of the brightest smooth pixels, by part."""
     height, width = green.shape
     side = max(height, width) / PARTS
@@ -164,7 +162,7 @@ def _brightest(green: Floats, smooth: Mask) -> tuple[Floats, Floats]:
     return np.array(places, np.float32).reshape(-1, 2), np.array(values, np.float32)
 
 
-def _envelope(shape: tuple[int, ...], places: Floats, values: Floats) -> Floats:
+def _envelope(shape: tuple[int, ...], places: Singles, values: Singles) -> Singles:
     """A surface (h, w) of degree 2 along the upper side of values: parts without ground lie below.
 
     Expectile regression at 0.9.
@@ -179,7 +177,7 @@ def _envelope(shape: tuple[int, ...], places: Floats, values: Floats) -> Floats:
     return _over(shape, terms, 2)
 
 
-def _fitted(logs: Floats, mask: Mask, degree: int) -> Floats:
+def _fitted(logs: Singles, mask: Bools, degree: int) -> Singles:
     """The polynomial surface (h, w, 3) through the ground."""
     rows, columns = np.nonzero(mask)
     step = max(len(rows) // FITTED, 1)
@@ -192,7 +190,7 @@ def _fitted(logs: Floats, mask: Mask, degree: int) -> Floats:
     return np.stack([_over(mask.shape, terms[:, k], degree) for k in range(3)], axis=2)
 
 
-def _with_detail(logs: Floats, mask: Mask, surface: Floats) -> Floats:
+def _with_detail(logs: Singles, mask: Bools, surface: Singles) -> Singles:
     """What the polynomial leaves, smoothed over the ground, added to it."""
     weight = mask.astype(np.float32)
     left = (logs - surface) * weight[..., None]
@@ -202,13 +200,13 @@ def _with_detail(logs: Floats, mask: Mask, surface: Floats) -> Floats:
     return np.asarray(np.clip(surface + smooth, 0, np.log(255)), np.float32)
 
 
-def _powers(x: NDArray[np.floating], y: NDArray[np.floating], degree: int) -> NDArray[np.float64]:
+def _powers(x: Array, y: Array, degree: int) -> Floats:
     across, down = np.vander(x.ravel(), degree + 1, True), np.vander(y.ravel(), degree + 1, True)
     i, j = _places(degree)
     return np.asarray(across[:, i] * down[:, j])
 
 
-def _over(shape: tuple[int, ...], terms: NDArray[np.floating], degree: int) -> Floats:
+def _over(shape: tuple[int, ...], terms: Array, degree: int) -> Singles:
     """The polynomial surface (h, w) of these terms."""
     x, y = (np.vander(2 * (np.arange(n) + 0.5) / n - 1, degree + 1, True) for n in shape[::-1])
     square = np.zeros((degree + 1, degree + 1))
@@ -216,7 +214,7 @@ def _over(shape: tuple[int, ...], terms: NDArray[np.floating], degree: int) -> F
     return np.asarray(y @ square.T @ x.T, np.float32)
 
 
-def _places(degree: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _places(degree: int) -> tuple[Ints, Ints]:
     """Powers of x and of y of each term, in the order of `_powers`."""
     pairs = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
     i, j = zip(*pairs, strict=True)

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Singles
 from cellkin.imaging.stain import DOUBTFUL
 from cellkin.smear.light import WHITE
 
 __all__ = ["LEAST", "RED_CELL", "RedCells", "Ruler", "red_cells"]
 
-Rgb = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 RED_CELL = 7.2
 """Mean diameter of a red cell in micrometres."""
@@ -40,7 +37,7 @@ RAYS = 64  # directions in which the edge of a cell is sought
 class RedCells:
     """Isolated round red cells of one field: their diameters (n,) in pixels of the field."""
 
-    diameters: Floats
+    diameters: Singles
 
     def __len__(self) -> int:
         return len(self.diameters)
@@ -85,7 +82,7 @@ class Ruler:
         return cls(RED_CELL / cells.mean, "red cells", len(cells), cells.mean, cells.spread)
 
 
-def red_cells(even: Rgb) -> RedCells:
+def red_cells(even: Bytes) -> RedCells:
     """The isolated round red cells of a field in even light (H, W, 3), ground at `WHITE`."""
     factor = min(SIDE / max(even.shape[:2]), 1.0)
     size = (max(round(even.shape[1] * factor), 1), max(round(even.shape[0] * factor), 1))
@@ -98,19 +95,19 @@ def red_cells(even: Rgb) -> RedCells:
     return RedCells(np.array(best, np.float32) / np.float32(factor))
 
 
-def _density(rgb: Rgb) -> Floats:
+def _density(rgb: Bytes) -> Singles:
     """Optical density, slightly smoothed."""
     smooth = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 1), np.uint8)
     table = -np.log((np.arange(256) + 1) / (WHITE + 1))
     return np.asarray(np.maximum(table, 0)[smooth], np.float32)
 
 
-def _stain(density: Floats) -> Floats:
+def _stain(density: Singles) -> Singles:
     """What nuclei and platelets take up and red cells do not, as in `imaging.stain`."""
     return np.asarray(density[..., 0] + density[..., 1] - 2 * density[..., 2], np.float32)
 
 
-def _thresholds(small: Rgb) -> list[float]:
+def _thresholds(small: Bytes) -> list[float]:
     """Optical densities in green at which red cells may part from the ground, the lowest first."""
     density = _density(small)
     green = density[..., 1][_stain(density) < DOUBTFUL]
@@ -119,7 +116,7 @@ def _thresholds(small: Rgb) -> list[float]:
     return [max(share * otsu, 0.03) for share in (0.5, 0.75, 1.0)]
 
 
-def _round_ones(small: Rgb, threshold: float) -> list[float]:
+def _round_ones(small: Bytes, threshold: float) -> list[float]:
     """Diameters of round stretches without nuclear stain, pale middles filled, that stand alone or
     touch others along a part of their outline only.
     """
@@ -140,7 +137,7 @@ def _round_ones(small: Rgb, threshold: float) -> list[float]:
     return found
 
 
-def _filled(dense: Mask) -> Rgb:
+def _filled(dense: Bools) -> Bytes:
     """Holes that no larger ground reaches are the pale middles of cells."""
     body = dense.astype(np.uint8)
     outlines, tree = cv2.findContours(body, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -153,7 +150,7 @@ def _filled(dense: Mask) -> Rgb:
     return np.asarray(body, np.uint8)
 
 
-def _peaks(depth: Floats, least: float) -> list[tuple[int, int]]:
+def _peaks(depth: Singles, least: float) -> list[tuple[int, int]]:
     """Where the distance to the edge is largest around, the deepest first."""
     smooth = cv2.GaussianBlur(depth, (0, 0), max(least / 2, 1))
     top = (smooth == cv2.dilate(smooth, np.ones((5, 5), np.uint8))) & (depth >= least)
@@ -167,7 +164,7 @@ def _peaks(depth: Floats, least: float) -> list[tuple[int, int]]:
     return kept
 
 
-def _diameter(body: Rgb, row: int, column: int, depth: float) -> float | None:
+def _diameter(body: Bytes, row: int, column: int, depth: float) -> float | None:
     """Diameter of the cell around a place; None where its outline is not free or not round."""
     turns = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
     steps = np.arange(0, 1.45 * depth + 2, 0.5)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, head_shares
+from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.records import Decision, Features, LabelSet, Neighbor, Sample
 from cellkin.decision import Index, vote
 from cellkin.learning.encoder import Encoder, choose_device
@@ -21,8 +21,6 @@ from cellkin.study.predictions import Prediction
 __all__ = ["by_head", "by_histogram", "by_neighbors", "colour_histogram", "packaged_encoder"]
 
 BINS = 8  # of each colour; 512 in all
-
-Places = NDArray[np.float64]
 
 
 def packaged_encoder(size: int, device: str) -> Encoder:
@@ -36,7 +34,7 @@ def packaged_encoder(size: int, device: str) -> Encoder:
     return Encoder(network, preprocessor, ("cell",), device=choose_device(device))
 
 
-def colour_histogram(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def colour_histogram(images: Bytes) -> Floats:
     """Joint RGB histograms of prepared images (N, S, S, 3) uint8: (N, 512), square roots of shares.
 
     The Euclidean distance of square roots is the Hellinger distance of the histograms, times the
@@ -50,8 +48,8 @@ def colour_histogram(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def by_histogram(
-    references: tuple[NDArray[np.float64], Sequence[Sample]],
-    queries: tuple[NDArray[np.float64], Sequence[Sample]],
+    references: tuple[Floats, Sequence[Sample]],
+    queries: tuple[Floats, Sequence[Sample]],
     labels: LabelSet,
     k: int,
 ) -> list[Prediction]:
@@ -88,7 +86,7 @@ def by_neighbors(
     decisions: Sequence[Decision],
     samples: Sequence[Sample],
     labels: LabelSet,
-    places: Places | None,
+    places: Floats | None,
 ) -> list[Prediction]:
     """The decisions of an atlas on cells whose class is known; `places` (N, 2) on its map."""
     return [
@@ -111,7 +109,7 @@ def by_head(
     features: Features,
     samples: Sequence[Sample],
     labels: LabelSet,
-    places: Places | None,
+    places: Floats | None,
 ) -> list[Prediction]:
     """The class head of the trained network: the class of the largest softmax.
 
@@ -149,7 +147,7 @@ def _prediction(sample: Sample, labels: LabelSet, **found: Any) -> Prediction:
     )
 
 
-def _place(places: Places | None, i: int) -> tuple[float, float] | None:
+def _place(places: Floats | None, i: int) -> tuple[float, float] | None:
     return None if places is None else (float(places[i, 0]), float(places[i, 1]))
 
 

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, calibrated
+from cellkin.core.arrays import Bytes
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet
 from cellkin.imaging.mapped import Rows
@@ -70,7 +68,7 @@ def explaining(
 
 def save_pages(
     dss: DecisionSupport,
-    images: NDArray[np.uint8],
+    images: Bytes,
     asked: Sequence[Prediction],
     folder: Path,
     *,

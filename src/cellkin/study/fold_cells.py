@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cellkin import datasets
+from cellkin.core.arrays import Bytes, Ints, Singles
 from cellkin.core.artifacts import read_arrays, replacing, write_arrays
 from cellkin.core.errors import RecipeError
 from cellkin.core.options import Options
@@ -47,9 +47,6 @@ __all__ = [
 ]
 
 CHUNK = 256  # images embedded at once
-
-Images = NDArray[np.uint8]
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,9 @@ class FoldCells:
 
     name: str
     data: Dataset
-    images: Images
+    images: Bytes
 
-    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def rows(self, ids: Sequence[str]) -> Ints:
         """The rows of these cells."""
         place = {sample.id: i for i, sample in enumerate(self.data.samples)}
         return np.array([place[id_] for id_ in ids], np.int64)
@@ -173,7 +170,7 @@ def _cache(out: Path, name: str, recipe: Recipe) -> Path:
     return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
 
 
-def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progress) -> Images:
+def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progress) -> Bytes:
     return load_prepared(
         [s.image for s in data.samples],
         recipe.geometry,
@@ -183,7 +180,7 @@ def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progr
     )
 
 
-def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Vectors:
+def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Singles:
     """Frozen ImageNet features of all described cells, (N, C): computed once, then read."""
     folder = _cache(place.out, cells.name, recipe)
     key = mapped.key([s.image for s in cells.data.samples], recipe.geometry.identity())
@@ -198,9 +195,7 @@ def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress
     return vectors
 
 
-def embedded(
-    encoder: Encoder, cells: FoldCells, rows: NDArray[np.int64], progress: Progress
-) -> Vectors:
+def embedded(encoder: Encoder, cells: FoldCells, rows: Ints, progress: Progress) -> Singles:
     """Features of some rows (N, C), chunk by chunk; no other image is copied."""
     parts = [np.zeros((0, encoder.network.width), np.float32)]
     for start in range(0, len(rows), CHUNK):

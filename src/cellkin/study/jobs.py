@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, decide
 from cellkin.atlas.cells import REFERENCE
 from cellkin.atlas.map import fit_map
+from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import CellkinError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features, LabelSet, Sample
@@ -225,10 +225,10 @@ class _Look:
     """
 
     cells: FoldCells
-    rows: NDArray[np.int64]
+    rows: Ints
     samples: tuple[Sample, ...]
     features: Features
-    places: NDArray[np.float64] | None
+    places: Floats | None
     owners: Owners | None
 
 

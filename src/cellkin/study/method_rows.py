@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Ints
 from cellkin.core.labels import NO_CELL, LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
@@ -23,7 +23,6 @@ KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recip
 TOLD = ("injection", "backbone", "init", "recipe")
 """What a title tells besides the method, where the rows differ in it."""
 
-Ints = NDArray[np.int64]
 Read = Callable[[Ints], float | None]
 
 

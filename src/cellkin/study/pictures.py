@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin import datasets
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import Sample
 from cellkin.imaging.decode import decode
@@ -25,7 +25,7 @@ class Pictures:
         self.folder = Path(folder)
         self._samples: dict[str, dict[str, Sample]] = {}
 
-    def __call__(self, dataset: str, name: str) -> NDArray[np.uint8] | None:
+    def __call__(self, dataset: str, name: str) -> Bytes | None:
         """(H, W, 3) uint8 RGB, or None."""
         sample = self._of(dataset).get(name)
         if sample is None:

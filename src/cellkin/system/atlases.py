@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, build, decide
 from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
+from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress
@@ -46,8 +46,6 @@ from cellkin.system.runs import (
 
 __all__ = ["Making", "index", "refuse_early", "save_trained", "train"]
 
-Images = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Making:
@@ -59,7 +57,7 @@ class Making:
 
     data: Dataset
     split: Split
-    images: Images
+    images: Bytes
     seed: int
     progress: Progress
     maps: str = "none"
@@ -69,7 +67,7 @@ class Making:
     def _places(self) -> Mapping[str, int]:
         return {sample.id: i for i, sample in enumerate(self.data.samples)}
 
-    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def rows(self, ids: Sequence[str]) -> Ints:
         return np.array([self._places[id_] for id_ in ids], dtype=np.int64)
 
     def cells(self, part: str, ids: Sequence[str]) -> Cells:
@@ -318,7 +316,7 @@ def _measure(
 
 
 def _with_seen_cells_as_references(
-    data: Dataset, images: Images, encoder: Encoder, split: Split
+    data: Dataset, images: Bytes, encoder: Encoder, split: Split
 ) -> Split:
     """Move the validation cells, and every held-out cell the encoder has learned from, to the
     references: without training there is nothing to select.

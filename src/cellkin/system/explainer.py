@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, Consultation, consult
+from cellkin.core.arrays import Bytes, Ints, Singles
 from cellkin.core.records import (
     LYMPHOBLAST,
     CounterEvidence,
@@ -48,10 +48,10 @@ class Look:
     """
 
     query: str
-    image: NDArray[np.uint8]
-    feature_map: NDArray[np.float32]
+    image: Bytes
+    feature_map: Singles
     features: Features
-    logits: NDArray[np.float32]
+    logits: Singles
 
 
 def together(looks: Sequence[Look]) -> Features:
@@ -69,7 +69,7 @@ class Explainer:
 
     def __init__(self, atlas: Atlas, facts: Mapping[str, Any]) -> None:
         self.atlas, self.facts = atlas, facts
-        self._maps: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._maps: OrderedDict[int, Singles] = OrderedDict()
 
     def explain(self, looks: Sequence[Look], owners: Owners, coverage: float) -> list[Evidence]:
         """The evidence of many looks, in their order, without asking the quality gate (see
@@ -192,7 +192,7 @@ class Explainer:
             else np.stack([np.stack(list(found)) for found in atlas.pictures(positions)]),
         )
 
-    def _reference_maps(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _reference_maps(self, rows: Ints) -> Singles:
         """(M, k, C, h, w): stored ones, or computed from the stored images and remembered."""
         wanted, inverse = np.unique(rows, return_inverse=True)
         if self.atlas.maps is not None:
@@ -201,7 +201,7 @@ class Explainer:
             table = self._looked_up(wanted.tolist())
         return np.asarray(table[inverse.reshape(rows.shape)])
 
-    def _looked_up(self, wanted: Sequence[int]) -> NDArray[np.float32]:
+    def _looked_up(self, wanted: Sequence[int]) -> Singles:
         """Computed maps of reference cells, those seen lately from memory."""
         found = {p: self._maps[p] for p in wanted if p in self._maps}
         missing = [p for p in wanted if p not in found]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import cellkin
 from cellkin import datasets, report
 from cellkin.atlas.map import fit_map
+from cellkin.core.arrays import Array, Bytes
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
 from cellkin.core.errors import DataError, RecipeError, did_you_mean
 from cellkin.core.options import Options
@@ -170,7 +170,7 @@ def _encoder(options: HalvingOptions) -> Encoder:
 
 
 def _trials(
-    cells: Sequence[Sample], vectors: NDArray[Any], way: str, seed: int, tell: Progress
+    cells: Sequence[Sample], vectors: Array, way: str, seed: int, tell: Progress
 ) -> dict[str, Trial]:
     """The features always, for comparison; the simple values where they could decide."""
     subjects = [s.subject for s in cells]
@@ -200,7 +200,7 @@ def _page(
     data: Dataset,
     name: str,
     proposal: HalvingProposal,
-    shown: tuple[Sequence[Sample], NDArray[Any]],
+    shown: tuple[Sequence[Sample], Array],
     made_with: tuple[Encoder, int],
 ) -> report.HalvingReport:
     samples, vectors = shown
@@ -226,9 +226,7 @@ def _page(
     )
 
 
-def _montages(
-    cells: Sequence[Sample], trial: Trial, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _montages(cells: Sequence[Sample], trial: Trial, seed: int) -> tuple[Bytes, Bytes]:
     """Cells of both halves, drawn by the seed, cropped to a square: two (n, S, S, 3) arrays."""
     halves = np.zeros(len(cells), int) if trial.halves is None else trial.halves
     parts = []

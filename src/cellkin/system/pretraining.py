@@ -12,6 +12,7 @@ import numpy as np
 
 import cellkin
 from cellkin import report
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
 from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
@@ -25,7 +26,6 @@ from cellkin.learning.training import Trained
 from cellkin.learning.weights import seen_by
 from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
 from cellkin.system.runs import (
-    Images,
     load_images,
     open_run,
     run_folder,
@@ -103,7 +103,7 @@ def pretrain(
     return out
 
 
-def _tagged(data: Dataset, split: Split, images: Images) -> TaggedData:
+def _tagged(data: Dataset, split: Split, images: Bytes) -> TaggedData:
     place = {sample.id: i for i, sample in enumerate(data.samples)}
     return TaggedData(
         images=images,

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellkin.atlas.building import MAPS
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, OutputError, RecipeError, SplitError
 from cellkin.core.options import Options
@@ -37,8 +35,6 @@ __all__ = [
     "run_folder",
     "tidied",
 ]
-
-Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +122,13 @@ def tidied(run: Path) -> Iterator[None]:
 
 def load_images(
     data: Dataset, preprocessor: Preprocessor, progress: Progress, *, cache: Path | None = None
-) -> Images:
+) -> Bytes:
     """(N, S, S, 3) uint8, prepared; `cache` as in `load_prepared`."""
     sources = [s.image for s in data.samples]
     return load_prepared(sources, preprocessor, progress=progress, cache=cache)
 
 
-def refuse_seen(images: Images, seen: Sequence[str], *, init: str) -> None:
+def refuse_seen(images: Bytes, seen: Sequence[str], *, init: str) -> None:
     """Refuse to measure on images that the first weights were trained on, where that is known.
 
     Args:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellkin.atlas import Atlas, decide, recognised
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
@@ -28,7 +28,7 @@ __all__ = ["DecisionSupport", "Look", "Prepared"]
 
 Sure = Look | Prepared
 """What can be answered without reading anything."""
-Image = Sure | str | Path | ImageRef | NDArray[np.uint8]
+Image = Sure | str | Path | ImageRef | Bytes
 Subject = str | None | Sequence[str | None] | Owners
 
 
@@ -210,7 +210,7 @@ class DecisionSupport:
             for _, image in block:
                 yield image if isinstance(image, ImageError) else next(looks)
 
-    def _passed(self, named: Sequence[tuple[str, NDArray[np.uint8]]]) -> Iterator[Look]:
+    def _passed(self, named: Sequence[tuple[str, Bytes]]) -> Iterator[Look]:
         """The forward pass over prepared pictures."""
         views = self.atlas.encoder.view(np.stack([image for _, image in named]))
         for i, (name, image) in enumerate(named):

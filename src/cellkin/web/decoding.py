@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.web.decoder import write_frame
@@ -103,7 +103,7 @@ class Decoders:
             self._free.put(None)
 
 
-def _pixels(png: bytes) -> NDArray[np.uint8]:
+def _pixels(png: bytes) -> Bytes:
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, PairMap
 from cellkin.report.counter import (
     counter_title,
@@ -122,7 +122,7 @@ def cell_address(cell: str) -> str:
     return f"/api/v1/atlas/cells/{quote(cell, safe='')}/image"
 
 
-def tensor_text(values: NDArray[Any]) -> str:
+def tensor_text(values: Array) -> str:
     """Numbers as base64 of little-endian float32, row by row."""
     return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode("ascii")
 

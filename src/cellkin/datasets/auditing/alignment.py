@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array, Floats
 from cellkin.datasets.auditing.pictures import Picture
 
 __all__ = ["Fit", "align", "oriented", "placed"]
 
-Floats = NDArray[np.float64]
-Image = NDArray[Any]
 
 START = 0.6  # likeness of a guess below which no duplicate was ever reached
 STEPS, EPSILON, FILTER = 60, 1e-4, 5
@@ -130,7 +127,7 @@ def _measure(first: Picture, second: Picture, matrix: Floats) -> Fit | None:
     )
 
 
-def _without_rim(shared: Image, inside: Image) -> Image:
+def _without_rim(shared: Array, inside: Array) -> Array:
     """Without the rim of a cell that was cut out: every round cell has a bright one."""
     if shared.sum() == inside.sum():
         return shared
@@ -139,22 +136,22 @@ def _without_rim(shared: Image, inside: Image) -> Image:
     return np.asarray(core, bool)[1:-1, 1:-1]
 
 
-def _warp(image: Image, matrix: Floats, size: tuple[int, int]) -> Image:
+def _warp(image: Array, matrix: Floats, size: tuple[int, int]) -> Array:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags))
 
 
-def _smooth(image: Image, sigma: float) -> Image:
+def _smooth(image: Array, sigma: float) -> Array:
     return np.asarray(cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma))
 
 
-def _smooth_within(image: Image, inside: Image) -> Image:
+def _smooth_within(image: Array, inside: Array) -> Array:
     """Blurred without what lies outside, so that the overlap's edge makes no detail."""
     weight = _smooth(inside, COARSE)
     return _smooth(image * inside[..., None], COARSE) / np.maximum(weight, 1e-3)[..., None]
 
 
-def _correlation(left: Image, right: Image) -> float:
+def _correlation(left: Array, right: Array) -> float:
     a, b = (x - x.mean(0) for x in (left, right))
     size = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum() / size) if size > 0 else 0.0

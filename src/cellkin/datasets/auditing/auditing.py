@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 import cellkin
+from cellkin.core.arrays import Singles
 from cellkin.core.errors import DataError
 from cellkin.core.findings import AuditReport, Cue, DuplicatePair
 from cellkin.core.progress import Progress, silent
@@ -172,7 +172,7 @@ def _subject_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple
     return () if cue is None else (cue,)
 
 
-def _values(views: Sequence[View], name: str) -> NDArray[np.float32]:
+def _values(views: Sequence[View], name: str) -> Singles:
     return np.stack([seen.cues[name] for seen in views if seen.cues is not None])
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Array, Bools, Bytes, Singles
 
 __all__ = [
     "GRID",
@@ -20,8 +20,6 @@ __all__ = [
     "picture",
 ]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 SIDE = 160  # pixels of the longer side of a crop
 FIELD, LARGEST = 800, 512  # a whole field of view is kept finer: its cells are small
@@ -50,7 +48,7 @@ class Picture:
     """
 
     rgb: Bytes
-    mask: NDArray[np.bool_]
+    mask: Bools
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,7 +60,7 @@ class Picture:
 class Keypoints:
     """Places (n, 2) float32 as x, y in pixels of the picture, and (n, 128) uint8 SIFT vectors."""
 
-    xy: Floats
+    xy: Singles
     vectors: Bytes
 
 
@@ -88,7 +86,7 @@ def picture(image: Bytes) -> Picture:
     return Picture(np.asarray(small, np.uint8), np.asarray(seen) > 127)
 
 
-def _content(image: Bytes) -> NDArray[np.bool_]:
+def _content(image: Bytes) -> Bools:
     ring = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     if (ring.max(1) <= BLACK).mean() >= PADDED:
         content = image.max(2) > BLACK
@@ -101,12 +99,12 @@ def _content(image: Bytes) -> NDArray[np.bool_]:
     return clean if clean.any() else np.ones(image.shape[:2], bool)
 
 
-def _extent(used: NDArray[np.bool_]) -> tuple[int, int]:
+def _extent(used: Bools) -> tuple[int, int]:
     places = np.flatnonzero(used)
     return int(places[0]), int(places[-1]) + 1
 
 
-def describe(seen: Picture) -> Floats:
+def describe(seen: Picture) -> Singles:
     """(10, 12, 12, 3) float32 grey levels: each of `WINDOWS`, coarsely."""
     height, width = seen.shape
     found = []
@@ -129,7 +127,7 @@ def keypoints(seen: Picture) -> Keypoints:
     return Keypoints(xy[:wanted], np.asarray(vectors, np.uint8)[:wanted])
 
 
-def mirrored(vectors: NDArray[Any]) -> NDArray[Any]:
+def mirrored(vectors: Array) -> Array:
     """The SIFT vectors of the same places in the mirror image: (n, 128) as given.
 
     In the frame of its own direction a mirrored place has its rows in reverse and its directions

@@ -10,15 +10,13 @@ from typing import Any
 import cv2
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats, Ints, Singles
 from cellkin.core.progress import Progress, silent
 from cellkin.datasets.auditing.pictures import GRID, Keypoints, mirrored
 
 __all__ = ["Proposal", "by_keypoints", "by_looks", "turned"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 COMPONENTS = 64
 NEAREST = 24  # of one orientation of one image; up to 10 of them are windows of the image itself
@@ -49,16 +47,16 @@ class Proposal:
     strength: float
     orientation: int = 0
     window: int = 0
-    matrix: NDArray[np.float64] | None = None
+    matrix: Floats | None = None
 
 
-def turned(grids: Floats, orientation: int) -> Floats:
+def turned(grids: Singles, orientation: int) -> Singles:
     """(N, g, g, 3) grids in one of 8 orientations (see `alignment.oriented`)."""
     flipped = grids[:, :, ::-1] if orientation > 3 else grids
     return np.rot90(flipped, orientation % 4, axes=(1, 2))
 
 
-def by_looks(grids: Floats, progress: Progress = silent) -> list[Proposal]:
+def by_looks(grids: Singles, progress: Progress = silent) -> list[Proposal]:
     """Pairs whose coarse grids agree in one of 8 orientations, whole or in a cropped window.
 
     The grids are projected on their principal axes, and every orientation of every image is
@@ -96,11 +94,11 @@ def _strongest(best: dict[tuple[int, int], Proposal]) -> list[Proposal]:
     return kept
 
 
-def _projected(flat: Floats, mean: Floats, axes: Floats) -> Floats:
+def _projected(flat: Singles, mean: Singles, axes: Singles) -> Singles:
     return np.ascontiguousarray((flat - mean) @ axes, np.float32)
 
 
-def _principal_axes(grids: Floats) -> tuple[Floats, Floats]:
+def _principal_axes(grids: Singles) -> tuple[Singles, Singles]:
     """(432, d) axes of the whole images in all orientations, and their mean (432,)."""
     whole = grids[:: max(1, len(grids) // 2000), 0]
     flat = np.concatenate([turned(whole, o).reshape(len(whole), -1) for o in range(8)])
@@ -110,7 +108,7 @@ def _principal_axes(grids: Floats) -> tuple[Floats, Floats]:
 
 
 def _keep(
-    best: dict[tuple[int, int], Proposal], at: tuple[int, int, int], squared: Floats, found: Ints
+    best: dict[tuple[int, int], Proposal], at: tuple[int, int, int], squared: Singles, found: Ints
 ) -> None:
     start, orientation, windows = at
     rms = np.sqrt(np.maximum(squared, 0) / (GRID * GRID * 3))
@@ -149,19 +147,19 @@ def by_keypoints(points: Sequence[Keypoints], progress: Progress = silent) -> li
     return [proposals[key] for key in sorted(proposals)]
 
 
-def _word_axes(vectors: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+def _word_axes(vectors: Bytes) -> tuple[Singles, Singles]:
     sample = np.sqrt(vectors[:: max(1, len(vectors) // 20_000)].astype(np.float32))
     mean = sample.mean(0)
     _, axes = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
     return mean, np.ascontiguousarray(axes[:, ::-1][:, :WORDS], np.float32)
 
 
-def _rooted(vectors: NDArray[np.uint8], mean: Floats, axes: Floats) -> Floats:
+def _rooted(vectors: Bytes, mean: Singles, axes: Singles) -> Singles:
     """Square roots (the Hellinger distance suits histograms) on their principal axes."""
     return np.ascontiguousarray((np.sqrt(vectors.astype(np.float32)) - mean) @ axes)
 
 
-def _index(words: Floats) -> Any:
+def _index(words: Singles) -> Any:
     if len(words) <= EXACT:
         flat = faiss.IndexFlatL2(WORDS)
         flat.add(words)
@@ -176,7 +174,7 @@ def _index(words: Floats) -> Any:
 
 
 def _searched(
-    index: Any, vectors: NDArray[np.uint8], axes: tuple[Floats, Floats], flip: bool
+    index: Any, vectors: Bytes, axes: tuple[Singles, Singles], flip: bool
 ) -> Iterator[tuple[int, Ints]]:
     for start in range(0, len(vectors), 8 * BLOCK):
         part = vectors[start : start + 8 * BLOCK]
@@ -195,8 +193,8 @@ def _collect(
 
 
 def _movement(
-    xy: Floats, places: Sequence[tuple[int, int]], flip: bool
-) -> tuple[NDArray[np.float64], float] | None:
+    xy: Singles, places: Sequence[tuple[int, int]], flip: bool
+) -> tuple[Floats, float] | None:
     if len({a for a, _ in places}) < AGREEING or len({b for _, b in places}) < AGREEING:
         return None
     pairs = np.array(places)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Ints, Singles
 from cellkin.core.findings import ALARM, FAINT, SILENT, Cue
 from cellkin.core.progress import Progress, silent
 from cellkin.measures.intervals import middle
@@ -21,8 +21,6 @@ from cellkin.measures.matrices import balanced_accuracy
 
 __all__ = ["DEALS", "NEIGHBORS", "measure"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 NEIGHBORS = 15
 DEALS = 999
@@ -41,7 +39,7 @@ WORDS = {
 
 def measure(
     name: str,
-    values: Floats,
+    values: Singles,
     labels: Sequence[str],
     groups: Sequence[str],
     *,
@@ -90,16 +88,16 @@ def measure(
     )
 
 
-def _scaled(values: Floats) -> Floats:
+def _scaled(values: Singles) -> Singles:
     """Each column by its standard deviation; a constant column says nothing."""
     spread = values.std(0, dtype=np.float64)
     useful = spread > 1e-3
     centred = values[:, useful] - values[:, useful].mean(0, dtype=np.float64)
-    scaled: Floats = (centred / spread[useful]).astype(np.float32)
+    scaled: Singles = (centred / spread[useful]).astype(np.float32)
     return scaled
 
 
-def _neighbors(values: Floats, owner: Ints) -> Ints:
+def _neighbors(values: Singles, owner: Ints) -> Ints:
     """(N, 15) numbers of the nearest images of other groups, -1 where there are not so many."""
     n = len(values)
     squares = (values * values).sum(1)
@@ -116,7 +114,7 @@ def _neighbors(values: Floats, owner: Ints) -> Ints:
     return near
 
 
-def _caller(values: Floats, owner: Ints, classes: int) -> Callable[[Ints], Ints]:
+def _caller(values: Singles, owner: Ints, classes: int) -> Callable[[Ints], Ints]:
     """The classifier: labels (N,) to the class that each image is called (N,), -1 for none.
 
     A cue with few values (sizes and formats) is voted on by every image of the same value.
@@ -137,11 +135,11 @@ def _caller(values: Floats, owner: Ints, classes: int) -> Callable[[Ints], Ints]
     return called
 
 
-def _same_value(code: Ints, owner: Ints, classes: int) -> Callable[[Ints], Floats]:
+def _same_value(code: Ints, owner: Ints, classes: int) -> Callable[[Ints], Singles]:
     pairs, pair = np.unique(np.stack([code, owner], 1), axis=0, return_inverse=True)
     pair = pair.ravel()
 
-    def votes(labels: Ints) -> Floats:
+    def votes(labels: Ints) -> Singles:
         every = np.zeros((int(code.max()) + 1, classes), np.float32)
         np.add.at(every, (code, labels), 1)
         own = np.zeros((len(pairs), classes), np.float32)
@@ -151,8 +149,8 @@ def _same_value(code: Ints, owner: Ints, classes: int) -> Callable[[Ints], Float
     return votes
 
 
-def _nearest(near: Ints, classes: int) -> Callable[[Ints], Floats]:
-    def votes(labels: Ints) -> Floats:
+def _nearest(near: Ints, classes: int) -> Callable[[Ints], Singles]:
+    def votes(labels: Ints) -> Singles:
         voted = np.append(labels, classes)[near]  # number -1 is nobody
         found = np.stack([(voted == k).sum(1) for k in range(classes)], 1)
         return found.astype(np.float32)

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.artifacts import file_sha256
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
@@ -23,8 +23,6 @@ from cellkin.imaging.focus import focus_score
 
 __all__ = ["CUES", "View", "view", "view_all"]
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 CUES = ("corners", "border", "size and format", "mean colour", "focus")
 """What the shortcut meter looks at, none of it the cell in the middle."""
@@ -49,9 +47,9 @@ class View:
     sample: Sample
     sha256: str | None = None
     pixels: str = ""
-    grids: Floats | None = None
+    grids: Singles | None = None
     points: Keypoints | None = None
-    cues: Mapping[str, Floats] | None = None
+    cues: Mapping[str, Singles] | None = None
     error: str = ""
 
 
@@ -94,7 +92,7 @@ def view(sample: Sample) -> View:
     )
 
 
-def _cues(image: Bytes, sample: Sample) -> dict[str, Floats]:
+def _cues(image: Bytes, sample: Sample) -> dict[str, Singles]:
     suffix = sample.image.path.suffix.lower().lstrip(".")
     kind = OTHER_SUFFIX.get(suffix, suffix)
     height, width = image.shape[:2]
@@ -108,7 +106,7 @@ def _cues(image: Bytes, sample: Sample) -> dict[str, Floats]:
     return {name: np.asarray(value, np.float32) for name, value in values.items()}
 
 
-def _summary(part: Bytes) -> NDArray[np.float64]:
+def _summary(part: Bytes) -> Floats:
     """Mean of R, G, B, then spread, darkest and brightest of the grey levels."""
     flat = part.reshape(-1, 3).astype(np.float64)
     grey = flat.mean(1)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Ints
 from cellkin.core.errors import DataError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef, Sample
@@ -32,8 +32,6 @@ __all__ = [
     "windows_of",
 ]
 
-Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Rng = np.random.Generator
 
 CELL_PER_NUCLEUS = 1.7
@@ -75,7 +73,7 @@ class FieldSurvey:
         measured: whether the radius was measured in this field, else it is that of the cells.
     """
 
-    free: Mask
+    free: Bools
     cell_radius: float
     nucleus_radius: float
     nuclei: int
@@ -147,7 +145,7 @@ def survey(rgb: Bytes, centroids: Sequence[Sequence[float]], nucleus_radius: flo
     )
 
 
-def _away_from(mask: Mask, distance: float) -> Mask:
+def _away_from(mask: Bools, distance: float) -> Bools:
     if not mask.any():
         return np.ones(mask.shape, bool)
     away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -160,7 +158,7 @@ def _nearest(found: Sequence[Nucleus], x: float, y: float) -> Nucleus | None:
     return min(near, key=lambda n: float(np.hypot(n.x - x, n.y - y)), default=None)
 
 
-def _clear(free: Mask, x: float, y: float, radius: float) -> None:
+def _clear(free: Bools, x: float, y: float, radius: float) -> None:
     """Take a disc out of the free area."""
     top, left = max(int(y - radius), 0), max(int(x - radius), 0)
     part = free[top : int(y + radius) + 2, left : int(x + radius) + 2]
@@ -170,7 +168,7 @@ def _clear(free: Mask, x: float, y: float, radius: float) -> None:
 
 
 def windows_of(
-    rgb: Bytes, free: Mask, *, side: int, focus: tuple[float, float], rng: Rng
+    rgb: Bytes, free: Bools, *, side: int, focus: tuple[float, float], rng: Rng
 ) -> Iterator[Window]:
     """Windows that lie wholly in the free area, overlap none before them, and are as sharp as the
     cells are, in an order drawn from `rng`.
@@ -190,7 +188,7 @@ def windows_of(
             yield Window((left, top, left + side, top + side), score)
 
 
-def _places(free: Mask, side: int) -> NDArray[np.int64]:
+def _places(free: Bools, side: int) -> Ints:
     """(N, 2) left and top of the grid positions whose window is free throughout."""
     height, width = free.shape
     if side > min(height, width):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DataError
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explained", "Halving", "HalvingEvidence", "explained_by", "separation"]
 
-Floats = NDArray[np.float64]
-Halves = NDArray[np.int64]
 
 COMPONENTS = 5
 """Leading principal components on which the two clouds are sought and tested."""
@@ -140,7 +138,7 @@ class Halving:
     @classmethod
     def fit(
         cls,
-        vectors: NDArray[Any],
+        vectors: Array,
         *,
         seed: int,
         bootstraps: int = 99,
@@ -177,7 +175,7 @@ class Halving:
         )
         return cls(direction, offset, evidence)
 
-    def assign(self, vectors: NDArray[Any]) -> Halves:
+    def assign(self, vectors: Array) -> Ints:
         """The half of each vector (M, C): (M,) of 0, the larger half of the fit, and 1.
 
         Raises:
@@ -207,9 +205,7 @@ class Explained:
     p_value: float
 
 
-def explained_by(
-    halves: Halves, known: NDArray[Any], *, seed: int, permutations: int = 999
-) -> Explained:
+def explained_by(halves: Ints, known: Array, *, seed: int, permutations: int = 999) -> Explained:
     """Mutual information of the halves with something known of each cell, such as its subject.
 
     Chance is what permuted cells explain on average: with many subjects of few cells that is a lot.
@@ -229,7 +225,7 @@ def explained_by(
     return Explained(float(share), float(p_value))
 
 
-def separation(values: Floats, halves: Halves) -> float:
+def separation(values: Floats, halves: Ints) -> float:
     """Distance of the halves' means in pooled standard deviations (Ashman's D); 0 where a half
     holds fewer than two values.
 
@@ -247,7 +243,7 @@ def separation(values: Floats, halves: Halves) -> float:
 # parts of the fit ------------------------------------------------------------------------------
 
 
-def _checked(vectors: NDArray[Any]) -> Floats:
+def _checked(vectors: Array) -> Floats:
     points = np.asarray(vectors, np.float64)
     if points.ndim != 2 or len(points) < LEAST_CELLS:
         raise DataError(
@@ -284,7 +280,7 @@ def _rule(points: Floats, seed: int) -> tuple[Floats, float]:
     on more, each time from the halves before.
     """
     limit = max(min(REFINED, len(points) // 6), 1)
-    halves: Halves | None = None
+    halves: Ints | None = None
     for count in sorted({min(COMPONENTS, limit), min(2 * COMPONENTS, limit), limit}):
         scores, axes, mean = _components(points, count)
         mixture = _mixture(scores, seed, halves)
@@ -299,7 +295,7 @@ def _rule(points: Floats, seed: int) -> tuple[Floats, float]:
     return direction, offset
 
 
-def _mixture(scores: Floats, seed: int, halves: Halves | None = None) -> GaussianMixture:
+def _mixture(scores: Floats, seed: int, halves: Ints | None = None) -> GaussianMixture:
     """Two Gaussians of one covariance; started by k-means, or from halves that are given."""
     start: dict[str, Any] = {"n_init": STARTS}
     if halves is not None:
@@ -336,7 +332,7 @@ def _boundary(mixture: GaussianMixture) -> tuple[Floats, float]:
     return normal, float(prior - normal @ (first + second) / 2)
 
 
-def _sides(points: Floats, direction: Floats, offset: float) -> Halves:
+def _sides(points: Floats, direction: Floats, offset: float) -> Ints:
     return np.asarray(points @ direction + offset > 0, np.int64)
 
 
@@ -366,7 +362,7 @@ def _statistic(scores: Floats, seed: int) -> float:
     return 2 * len(scores) * float(gain)
 
 
-def _held_out(points: Floats, halves: Halves, seed: int) -> tuple[float, float]:
+def _held_out(points: Floats, halves: Ints, seed: int) -> tuple[float, float]:
     """Separation and agreement of the halves on cells that took no part in the fit."""
     positions = np.zeros(len(points))
     sides = np.zeros(len(points), np.int64)
@@ -382,13 +378,13 @@ def _held_out(points: Floats, halves: Halves, seed: int) -> tuple[float, float]:
     return separation(positions, sides), float((sides == halves).mean())
 
 
-def _folds(count: int, seed: int) -> Iterator[tuple[Halves, Halves]]:
+def _folds(count: int, seed: int) -> Iterator[tuple[Ints, Ints]]:
     order = np.random.default_rng([seed, 3]).permutation(count)
     for k in range(FOLDS):
         yield np.delete(order, np.s_[k::FOLDS]), order[k::FOLDS]
 
 
-def _silhouette(scores: Floats, halves: Halves) -> float:
+def _silhouette(scores: Floats, halves: Ints) -> float:
     if not 0 < halves.sum() < len(halves):
         return 0.0
     from sklearn.metrics import silhouette_score
@@ -396,13 +392,13 @@ def _silhouette(scores: Floats, halves: Halves) -> float:
     return float(silhouette_score(scores, halves))
 
 
-def _entropy(halves: Halves) -> float:
+def _entropy(halves: Ints) -> float:
     shares = np.bincount(halves, minlength=2) / len(halves)
     shares = shares[shares > 0]
     return float(-(shares * np.log(shares)).sum())
 
 
-def _mutual_information(halves: Halves, names: Halves) -> float:
+def _mutual_information(halves: Ints, names: Ints) -> float:
     joint = np.zeros((2, int(names.max()) + 1))
     np.add.at(joint, (halves, names), 1 / len(halves))
     expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DataError, did_you_mean
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
@@ -47,8 +47,6 @@ MOSTLY_SUBJECTS = 0.25
 CHANCE = 0.01
 LEAST_MEASURED = 0.95  # share of the cells in which a nucleus must be found
 
-Halves = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -63,7 +61,7 @@ class Trial:
     """
 
     by: str
-    halves: Halves | None = None
+    halves: Ints | None = None
     evidence: HalvingEvidence | None = None
     subjects: Explained | None = None
     medians: tuple[float, float] | None = None
@@ -104,9 +102,7 @@ class Verdict:
     why: tuple[str, ...]
 
 
-def measured(
-    samples: Sequence[Sample], by: str, *, progress: Progress = silent
-) -> NDArray[np.float64]:
+def measured(samples: Sequence[Sample], by: str, *, progress: Progress = silent) -> Floats:
     """The simple value of each sample: (N,) float64, NaN where it cannot be measured.
 
     Args:
@@ -124,7 +120,7 @@ def measured(
 
 def tried(
     by: str,
-    vectors: NDArray[Any],
+    vectors: Array,
     subjects: Sequence[str | None],
     *,
     seed: int,
@@ -156,7 +152,7 @@ def tried(
 def _trial(
     by: str,
     halving: Halving | None,
-    halves: Halves,
+    halves: Ints,
     subjects: Sequence[str | None],
     seed: int,
     **more: Any,

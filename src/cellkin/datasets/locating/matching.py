@@ -22,11 +22,11 @@ from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Ints, Singles
 
 __all__ = ["ORIENTATIONS", "SAME", "Hit", "Piece", "Poses", "search_field"]
 
-Floats = NDArray[np.float32]
 Orientation = tuple[int, bool]
 
 SAME: tuple[Orientation, ...] = ((0, False),)
@@ -50,7 +50,7 @@ class Piece:
     """An image to be found: `light` (h, w) float32 in [0, 255], its green channel."""
 
     name: str
-    light: Floats
+    light: Singles
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Hit:
     score: float
 
 
-def search_field(field: Floats, pieces: Sequence[Piece], poses: Poses) -> list[Hit]:
+def search_field(field: Singles, pieces: Sequence[Piece], poses: Poses) -> list[Hit]:
     """The best place of each piece in one field, where it is worth telling.
 
     Args:
@@ -126,7 +126,7 @@ class _Place:
     orientation: Orientation
 
 
-def _coarse(field: Floats, pieces: Sequence[Piece], poses: Poses) -> list[list[_Place]]:
+def _coarse(field: Singles, pieces: Sequence[Piece], poses: Poses) -> list[list[_Place]]:
     """The few best places of every piece over all poses, best first."""
     side = min(min(piece.light.shape) for piece in pieces)
     templates = np.stack(
@@ -157,14 +157,14 @@ def _best_places(places: list[_Place]) -> list[_Place]:
     return sorted(places, key=lambda place: -place.score)[:CANDIDATES]
 
 
-def upright(light: Floats, orientation: Orientation) -> Floats:
+def upright(light: Singles, orientation: Orientation) -> Singles:
     """Undo an orientation: turn back, then mirror back."""
     rotation, mirrored = orientation
     turned = np.rot90(light, -rotation // 90)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
-def _template(light: Floats, side: int, grid: int) -> Floats:
+def _template(light: Singles, side: int, grid: int) -> Singles:
     """(grid * grid) zero-mean, unit-length middle square; zeros where it is flat."""
     top, left = ((n - side) // 2 for n in light.shape)
     square = light[top : top + side, left : left + side]
@@ -174,9 +174,7 @@ def _template(light: Floats, side: int, grid: int) -> Floats:
     return np.asarray(small / length if length > grid else 0 * small, np.float32)
 
 
-def _correlate(
-    small: Floats, templates: Floats, grid: int
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+def _correlate(small: Singles, templates: Singles, grid: int) -> tuple[Singles, Ints, Ints]:
     """Highest normalised cross-correlation of each template, and its row and column."""
     centred = small - small.mean()
     windows = np.lib.stride_tricks.sliding_window_view(centred, (grid, grid))
@@ -199,7 +197,7 @@ def _correlate(
 
 
 def _closest(
-    field: Floats, piece: Piece, candidates: Sequence[_Place], *, free: bool
+    field: Singles, piece: Piece, candidates: Sequence[_Place], *, free: bool
 ) -> Hit | None:
     """The candidate whose detail agrees best, aligned at full resolution; None if none does.
 
@@ -230,7 +228,7 @@ def _closest(
     )
 
 
-def _agreement(field: Floats, light: Floats, place: _Place) -> float:
+def _agreement(field: Singles, light: Singles, place: _Place) -> float:
     """Lower quartile of the correlation of detail over the blocks that show something."""
     there = _seen_at(field, light.shape, place)
     inner = (slice(TRIM, -TRIM), slice(TRIM, -TRIM))
@@ -242,7 +240,7 @@ def _agreement(field: Floats, light: Floats, place: _Place) -> float:
     return float(np.quantile(agree[telling], 0.25))
 
 
-def _seen_at(field: Floats, shape: tuple[int, ...], place: _Place) -> Floats:
+def _seen_at(field: Singles, shape: tuple[int, ...], place: _Place) -> Singles:
     """The part of the field at a place, as large as the piece (h, w) that was found there."""
     step = 1 / place.scale
     start_x, start_y = (edge + 0.5 * step - 0.5 for edge in (place.left, place.top))
@@ -252,19 +250,19 @@ def _seen_at(field: Floats, shape: tuple[int, ...], place: _Place) -> Floats:
     return np.asarray(cv2.warpAffine(field, warp, size, flags=flags, borderMode=border), np.float32)
 
 
-def _blocks(detail: Floats) -> Iterator[Floats]:
+def _blocks(detail: Singles) -> Iterator[Singles]:
     for rows in np.array_split(detail, BLOCKS, axis=0):
         yield from np.array_split(rows, BLOCKS, axis=1)
 
 
-def _correlation(a: Floats, b: Floats) -> tuple[float, float]:
+def _correlation(a: Singles, b: Singles) -> tuple[float, float]:
     """Correlation of two blocks, and how much there is in both together."""
     a, b = a - a.mean(), b - b.mean()
     product, one, other = float((a * b).sum()), float((a * a).sum()), float((b * b).sum())
     return product / max(np.sqrt(one * other), 1e-6), one + other
 
 
-def _climb(field: Floats, light: Floats, place: _Place) -> _Place:
+def _climb(field: Singles, light: Singles, place: _Place) -> _Place:
     """Follow the scale at full resolution to where the score is highest, then refine it."""
     for _ in range(STEPS):
         better = _align(field, light, place, _around(place.scale, 0.004, 2), (1.0, 8.0))
@@ -280,7 +278,11 @@ def _around(scale: float, step: float, count: int) -> list[float]:
 
 
 def _align(
-    field: Floats, light: Floats, place: _Place, scales: Sequence[float], look: tuple[float, float]
+    field: Singles,
+    light: Singles,
+    place: _Place,
+    scales: Sequence[float],
+    look: tuple[float, float],
 ) -> _Place:
     """The best of some scales and of all positions near a place.
 
@@ -298,7 +300,7 @@ def _align(
 
 
 def _align_at(
-    field: Floats, wanted: Floats, place: _Place, how: tuple[float, float, float, int]
+    field: Singles, wanted: Singles, place: _Place, how: tuple[float, float, float, int]
 ) -> _Place:
     scale, level, reach, trim = how
     height, width = (n + 2 * trim for n in wanted.shape)
@@ -328,13 +330,13 @@ def _span(centre: float, half: float, limit: int) -> slice:
     return slice(start, max(min(int(np.ceil(centre + half)), limit), start))
 
 
-def _detail(light: Floats, level: float) -> Floats:
+def _detail(light: Singles, level: float) -> Singles:
     """What lies between two Gaussians; the wider one is narrower where the image was shrunk."""
     fine = light if level < 1 else cv2.GaussianBlur(light, (0, 0), FINE)
     return np.asarray(fine - cv2.GaussianBlur(light, (0, 0), COARSE if level == 1 else COARSE / 2))
 
 
-def _peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:
+def _peak(scores: Singles) -> tuple[float, float, float]:
     """Row and column of the highest score, between the pixels by parabolas, and the score."""
     finite = np.where(np.isfinite(scores), scores, -1)
     row, column = (int(i) for i in np.unravel_index(int(finite.argmax()), finite.shape))
@@ -343,7 +345,7 @@ def _peak(scores: NDArray[np.float32]) -> tuple[float, float, float]:
     return y, x, float(min(finite[row, column], 1.0))
 
 
-def _offset(values: NDArray[np.float32], at: int) -> float:
+def _offset(values: Singles, at: int) -> float:
     if not 0 < at < len(values) - 1:
         return 0.0
     before, here, after = (float(v) for v in values[at - 1 : at + 2])

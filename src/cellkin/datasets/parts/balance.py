@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cellkin.core.arrays import Ints
 
 __all__ = ["Unit", "deal_cells", "deal_units"]
 
 TRIES = 20
-
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def deal_units(
     """
     ordered = sorted(units, key=lambda unit: unit.name)
     counts = np.array([unit.counts for unit in ordered], dtype=np.int64)
-    best: Counts | None = None
+    best: Ints | None = None
     least = -1
     for _ in range(TRIES):
         homes = _deal_once(counts, parts, rng)
@@ -72,7 +71,7 @@ def deal_units(
     return [[u for u, h in zip(ordered, homes, strict=True) if h == part] for part in range(parts)]
 
 
-def _deal_once(counts: Counts, parts: int, rng: np.random.Generator) -> Counts:
+def _deal_once(counts: Ints, parts: int, rng: np.random.Generator) -> Ints:
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     sizes = counts.sum(axis=1)
     shuffled = rng.permutation(len(counts))
@@ -93,7 +92,7 @@ def _deal_once(counts: Counts, parts: int, rng: np.random.Generator) -> Counts:
     return homes
 
 
-def _faults(counts: Counts, homes: Counts, parts: int, *, train: bool) -> int:
+def _faults(counts: Ints, homes: Ints, parts: int, *, train: bool) -> int:
     present = np.array([(counts[homes == part] > 0).any(axis=0) for part in range(parts)])
     units_of_class = (counts > 0).sum(axis=0)
     unreached = ((units_of_class >= parts) & ~present.all(axis=0)).sum()

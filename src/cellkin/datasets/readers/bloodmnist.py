@@ -10,11 +10,10 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Array
 from cellkin.core.errors import ImageError, LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
@@ -115,7 +114,7 @@ def _sample(path: Path, part: str, row: int, value: int) -> Sample:
     )
 
 
-def _labels(path: Path, part: str) -> NDArray[Any]:
+def _labels(path: Path, part: str) -> Array:
     name = f"{part}_labels"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -125,7 +124,7 @@ def _labels(path: Path, part: str) -> NDArray[Any]:
                     where=path,
                     mend=f"it holds {shown(arrays.files, 8)}; {AGAIN}",
                 )
-            labels: NDArray[Any] = arrays[name]
+            labels: Array = arrays[name]
     except FileNotFoundError:
         raise LayoutError("there is no such file", where=path, mend="check the path") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -160,7 +159,7 @@ def _refuse_other_images(path: Path, part: str, count: int) -> None:
         )
 
 
-def _refuse_other_labels(path: Path, labels: Mapping[str, NDArray[Any]]) -> None:
+def _refuse_other_labels(path: Path, labels: Mapping[str, Array]) -> None:
     for part, values in labels.items():
         strange = sorted({int(v) for v in values} - set(range(len(CLASSES))))
         if strange:
