@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellkin.core.records import LabelSet
+from cellkin.core.records import LabelSet, Neighbor
 from cellkin.study.predictions import Job, Prediction, Results
 
 __all__ = ["BLASTS", "job", "made_up", "prediction"]
@@ -106,13 +106,13 @@ def _one(
     votes = {called: 4, truth: 1} if called != truth else {called: 5}
     blasts = sum(n for name, n in votes.items() if BLASTS.is_positive(name))
     kin = [
-        {
-            "id": f"reference-{called}-{rank}",
-            "label": called,
-            "distance": 0.2 * rank + float(generator.random()) / 10,
-            "rank": rank,
-            "subject": "r",
-        }
+        Neighbor(
+            f"reference-{called}-{rank}",
+            called,
+            0.2 * rank + float(generator.random()) / 10,
+            rank,
+            "r",
+        )
         for rank in range(1, 6)
     ]
     xy = generator.normal(size=2) + 6 * np.array(divmod(BLASTS.index(truth), 2))

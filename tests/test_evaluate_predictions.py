@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cellkin.core.errors import ArtifactError
-from cellkin.core.records import LabelSet
+from cellkin.core.records import LabelSet, Neighbor
 from cellkin.study.predictions import FILE, Failure, Job, Prediction, Results
 
 JOB = Job("k1", "cellkin", "d", "none", "resnet18", "scratch", "quick", "image", 0, 1, 5)
-NEIGHBOR = {"id": "r", "label": "a", "distance": 0.25, "rank": 1, "subject": None}
+NEIGHBOR = Neighbor("r", "a", 0.25, 1)
 CELLS = [
     Prediction("x", "a", "b", "lymphoblast", "other cell", 0.2, "S1", "F1", {"a": 1, "b": 4}),
     Prediction("y", "b", "b", None, None, None, neighbors=(NEIGHBOR,), map_xy=(1.5, -2.0)),

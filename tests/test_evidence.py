@@ -13,7 +13,7 @@ from captum.attr import InputXGradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellkin.atlas import Atlas, Cells, build
+from cellkin.atlas import Atlas, Cells, Settings, build
 from cellkin.core.records import (
     LYMPHOBLAST,
     OTHER_CELL,
@@ -472,5 +472,5 @@ def small_atlas(
     references = Cells("reference", ids, named, (None,) * cells, (None,) * cells)
     images = rng.integers(0, 256, (cells, size, size, 3), dtype=np.uint8)
     provenance = Provenance("0", "w", "", "none", 0, "2026-01-01T00:00:00Z").to_json()
-    settings = {"k": k, "distance": distance, "seed": 0, "facts": {"provenance": provenance}}
+    settings = Settings(k, distance, seed=0, facts={"provenance": provenance})
     return build(encoder, (references, images), [], labels=labels, settings=settings)

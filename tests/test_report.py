@@ -36,7 +36,7 @@ from cellkin.core.records import (
     PairMap,
     Provenance,
 )
-from cellkin.report import curves, facts, figures, heatmaps, pages, scatter, words
+from cellkin.report import DecisionRow, curves, facts, figures, heatmaps, pages, scatter, words
 
 BLASTS = LabelSet(
     ("nothing", "normal", "monocyte", "lymphoblast (1)", "lymphoblast (2)"),
@@ -698,17 +698,17 @@ TEST = {
 }  # fmt: skip
 
 
-def table_rows() -> list[dict[str, Any]]:
+def table_rows() -> list[DecisionRow]:
     image = np.full((50, 50, 3), 128, np.uint8)
     near = decision_of(PBC, ["ig"] * 5, "ig", query=NASTY)
     return [
-        {"image": image, "truth": "ig", "decision": near, "href": "cells/a b#<x>.html"},
-        {"image": image, "truth": "basophil", "decision": near, "href": "javascript:alert(1)"},
-        {"image": image, "truth": None, "decision": near, "href": None},
+        DecisionRow(image, near, "ig", "cells/a b#<x>.html"),
+        DecisionRow(image, near, "basophil", "javascript:alert(1)"),
+        DecisionRow(image, near, None, None),
     ]
 
 
-def table_of(labels: LabelSet, rows: list[dict[str, Any]], folder: Path, **more: Any) -> Tags:
+def table_of(labels: LabelSet, rows: list[DecisionRow], folder: Path, **more: Any) -> Tags:
     provenance = Provenance("0.1.0", "w", "a", "demo", 0, "2026-01-01T00:00:00Z", drawn=True)
     known = {"specimen": "peripheral blood", "cells": 120, **more}
     path = report.save_table("Cells <b>", rows, labels, known, provenance, folder / "t.html")
@@ -740,10 +740,7 @@ def test_links_are_relative_paths_only(tmp_path: Path) -> None:
 def test_imaging_groups_of_lymphoblasts_are_one_class(tmp_path: Path) -> None:
     near = decision_of(BLASTS, ["lymphoblast (1)"] * 3, "lymphoblast (1)")
     image = np.zeros((20, 20, 3), np.uint8)
-    rows = [
-        {"image": image, "truth": truth, "decision": near, "href": None}
-        for truth in ("lymphoblast (2)", "normal")
-    ]
+    rows = [DecisionRow(image, near, truth, None) for truth in ("lymphoblast (2)", "normal")]
     said = table_of(BLASTS, rows, tmp_path, test={}).words()
     assert "1 of 2 right" in said
     assert "cannot exclude one" not in said

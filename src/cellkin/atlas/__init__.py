@@ -1,7 +1,7 @@
 """Floor 4: the atlas, one folder that holds all that a decision and its reasons need."""
 
 from cellkin.atlas.atlas import Atlas, Cells
-from cellkin.atlas.building import build, calibrated
+from cellkin.atlas.building import Settings, build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
 from cellkin.atlas.recognising import recognised
 
@@ -9,6 +9,7 @@ __all__ = [
     "Atlas",
     "Cells",
     "Consultation",
+    "Settings",
     "build",
     "calibrated",
     "consult",

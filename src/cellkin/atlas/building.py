@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,31 @@ MAPS = ("none", "fp16")
 CHUNK = 64  # images whose maps are in memory at once
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How an atlas decides, and what it keeps.
+
+    Attributes:
+        k: neighbours that vote. distance: see `cellkin.decision.Index`. seed: of the map.
+        maps: one of `MAPS`: with "fp16" the references' feature maps are kept, so that evidence
+            need not look again.
+        facts: what it says about itself, as in `facts.json`.
+    """
+
+    k: int
+    distance: str
+    seed: int
+    maps: str = "none"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 def build(
     encoder: Encoder,
     references: tuple[Cells, Bytes],
     held_out: Sequence[tuple[Cells, Features]],
     *,
     labels: LabelSet,
-    settings: Mapping[str, Any],
+    settings: Settings,
     progress: Progress = silent,
 ) -> Atlas:
     """An atlas in memory.
@@ -45,20 +63,18 @@ def build(
         held_out: other cells with their features, by part; the part "calibration" (or, without
             one, "val") calibrates, a cell's own references left out: those of its subject, slide or
             field, whichever is the unit of the split in `facts`.
-        settings: `k`, `distance`, `seed` of the map, `facts`, and `maps`, one of `MAPS`: with
-            "fp16" the references' feature maps are kept, so that evidence need not look again.
 
     Raises:
         DecisionError: fewer references than k.
         RecipeError: the network has no feature map to keep.
     """
     cells, images = references
-    features, maps = _embedded(encoder, cells, images, settings.get("maps", "none"), progress)
+    features, maps = _embedded(encoder, cells, images, settings.maps, progress)
     scale = MinMaxScale.fit(features.vectors)
     scaled = scale.apply(features.vectors)
-    index = Index(scaled, cells.ids, settings["distance"])
+    index = Index(scaled, cells.ids, settings.distance)
     progress("drawing the map", 0, 1)
-    xy = fit_map(scaled, index, seed=settings["seed"])
+    xy = fit_map(scaled, index, seed=settings.seed)
     vectors = [scale.apply(f.vectors) for _, f in held_out]
     everyone = np.concatenate(vectors) if vectors else np.zeros((0, scaled.shape[1]))
     held_out_xy = place(everyone, index, xy)
@@ -73,11 +89,11 @@ def build(
         held_out=tuple(part for part, _ in held_out),
         held_out_xy=held_out_xy,
         calibration=Calibration.from_cells([], []),
-        k=settings["k"],
-        distance=settings["distance"],
+        k=settings.k,
+        distance=settings.distance,
         facts={
-            **settings["facts"],
-            "map": trust(scaled, xy, settings["distance"], seed=settings["seed"]),
+            **settings.facts,
+            "map": trust(scaled, xy, settings.distance, seed=settings.seed),
             "maps": None if maps is None else {"precision": "fp16", "bytes": maps.nbytes},
         },
         space=features.space,

@@ -80,7 +80,7 @@ def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
     )
 
 
-def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list[dict[str, Any]]:
+def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list[Any]:
     """A page of evidence for some test cells of every class, and one page over them all."""
     from cellkin import report
     from cellkin.cli.cells import page_name
@@ -92,12 +92,9 @@ def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list
         name = page_name(sample.image.path, i)
         report.save_all(evidence, folder / name)
         rows.append(
-            {
-                "image": evidence.query_image,
-                "truth": sample.label,
-                "decision": evidence.decision,
-                "href": f"{name}/evidence.html",
-            }
+            report.DecisionRow(
+                evidence.query_image, evidence.decision, sample.label, f"{name}/evidence.html"
+            )
         )
         tell("explaining held-out cells", i + 1, len(samples))
     report.save_table(
@@ -127,17 +124,17 @@ def _in_turn(dss: Any, dataset: Any, count: int) -> list[Any]:
     return [s for s in dataset.select(test.ids) if s.id in chosen]
 
 
-def _tell(dss: Any, rows: list[dict[str, Any]]) -> None:
+def _tell(dss: Any, rows: list[Any]) -> None:
     facts = dss.facts()
     tell_scores(facts["test"], f"On the untouched test part (by {facts['split']['unit']})")
     table = Table("cell", "truth", "call", "agreement", "mean distance", "", box=None)
     labels = dss.atlas.labels
     for row in rows:
-        decision = row["decision"]
-        right = "right" if labels.right(decision.label, row["truth"]) else "[red]wrong[/red]"
+        decision = row.decision
+        right = "right" if labels.right(decision.label, row.truth) else "[red]wrong[/red]"
         table.add_row(
             Path(decision.query).name,
-            labels.title(row["truth"]),
+            labels.title(row.truth),
             labels.title(decision.label),
             percent(decision.agreement),
             f"{decision.mean_distance:.3g}",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cellkin.core.arrays import Array
+from cellkin.core.decisions import Neighbor
 from cellkin.core.labels import LabelSet, frozen
 
 __all__ = ["MEASURES", "Call", "Measure", "PairedTest", "Study", "StudyRow", "Table"]
@@ -53,9 +54,9 @@ class Measure:
 class Call:
     """One test cell as one row decided it; `seed` and `fold` name the training.
 
-    `neighbors`: `{id, label, distance, rank, subject}` of each, nearest first, empty for a class
-    head. `map_xy`: place on the map of that training, where there is one. `page`: its evidence
-    page, relative to the folder of the results, where one was kept.
+    `neighbors`: nearest first, empty for a class head. `map_xy`: place on the map of that
+    training, where there is one. `page`: its evidence page, relative to the folder of the results,
+    where one was kept.
     """
 
     id: str
@@ -66,7 +67,7 @@ class Call:
     subject: str | None
     group: str | None
     score: float | None
-    neighbors: tuple[Mapping[str, Any], ...]
+    neighbors: tuple[Neighbor, ...]
     map_xy: tuple[float, float] | None
     page: str | None = None
 
@@ -75,7 +76,22 @@ class Call:
         """Mean distance to the neighbours; None without any."""
         if not self.neighbors:
             return None
-        return sum(float(n["distance"]) for n in self.neighbors) / len(self.neighbors)
+        return sum(n.distance for n in self.neighbors) / len(self.neighbors)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Two groups of classes that should never be confused (section 5.3.1), and how often they were.
+
+    Attributes:
+        name: what is claimed. cells: cells of both groups. confused: of them, called the other.
+        which: `(true, called, count)` of each confusion.
+    """
+
+    name: str
+    cells: int
+    confused: int
+    which: tuple[tuple[str, str, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +107,7 @@ class StudyRow:
         measures: name of `MEASURES` -> measure, over all cells.
         real: the same over real cells alone; None where no class is "no cell".
         confusion: (K, K) counts by `labels.names`, rows true. clinical: (C, C) by `clinical_names`.
-        mixups: `{name, cells, confused, which}`: classes that should never be confused.
+        mixups: classes that should never be confused.
         calls: every decision. seconds: mean time of one fold. planned: how many of `folds` there
             are to be.
     """
@@ -118,7 +134,7 @@ class StudyRow:
     confusion: Array
     clinical_names: tuple[str, ...]
     clinical: Array
-    mixups: tuple[Mapping[str, Any], ...]
+    mixups: tuple[Mixup, ...]
     calls: tuple[Call, ...]
     seconds: float | None = None
     planned: int = 0
@@ -169,7 +185,7 @@ class StudyRow:
             "confusion": self.confusion.tolist(),
             "clinical_names": list(self.clinical_names),
             "clinical": self.clinical.tolist(),
-            "mixups": [dict(entry) for entry in self.mixups],
+            "mixups": [asdict(entry) for entry in self.mixups],
         }
 
 

@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.labels import CLINICAL_CLASSES, NO_CELL, LabelSet
+from cellkin.core.studies import Mixup
 from cellkin.measures import ranking
 
 __all__ = [
     "BINARY",
-    "Mixup",
     "Spread",
     "accuracy",
     "auroc",
@@ -63,21 +63,6 @@ class Spread:
     sd_sample: float | None
     folds: int
     missing: int
-
-
-@dataclass(frozen=True)
-class Mixup:
-    """Two groups of classes that should never be confused (section 5.3.1), and how often they were.
-
-    Attributes:
-        name: what is claimed. cells: cells of both groups. confused: of them, called the other.
-        which: `(true, called, count)` of each confusion.
-    """
-
-    name: str
-    cells: int
-    confused: int
-    which: tuple[tuple[str, str, int], ...]
 
 
 def confusion(truth: Sequence[str], called: Sequence[str], names: Sequence[str]) -> Ints:

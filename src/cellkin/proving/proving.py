@@ -118,7 +118,7 @@ def verify(
     held = held_out(dss.atlas, data, progress=options.progress)
     others = {**photographs(), **(outside or {})}
     parts = _Parts(out, _key(dss.atlas, held, others, settings), options.progress)
-    result = _measured(dss, (data, held, others), settings, parts)
+    result = _measured(dss, data, held, others, settings, parts)
     with new_folder(out, overwrite=options.overwrite) as folder:
         write_json(folder / "held_out.json", result.pop("decisions"))
         write_json(folder / "verification.json", result)
@@ -166,11 +166,13 @@ def _key(atlas: Atlas, held: HeldOut, others: Outside, settings: Verifying) -> s
 
 def _measured(
     dss: DecisionSupport,
-    given: tuple[Dataset, HeldOut, Outside],
+    data: Dataset,
+    held: HeldOut,
+    others: Outside,
     settings: Verifying,
     parts: _Parts,
 ) -> dict[str, Any]:
-    (data, held, others), atlas = given, dss.atlas
+    atlas = dss.atlas
     inside = answers(
         atlas,
         held.images,

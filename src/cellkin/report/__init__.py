@@ -6,12 +6,13 @@ from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.curves import pretraining_curve, training_curve
 from cellkin.report.halving_page import HalvingReport, save_halving
-from cellkin.report.pages import save, save_all, save_table
+from cellkin.report.pages import DecisionRow, save, save_all, save_table
 from cellkin.report.study_page import save_study
 from cellkin.report.verification import save_verification
 
 __all__ = [
     "NOTICE",
+    "DecisionRow",
     "HalvingReport",
     "contact_sheet",
     "headlines",

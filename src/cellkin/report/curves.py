@@ -26,11 +26,13 @@ LOSSES = (
 )
 LEVEL_COLORS = ("#0072b2", "#cc79a7", "#8a6d00", "#56b4e9", "#7a3e9d")
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
-Panel = Callable[["Axes", Floats, Sequence[Mapping[str, Any]]], None]
+Epochs = Sequence[Mapping[str, Any]]
+"""Rows of a `log.jsonl`, one per epoch, in order."""
+Panel = Callable[["Axes", Floats, Epochs], None]
 WIDE_RANGE = 50.0  # from here on only a logarithmic axis shows the small losses
 
 
-def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+def training_curve(history: Epochs, path: str | Path) -> Path:
     """Draw losses and the accuracy of the neighbour vote by epoch as one PNG.
 
     Args:
@@ -45,7 +47,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     return _drawn(history, path, "Training", (_losses, _accuracy))
 
 
-def pretraining_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+def pretraining_curve(history: Epochs, path: str | Path) -> Path:
     """Draw the loss and every level's mAP on the validation part by epoch as one PNG.
 
     Args:
@@ -61,7 +63,7 @@ def pretraining_curve(history: Sequence[Mapping[str, Any]], path: str | Path) ->
 
 
 def _drawn(
-    history: Sequence[Mapping[str, Any]],
+    history: Epochs,
     path: str | Path,
     title: str,
     panels: tuple[Panel, Panel],
@@ -83,14 +85,14 @@ def _drawn(
     return write_figure(figure, Path(path))
 
 
-def _epochs(history: Sequence[Mapping[str, Any]]) -> Floats:
+def _epochs(history: Epochs) -> Floats:
     """The epochs as counted; row by row where fine-tuning starts to count from 1 again."""
     counted = np.array([row["epoch"] for row in history], np.float64)
     rising = bool((np.diff(counted) > 0).all())
     return counted if rising else np.arange(1, len(history) + 1, dtype=np.float64)
 
 
-def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
+def _column(history: Epochs, name: str) -> Floats:
     values = [row.get(name) for row in history]
     return np.array([np.nan if v is None else v for v in values], np.float64)
 
@@ -98,7 +100,7 @@ def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
 def _losses(
     axes: Axes,
     epochs: Floats,
-    history: Sequence[Mapping[str, Any]],
+    history: Epochs,
     lines: Sequence[tuple[str, str, str, str]] = LOSSES,
 ) -> None:
     columns = {name: _column(history, name) for name, *_ in lines}
@@ -118,7 +120,7 @@ def _losses(
     axes.set_ylabel("loss", fontsize=9, color=INK, family=FONT)
 
 
-def _level_losses(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
+def _level_losses(axes: Axes, epochs: Floats, history: Epochs) -> None:
     titles = [f"level {i + 1}" for i in range(len(history[0]["level_losses"]))]
     rows = [{**row, **dict(zip(titles, row["level_losses"], strict=True))} for row in history]
     lines = [
@@ -127,7 +129,7 @@ def _level_losses(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any
     _losses(axes, epochs, rows, [*LOSSES, *lines])
 
 
-def _accuracy(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
+def _accuracy(axes: Axes, epochs: Floats, history: Epochs) -> None:
     values = 100 * _column(history, "val_accuracy")
     measured = np.isfinite(values)
     if measured.any():
@@ -143,7 +145,7 @@ def _accuracy(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) 
     axes.set_xlabel("epoch", fontsize=9, color=INK, family=FONT)
 
 
-def _levels(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
+def _levels(axes: Axes, epochs: Floats, history: Epochs) -> None:
     rows = [(e, row["levels"]) for e, row in zip(epochs, history, strict=True) if row["levels"]]
     for i in range(max((len(levels) for _, levels in rows), default=0)):
         known = [(e, v[i]) for e, v in rows if v[i]["map"] is not None]
@@ -171,7 +173,7 @@ def _mark_chosen(axes: Axes, epoch: float, value: float) -> None:
         axes.plot([], [], "D", color="#d55e00", ms=7, label=label)
 
 
-def _phases(axes: Axes, epochs: Floats, history: Sequence[Mapping[str, Any]]) -> None:
+def _phases(axes: Axes, epochs: Floats, history: Epochs) -> None:
     warm = [i for i, row in enumerate(history) if row.get("phase") == "warm-up"]
     if warm:
         start, end = epochs[warm[0]] - 0.5, epochs[warm[-1]] + 0.5

@@ -135,7 +135,7 @@ def calls_csv(study: Study) -> str:
     for row in study.rows:
         for call in row.calls:
             distance = call.mean_distance
-            kin = "; ".join(f"{n['label']} {n['id']} {n['distance']:.6g}" for n in call.neighbors)
+            kin = "; ".join(f"{n.label} {n.id} {n.distance:.6g}" for n in call.neighbors)
             lines.append(
                 [
                     row.title, row.tested_on, row.unit, str(call.seed), str(call.fold), call.id,

@@ -7,6 +7,7 @@ escaped, so that a file name or a class name cannot become markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,15 @@ from cellkin.report.heatmaps import resized
 from cellkin.report.triage import triage_view
 from cellkin.report.words import agreement_words, percentile_words, shown_name
 
-__all__ = ["picture_uri", "render_page", "save", "save_all", "save_table", "write_page"]
+__all__ = [
+    "DecisionRow",
+    "picture_uri",
+    "render_page",
+    "save",
+    "save_all",
+    "save_table",
+    "write_page",
+]
 
 
 THUMBNAIL = 176  # pixels, shown at half of it
@@ -74,9 +83,24 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class DecisionRow:
+    """One cell of `save_table`.
+
+    Attributes:
+        image: (S, S, 3) uint8. truth: its class, where known.
+        href: path of its evidence page relative to the table, not yet percent-encoded.
+    """
+
+    image: Array
+    decision: Decision
+    truth: str | None = None
+    href: str | None = None
+
+
 def save_table(
     title: str,
-    decisions: Sequence[Mapping[str, Any]],
+    rows: Sequence[DecisionRow],
     labels: LabelSet,
     facts: Mapping[str, Any],
     provenance: Provenance,
@@ -85,9 +109,7 @@ def save_table(
     """Write an overview of many decisions as one HTML page.
 
     Args:
-        decisions: one mapping per cell: `image` (S, S, 3) uint8, `truth` (class name or None),
-            `decision` (a `Decision`), `href` (path of its evidence page relative to this one, not
-            yet percent-encoded, or None).
+        rows: one per cell.
         facts: the atlas's facts; `test` gives the numbers on top, shares in [0, 1].
         path: the HTML file to write.
 
@@ -95,7 +117,7 @@ def save_table(
         OutputError: the file cannot be written.
     """
     test = facts.get("test") or {}
-    cells = [_table_cell(row, labels) for row in decisions]
+    cells = [_table_cell(row, labels) for row in rows]
     known = [cell for cell in cells if cell["right"] is not None]
     context = {
         "title": title,
@@ -154,13 +176,11 @@ def picture_uri(image: Array, side: int) -> str:
     return data_uri(np.asarray(picture), lossless=False)
 
 
-def _table_cell(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-    decision: Decision = row["decision"]
-    truth: str | None = row.get("truth")
-    href: str | None = row.get("href")
+def _table_cell(row: DecisionRow, labels: LabelSet) -> dict[str, Any]:
+    decision, truth, href = row.decision, row.truth, row.href
     return {
         "name": shown_name(decision.query),
-        "image": data_uri(resized(row["image"], THUMBNAIL), lossless=False),
+        "image": data_uri(resized(row.image, THUMBNAIL), lossless=False),
         "call": labels.title(decision.label),
         "truth": None if truth is None else labels.title(truth),
         "right": None if truth is None else labels.right(decision.label, truth),

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_json
 from cellkin.core.numbers import number, percent, percent_range, points
-from cellkin.core.records import NOTICE
-from cellkin.core.studies import Call, Study, StudyRow
+from cellkin.core.records import NOTICE, Neighbor
+from cellkin.core.studies import Call, Mixup, Study, StudyRow
 from cellkin.report.exports import write_tables
 from cellkin.report.pages import picture_uri, write_page
 from cellkin.report.scatter import COLORS
@@ -119,7 +119,7 @@ class _View:
             "columns": [row.labels.title(name) for name in names],
             "lines": lines,
             "lists": lists,
-            "mixups": [_mixup(row, entry) for entry in row.mixups],
+            "mixups": [_mixup(entry) for entry in row.mixups],
             "table": f"confusion_{index + 1}",
         }
 
@@ -178,7 +178,7 @@ class _View:
                 typical = calls[(len(calls) - 1) // 2]
                 cell = self._cell(row, typical, True, LARGE)
                 for kin, neighbor in zip(cell["kin"], typical.neighbors, strict=True):
-                    kin["image"] = self._picture(row.dataset, str(neighbor["id"]), LARGE)
+                    kin["image"] = self._picture(row.dataset, str(neighbor.id), LARGE)
                 sides.append(
                     {
                         "right": right,
@@ -190,13 +190,13 @@ class _View:
         return {"title": row.title, "where": _where(row), "sides": sides}
 
 
-def _kin(row: StudyRow, neighbor: Mapping[str, Any]) -> dict[str, Any]:
-    label = str(neighbor["label"])
+def _kin(row: StudyRow, neighbor: Neighbor) -> dict[str, Any]:
+    label = neighbor.label
     return {
-        "id": str(neighbor["id"]),
-        "name": shown_name(str(neighbor["id"])),
+        "id": neighbor.id,
+        "name": shown_name(neighbor.id),
         "title": row.labels.title(label) if label in row.labels.names else label,
-        "distance": number(float(neighbor["distance"])),
+        "distance": number(neighbor.distance),
         "image": None,
     }
 
@@ -205,10 +205,10 @@ def _where(row: StudyRow) -> str:
     return f"{row.data}, split by {row.unit}"
 
 
-def _mixup(row: StudyRow, entry: Mapping[str, Any]) -> dict[str, Any]:
-    confused = int(entry["confused"])
-    said = "holds" if not confused else f"does not hold: {confused} of {entry['cells']}"
-    return {"good": not confused, "text": f"{entry['name'].capitalize()}: {said}"}
+def _mixup(entry: Mixup) -> dict[str, Any]:
+    confused = entry.confused
+    said = "holds" if not confused else f"does not hold: {confused} of {entry.cells}"
+    return {"good": not confused, "text": f"{entry.name.capitalize()}: {said}"}
 
 
 def _forest(study: Study) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def by_histogram(
                 score=_share(result.votes, labels),
                 votes=dict(result.votes),
                 neighbors=tuple(
-                    Neighbor(s.id, s.label, d, r, s.subject).to_json()
+                    Neighbor(s.id, s.label, d, r, s.subject)
                     for r, (s, d) in enumerate(zip(near, lengths, strict=True), start=1)
                 ),
             )
@@ -97,7 +97,7 @@ def by_neighbors(
             clinical=decision.clinical,
             score=_share(decision.votes, labels),
             votes=dict(decision.votes),
-            neighbors=tuple(neighbor.to_json() for neighbor in decision.neighbors),
+            neighbors=decision.neighbors,
             map_xy=_place(places, i),
         )
         for i, (decision, sample) in enumerate(zip(decisions, samples, strict=True))

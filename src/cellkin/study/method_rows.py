@@ -100,7 +100,7 @@ def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
         confusion=counts,
         clinical_names=clinical_names,
         clinical=clinical,
-        mixups=tuple(asdict(found) for found in matrices.mixups(counts, labels)),
+        mixups=tuple(matrices.mixups(counts, labels)),
         calls=calls,
         seconds=float(np.mean([results.seconds(one.key) for one in jobs])),
     )
@@ -130,7 +130,7 @@ def _calls(results: Results, job: Job) -> list[Call]:
             subject=p.subject,
             group=p.group,
             score=p.score,
-            neighbors=tuple(p.neighbors),
+            neighbors=p.neighbors,
             map_xy=p.map_xy,
             page=page if (page := pages.get(p.id)) and (folder / page).is_file() else None,
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 from cellkin.core.artifacts import digest, guarded_writes
 from cellkin.core.errors import ArtifactError
-from cellkin.core.records import LabelSet
+from cellkin.core.records import LabelSet, Neighbor
 
 __all__ = ["FILE", "PROPOSED", "Failure", "Job", "Prediction", "Results"]
 
@@ -59,8 +59,7 @@ class Prediction:
             are lymphoblasts, or the softmax of these classes; None where there is no such class.
         subject, group: of the cell, where known.
         votes: fine class -> neighbours; empty for a class head.
-        neighbors: `{id, label, distance, rank, subject}` of each, the nearest first; empty for a
-            class head.
+        neighbors: the nearest first; empty for a class head.
         map_xy: place on the map of the job's atlas; None where there is no map.
     """
 
@@ -73,7 +72,7 @@ class Prediction:
     subject: str | None = None
     group: str | None = None
     votes: Mapping[str, int] = field(default_factory=dict)
-    neighbors: tuple[Mapping[str, Any], ...] = ()
+    neighbors: tuple[Neighbor, ...] = ()
     map_xy: tuple[float, float] | None = None
 
 
@@ -393,7 +392,7 @@ def _row(p: Prediction) -> tuple[Any, ...]:
         p.subject,
         p.group,
         json.dumps(dict(p.votes), sort_keys=True),
-        json.dumps([dict(n) for n in p.neighbors], allow_nan=False),
+        json.dumps([n.to_json() for n in p.neighbors], allow_nan=False),
         x,
         y,
     )
@@ -405,6 +404,6 @@ def _prediction(row: tuple[Any, ...]) -> Prediction:
     return Prediction(
         **told,
         votes=json.loads(votes),
-        neighbors=tuple(json.loads(neighbors)),
+        neighbors=tuple(Neighbor(**n) for n in json.loads(neighbors)),
         map_xy=None if x is None else (x, y),
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cellkin.core.numbers import DASH, points
 from cellkin.core.progress import Progress, silent
-from cellkin.core.studies import MEASURES, Measure, PairedTest, Study, StudyRow, Table
+from cellkin.core.studies import MEASURES, Measure, Mixup, PairedTest, Study, StudyRow, Table
 from cellkin.measures import matrices
 from cellkin.study.comparing import compare, leakage, unlearned_findings, win_findings
 from cellkin.study.method_rows import study_rows
@@ -67,16 +66,16 @@ def _worth(test: PairedTest) -> Mapping[str, str]:
     }
 
 
-def _mixup(row: StudyRow, entry: Mapping[str, Any]) -> Mapping[str, str]:
+def _mixup(row: StudyRow, entry: Mixup) -> Mapping[str, str]:
     where = f"{row.tested_on}, split by {row.unit}, {row.title}"
-    if not entry["confused"]:
-        return {"state": "good", "text": f"{where}: {entry['name']} ({entry['cells']} cells)"}
+    if not entry.confused:
+        return {"state": "good", "text": f"{where}: {entry.name} ({entry.cells} cells)"}
     pairs = ", ".join(
-        f"{row.labels.title(a)} called {row.labels.title(b)}: {n}" for a, b, n in entry["which"]
+        f"{row.labels.title(a)} called {row.labels.title(b)}: {n}" for a, b, n in entry.which
     )
     text = (
-        f"{where}: it does not hold that {entry['name']}: {entry['confused']} of "
-        f"{entry['cells']} cells ({pairs})"
+        f"{where}: it does not hold that {entry.name}: {entry.confused} of "
+        f"{entry.cells} cells ({pairs})"
     )
     return {"state": "warn", "text": text}
 

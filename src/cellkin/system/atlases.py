@@ -14,7 +14,7 @@ import numpy as np
 
 import cellkin
 from cellkin import report
-from cellkin.atlas import Atlas, Cells, build, decide
+from cellkin.atlas import Atlas, Cells, Settings, build, decide
 from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
 from cellkin.core.arrays import Bytes, Ints
@@ -161,7 +161,7 @@ def save_trained(
     report.training_curve(trained.history, run / "training.png")
     used = np.concatenate([job.rows(job.split.train), job.rows(job.split.val)])
     trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(job.images[used]))))
-    atlas, predictions = _atlas(job, trained.encoder, _settings(trained, job))
+    atlas, predictions = _atlas(job, trained.encoder, *_settings(trained, job))
     trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
     texts = {"split.json": job.split.to_json(), "predictions.json": predictions}
     atlas.save(
@@ -201,12 +201,9 @@ def index(
     images = load_images(data, encoder.preprocessor, options.progress)
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
     job = Making(data, split, images, seed, options.progress, options.maps)
-    settings = {
-        "k": k,
-        "distance": distance,
-        "recipe": f"index with {encoder.recipe.get('name', 'an encoder')}",
-    }
-    atlas, predictions = _atlas(job, encoder, settings)
+    recipe = f"index with {encoder.recipe.get('name', 'an encoder')}"
+    settings = Settings(k, distance, seed, options.maps)
+    atlas, predictions = _atlas(job, encoder, settings, recipe)
     texts = {"split.json": split.to_json(), "predictions.json": predictions}
     texts |= documents(atlas_card(atlas, "atlas"))
     atlas.save(out, texts=texts, overwrite=options.overwrite)
@@ -249,25 +246,22 @@ def _training_data(job: Making) -> TrainingData:
     )
 
 
-def _settings(trained: Trained, job: Making) -> dict[str, Any]:
+def _settings(trained: Trained, job: Making) -> tuple[Settings, str]:
     recipe = Recipe(**trained.encoder.recipe)
     best = trained.best
-    return {
-        "k": recipe.k,
-        "distance": recipe.distance,
-        "recipe": recipe.id,
-        "training": {
-            "epochs": len(trained.history),
-            "selected_epoch": best["epoch"],
-            "validation_accuracy": best["val_accuracy"],
-            "precision": recipe.precision,
-            **trained.memory,
-        },
+    training = {
+        "epochs": len(trained.history),
+        "selected_epoch": best["epoch"],
+        "validation_accuracy": best["val_accuracy"],
+        "precision": recipe.precision,
+        **trained.memory,
     }
+    known = {"training": training}
+    return Settings(recipe.k, recipe.distance, job.seed, job.maps, known), recipe.id
 
 
 def _atlas(
-    job: Making, encoder: Encoder, settings: Mapping[str, Any]
+    job: Making, encoder: Encoder, settings: Settings, recipe: str
 ) -> tuple[Atlas, list[dict[str, Any]]]:
     """The atlas over the training cells, measured on the test cells; and every test decision."""
     held_out = []
@@ -277,23 +271,14 @@ def _atlas(
             features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
             held_out.append((job.cells(part, ids), features))
     references = job.cells(REFERENCE, job.split.train)
-    facts = {
-        **data_facts(job.data, job.split),
-        **{k: v for k, v in settings.items() if k == "training"},
-    }
-    facts["provenance"] = job.provenance(encoder, settings["recipe"])
+    made = {"provenance": job.provenance(encoder, recipe)}
+    facts = {**data_facts(job.data, job.split), **settings.facts, **made}
     atlas = build(
         encoder,
         (references, job.images[job.rows(job.split.train)]),
         held_out,
         labels=job.data.labels,
-        settings={
-            "k": settings["k"],
-            "distance": settings["distance"],
-            "seed": job.seed,
-            "facts": facts,
-            "maps": job.maps,
-        },
+        settings=replace(settings, facts=facts),
         progress=job.progress,
     )
     tested = [pair for pair in held_out if pair[0].part == "test"]

@@ -68,11 +68,13 @@ class HalvingProposal:
     """What `propose_halving` found and wrote.
 
     Attributes:
-        verdict: the halving that is believed, or why none. halves: id -> 0 or 1.
+        name: of the class. verdict: the halving that is believed, or why none.
+        halves: id -> 0 or 1.
         folder: with `split.html`, `split.png`, `split.json`, and `injected.json` where applied.
         applied: the description of the data set with both halves, None where it was not written.
     """
 
+    name: str
     verdict: Verdict
     halves: Mapping[str, int]
     trials: Mapping[str, Trial]
@@ -121,8 +123,8 @@ def propose_halving(
     vectors = encoder.embed(images, [s.id for s in shown], progress=tell).vectors
     trials = _trials(cells, np.asarray(vectors[: len(cells)]), way, seed, tell)
     verdict = judge(trials, Path(way).name if way.endswith(".csv") else way)
-    proposal = HalvingProposal(verdict, _by_id(cells, verdict.trial), trials, out, None)
-    page = _page(data, name, proposal, (shown, vectors), (encoder, seed))
+    proposal = HalvingProposal(name, verdict, _by_id(cells, verdict.trial), trials, out, None)
+    page = _page(data, proposal, shown, vectors, encoder, seed)
     applied = halved(data, name, proposal.halves) if options.apply and verdict.halve else None
     made_by = {"verb": "inject --halve", "class": name, "seed": seed, "encoder": encoder.space}
     with new_folder(out, overwrite=options.overwrite) as folder:
@@ -198,15 +200,14 @@ def _by_id(cells: Sequence[Sample], trial: Trial) -> dict[str, int]:
 
 def _page(
     data: Dataset,
-    name: str,
     proposal: HalvingProposal,
-    shown: tuple[Sequence[Sample], Array],
-    made_with: tuple[Encoder, int],
+    samples: Sequence[Sample],
+    vectors: Array,
+    encoder: Encoder,
+    seed: int,
 ) -> report.HalvingReport:
-    samples, vectors = shown
-    encoder, seed = made_with
     scaled = MinMaxScale.fit(vectors).apply(vectors)
-    halves = proposal.halves
+    name, halves = proposal.name, proposal.halves
     pair = (f"{name} (1)", f"{name} (2)")
     return report.HalvingReport(
         data=data,

@@ -66,8 +66,8 @@ def _decided(
         buffer = io.BytesIO()
         Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=4)
         png = buffer.getvalue()
-        kept = (hashlib.sha256(png).hexdigest(), png, None)
-        cells.append(stored(support, decision, picture.name, kept))
+        sha256 = hashlib.sha256(png).hexdigest()
+        cells.append(stored(support, decision, picture.name, sha256, png))
     return cells
 
 

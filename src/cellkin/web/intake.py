@@ -71,22 +71,23 @@ def new_cell(station: Station, one: Decided) -> NewCell:
     """What the store keeps of an uploaded picture."""
     data = one.upload.data
     kept = data if station.settings.keep_originals else None
-    picture = (hashlib.sha256(data).hexdigest(), one.prepared.png, kept)
-    return stored(station.support, one.decision, one.upload.name, picture)
+    sha256, png = hashlib.sha256(data).hexdigest(), one.prepared.png
+    return stored(station.support, one.decision, one.upload.name, sha256, png, kept)
 
 
 def stored(
     support: DecisionSupport,
     decision: Decision,
     name: str,
-    picture: tuple[str, bytes, bytes | None],
+    sha256: str,
+    png: bytes,
+    original: bytes | None = None,
 ) -> NewCell:
     """A decision as the store keeps it.
 
     Args:
-        picture: SHA-256 of the file, the prepared picture as PNG, and the file or None.
+        sha256: of the file. png: the prepared picture. original: the file, where it is kept.
     """
-    sha256, png, original = picture
     found, sets = decision.quality, decision.prediction_set
     settings = {"coverage": None if sets is None else sets.coverage, "gate": found is not None}
     return NewCell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, update
@@ -224,8 +225,17 @@ def many(conn: Connection, ids: Sequence[str]) -> list[Cell]:
     return [found[name] for name in ids if name in found]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which cells of a case, and in which order, see `Store.cells`; None for all."""
+
+    label: str | None
+    held: bool | None
+    order: str
+
+
 def listed(
-    conn: Connection, case_id: str, wanted: Mapping[str, Any], limit: int, cursor: str | None
+    conn: Connection, case_id: str, wanted: Wanted, limit: int, cursor: str | None
 ) -> tuple[list[Cell], str | None]:
     """A page of the cells of a case, and the cursor of the next page.
 
@@ -233,14 +243,14 @@ def listed(
         NotFound: no such case. Refused: an unknown order or cursor.
     """
     get(conn, case_id)
-    by_worry = wanted["order"] == "worry"
-    if wanted["order"] not in ORDERS:
-        raise Refused("unknown order", where=str(wanted["order"])[:80], mend="worry or position")
+    by_worry = wanted.order == "worry"
+    if wanted.order not in ORDERS:
+        raise Refused("unknown order", where=str(wanted.order)[:80], mend="worry or position")
     query = select(cells).where(cells.c.case == case_id)
-    if wanted["label"] is not None:
-        query = query.where(cells.c.proposed == wanted["label"])
-    if wanted["held"] is not None:
-        query = query.where(cells.c.held == wanted["held"])
+    if wanted.label is not None:
+        query = query.where(cells.c.proposed == wanted.label)
+    if wanted.held is not None:
+        query = query.where(cells.c.held == wanted.held)
     if cursor is not None:
         query = query.where(_after(cursor, by_worry))
     keys = (cells.c.worry.desc(), cells.c.position) if by_worry else (cells.c.position,)

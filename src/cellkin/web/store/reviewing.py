@@ -34,6 +34,7 @@ DECIDED = (
 """The fields of a cell that a review changes."""
 
 Verdict = Mapping[str, Any]
+States = Mapping[str, Verdict]
 
 
 def decided(cell: Cell) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def review(
     new = {**_verdict(tx.conn, found, verdict), "reviewed_by": actor.user, "reviewed": tx.now}
     before, after = {cell_id: decided(found)}, {cell_id: new}
     gallery.set_fields(tx.conn, after)
-    _remember(tx, actor, case, (before, after))
+    _remember(tx, actor, case, before, after)
     action = "cell confirmed" if new["state"] == "confirmed" else "cell reclassified"
     tx.log(
         actor, action, case=found.case, cell=cell_id, before=before[cell_id], after=after[cell_id]
@@ -135,7 +136,7 @@ def confirm_many(
     after = {cell.id: together(cell.proposed, actor, tx.now) for cell in fresh}
     before = {cell.id: {name: getattr(cell, name) for name in after[cell.id]} for cell in fresh}
     gallery.set_fields(tx.conn, after)
-    _remember(tx, actor, case, (before, after))
+    _remember(tx, actor, case, before, after)
     told = {cell.id: cell.proposed for cell in fresh}
     tx.log(actor, "cells confirmed", case=case_id, after={"cells": told})
     return refresh(tx, case_id, decided=True)
@@ -189,10 +190,11 @@ def undo(tx: Transaction, actor: Actor, case_id: str, version: int) -> tuple[lis
     return gallery.many(tx.conn, list(before)), case
 
 
-def _remember(
-    tx: Transaction, actor: Actor, case: Case, change: tuple[Mapping[str, Any], Mapping[str, Any]]
-) -> None:
+def _remember(tx: Transaction, actor: Actor, case: Case, before: States, after: States) -> None:
     """Keep what a review changed, so that it can be undone."""
-    before, after = (plain_json(state) for state in change)
     row = {"case": case.id, "revision": case.revision, "user": actor.user, "at": tx.now}
-    tx.conn.execute(reviews.insert().values(**row, before=before, after=after, undone=False))
+    tx.conn.execute(
+        reviews.insert().values(
+            **row, before=plain_json(before), after=plain_json(after), undone=False
+        )
+    )

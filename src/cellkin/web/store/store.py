@@ -181,7 +181,7 @@ class Store(Accounts):
         Args:
             label: the proposed class. order: "worry" (most worrying first) or "position".
         """
-        wanted = {"label": label, "held": held, "order": order}
+        wanted = gallery.Wanted(label, held, order)
         with self.database.reading() as conn:
             return gallery.listed(conn, case_id, wanted, limit, cursor)
 
