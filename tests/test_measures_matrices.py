@@ -13,7 +13,7 @@ from sklearn import metrics as oracle
 from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.errors import DecisionError
-from cellkin.core.records import LabelSet
+from cellkin.core.records import LabelSet, Neighbor
 from cellkin.measures import matrices
 from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
@@ -210,7 +210,7 @@ def test_only_cell_free_patches_leave_no_real_cell(tmp_path) -> None:
 
 
 def test_more_neighbours_than_a_class_holds_are_still_counted(tmp_path) -> None:
-    kin = tuple({"id": f"r{i}", "label": "normal", "distance": 1.0, "rank": i} for i in range(9))
+    kin = tuple(Neighbor(f"r{i}", "normal", 1.0, i) for i in range(9))
     cells = [
         prediction("a", "blast (1)", "normal", score=1 / 9, votes={"normal": 8, "blast (1)": 1}),
         prediction("b", "normal", "normal", score=0.0, neighbors=kin),

@@ -652,7 +652,7 @@ def test_the_training_curve_marks_the_chosen_epoch(
     curves.training_curve(history_rows(), tmp_path / "t.png")
     losses, vote = drawn[0].axes
     assert "chosen: epoch 4\n94.0 %" in [h.get_label() for h in vote.get_lines()]
-    line = next(h for h in vote.get_lines() if h.get_label() == "validation vote")
+    line = next(h for h in vote.get_lines() if h.get_label() == "validation")
     assert line.get_ydata() == pytest.approx([93, 94, 95])
     total = next(h for h in losses.get_lines() if h.get_label() == "total")
     assert total.get_ydata() == pytest.approx([2, 1, 1, 1, 1])

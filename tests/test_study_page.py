@@ -99,7 +99,7 @@ def test_every_cell_of_a_matrix_that_holds_cells_leads_to_them(page: str, study)
             assert f"#m{number}-{i}-{j}" in found.hrefs
     wrong = next(call for call in study.rows[0].calls if call.label != call.truth)
     assert f"evidence/{wrong.id}.html" in found.hrefs
-    assert wrong.neighbors[0]["id"] in page
+    assert wrong.neighbors[0].id in page
 
 
 def test_both_deviations_and_the_leakage_are_named(page: str) -> None:
