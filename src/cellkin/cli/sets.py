@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,10 +84,24 @@ def split(
         talk(f"written: {out}   (cellkin train DATA --split {out})")
 
 
-def planned(
-    dataset: Any, new: tuple[int, str, int], saved: tuple[Path | None, int | None, bool]
-) -> tuple[Any, ...]:
-    """The splits to train on: cut anew (folds, unit, seed), or read (file, one fold, leaky).
+@dataclass(frozen=True)
+class Asked:
+    """Which splits are asked for: cut anew by `folds`, `by` and `seed`, or read from a `file`.
+
+    Attributes:
+        fold: the only one to take, from 1; None for all. leaky: take a file that leaks.
+    """
+
+    folds: int
+    by: str
+    seed: int
+    file: Path | None
+    fold: int | None
+    leaky: bool
+
+
+def planned(dataset: Any, asked: Asked) -> tuple[Any, ...]:
+    """The splits to train on.
 
     Raises:
         RecipeError: a file beside --folds or --by, --fold without a file, or no such fold.
@@ -95,22 +110,22 @@ def planned(
     from cellkin.datasets.parts.split_files import open_splits
     from cellkin.datasets.parts.splits import cut
 
-    (folds, by, seed), (file, fold, leaky) = new, saved
+    file, fold = asked.file, asked.fold
     if file is None:
-        if fold is not None or leaky:
+        if fold is not None or asked.leaky:
             raise RecipeError(
                 f"--{'fold' if fold is not None else 'allow-leaks'} is about a saved split",
                 where="--split",
                 mend="give the file too: --split splits.json",
             )
-        return cut(dataset, n=folds, seed=seed, unit=by)
-    if folds != 1 or by != "auto":
+        return cut(dataset, n=asked.folds, seed=asked.seed, unit=asked.by)
+    if asked.folds != 1 or asked.by != "auto":
         raise RecipeError(
             "--folds and --by are given beside --split",
             where=file,
             mend="leave them away: the file says both",
         )
-    splits = open_splits(file, dataset, leaky=leaky)
+    splits = open_splits(file, dataset, leaky=asked.leaky)
     if fold is None:
         return splits
     if not 1 <= fold <= len(splits):

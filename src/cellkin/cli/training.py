@@ -82,7 +82,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
-    from cellkin.cli.sets import planned
+    from cellkin.cli.sets import Asked, planned
     from cellkin.datasets.parts.leakage import hashed
     from cellkin.learning.memory import keep_freed_memory
     from cellkin.learning.recipes import load_recipe
@@ -109,7 +109,7 @@ def train(
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)
-        parts = planned(dataset, (folds, by, seed), (split, fold, allow_leaks))
+        parts = planned(dataset, Asked(folds, by, seed, split, fold, allow_leaks))
         options = TrainOptions(
             device=device,
             devices=devices,

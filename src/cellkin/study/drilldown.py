@@ -20,7 +20,7 @@ from cellkin.imaging.preprocess import Prepared
 from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
 from cellkin.system import DecisionSupport
-from cellkin.system.atlases import Making
+from cellkin.system.atlases import PartedCells
 from cellkin.system.cards import data_facts
 
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
@@ -47,7 +47,7 @@ def chosen(predictions: Sequence[Prediction]) -> list[int]:
 
 
 def explaining(
-    atlas: Atlas, making: Making, held_out: tuple[Cells, Features], recipe: Recipe
+    atlas: Atlas, parted: PartedCells, held_out: tuple[Cells, Features], recipe: Recipe
 ) -> DecisionSupport:
     """The atlas of a training with all that its evidence says: where its cells come from, and
     percentiles and prediction sets from held-out cells. It decides as before.
@@ -57,10 +57,10 @@ def explaining(
             measured as the test cells are: whom the split does not keep apart may be kin.
     """
     cells, features = held_out
-    images = Rows(making.images, making.rows(atlas.cells.ids))
+    images = Rows(parted.images, parted.rows(atlas.cells.ids))
     facts = {
-        **data_facts(making.data, making.split),
-        "provenance": making.provenance(atlas.encoder, recipe.id),
+        **data_facts(parted.data, parted.split),
+        "provenance": parted.provenance(atlas.encoder, recipe.id),
     }
     known = replace(atlas, facts=facts, images=images)
     return DecisionSupport(calibrated(known, [(cells, features)]))

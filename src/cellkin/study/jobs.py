@@ -51,7 +51,7 @@ from cellkin.study.fold_cells import (
 from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction
 from cellkin.system import DecisionSupport
-from cellkin.system.atlases import Making, save_trained
+from cellkin.system.atlases import PartedCells, save_trained
 from cellkin.system.cards import data_facts
 from cellkin.system.runs import refuse_seen
 
@@ -204,7 +204,7 @@ def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress)
     return Atlas(
         encoder=encoder,
         labels=cells.data.labels,
-        cells=_making(work, cells, progress).cells(REFERENCE, ids),
+        cells=_parted(work, cells, progress).cells(REFERENCE, ids),
         vectors=vectors,
         scale=scale,
         xy=xy,
@@ -272,11 +272,11 @@ class _Pages:
     @cached_property
     def _dss(self) -> DecisionSupport:
         work, cells, atlas = self.work, self.cells, self.atlas
-        making, parts = _making(work, cells, self.progress), work.split.parts()
+        parted, parts = _parted(work, cells, self.progress), work.split.parts()
         part = "calibration" if parts["calibration"] else "val"
         vectors = embedded(atlas.encoder, cells, cells.rows(parts[part]), self.progress)
         features = Features(parts[part], vectors, atlas.space)
-        return explaining(atlas, making, (making.cells(part, parts[part]), features), work.recipe)
+        return explaining(atlas, parted, (parted.cells(part, parts[part]), features), work.recipe)
 
     def of(self, look: _Look, predictions: Sequence[Prediction], job: Job) -> dict[str, Any]:
         """What is kept with a job: cell -> its page, relative to the folder of the results. No
@@ -303,14 +303,16 @@ class _Pages:
         return {"evidence": {name: (folder / page).as_posix() for name, page in made.items()}}
 
 
-def _making(work: Work, cells: FoldCells, progress: Progress, seen: tuple[str, ...] = ()) -> Making:
-    return Making(cells.data, work.split, cells.images, work.seed, progress, seen=seen)
+def _parted(
+    work: Work, cells: FoldCells, progress: Progress, seen: tuple[str, ...] = ()
+) -> PartedCells:
+    return PartedCells(cells.data, work.split, cells.images, work.seed, progress, seen=seen)
 
 
 def _keep(
     work: Work, cells: FoldCells, trained: Trained, place: Place, seen: tuple[str, ...]
 ) -> None:
     """The whole atlas of a training, as `cellkin train` would have written it."""
-    making = _making(work, cells, silent, seen)
+    parted = _parted(work, cells, silent, seen)
     out = place.out / "atlases" / work.key[:24]
-    save_trained(making, trained, out=out, run=run_folder(place.out, work), overwrite=True)
+    save_trained(parted, trained, out=out, run=run_folder(place.out, work), overwrite=True)

@@ -44,12 +44,12 @@ from cellkin.system.runs import (
     tidied,
 )
 
-__all__ = ["Making", "index", "refuse_early", "save_trained", "train"]
+__all__ = ["PartedCells", "index", "refuse_early", "save_trained", "train"]
 
 
 @dataclass(frozen=True)
-class Making:
-    """What train and index share: the cells, their images, their parts, and where things go.
+class PartedCells:
+    """Cells in parts, with their prepared images: what an atlas is made of.
 
     Attributes:
         seen: fingerprints that the first weights carried, see `cellkin.learning.weights.seen_by`.
@@ -135,7 +135,7 @@ def train(
     with tidied(run):
         images = load_images(data, recipe.geometry, options.progress, cache=run / "prepared")
         seen = seen_by(recipe.init)
-        job = Making(data, split, images, seed, options.progress, options.maps, seen)
+        job = PartedCells(data, split, images, seed, options.progress, options.maps, seen)
         refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
         trained = train_encoder(
             _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
@@ -148,7 +148,7 @@ def train(
 
 
 def save_trained(
-    job: Making, trained: Trained, *, out: Path, run: Path, overwrite: bool = False
+    job: PartedCells, trained: Trained, *, out: Path, run: Path, overwrite: bool = False
 ) -> None:
     """The atlas of a training that is over: built, measured on the test part, and written.
 
@@ -200,7 +200,7 @@ def index(
     encoder = open_encoder(Path(source).expanduser(), options.device)
     images = load_images(data, encoder.preprocessor, options.progress)
     split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
-    job = Making(data, split, images, seed, options.progress, options.maps)
+    job = PartedCells(data, split, images, seed, options.progress, options.maps)
     recipe = f"index with {encoder.recipe.get('name', 'an encoder')}"
     settings = Settings(k, distance, seed, options.maps)
     atlas, predictions = _atlas(job, encoder, settings, recipe)
@@ -234,7 +234,7 @@ def refuse_early(data: Dataset, split: Split, recipe: Recipe, maps: str = "none"
         refuse_maps(Network(recipe.backbone, 1, size=recipe.size).pooling)
 
 
-def _training_data(job: Making) -> TrainingData:
+def _training_data(job: PartedCells) -> TrainingData:
     labels = job.data.labels
     return TrainingData(
         images=job.images,
@@ -246,7 +246,7 @@ def _training_data(job: Making) -> TrainingData:
     )
 
 
-def _settings(trained: Trained, job: Making) -> tuple[Settings, str]:
+def _settings(trained: Trained, job: PartedCells) -> tuple[Settings, str]:
     recipe = Recipe(**trained.encoder.recipe)
     best = trained.best
     training = {
@@ -261,7 +261,7 @@ def _settings(trained: Trained, job: Making) -> tuple[Settings, str]:
 
 
 def _atlas(
-    job: Making, encoder: Encoder, settings: Settings, recipe: str
+    job: PartedCells, encoder: Encoder, settings: Settings, recipe: str
 ) -> tuple[Atlas, list[dict[str, Any]]]:
     """The atlas over the training cells, measured on the test cells; and every test decision."""
     held_out = []
@@ -287,7 +287,7 @@ def _atlas(
 
 
 def _measure(
-    atlas: Atlas, cells: Cells, features: Features, job: Making
+    atlas: Atlas, cells: Cells, features: Features, job: PartedCells
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     decisions = decide(atlas, features, owners=cells.owners(job.split.unit))
     samples, called = job.data.select(cells.ids), [d.label for d in decisions]
