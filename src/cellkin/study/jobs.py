@@ -51,7 +51,7 @@ from cellkin.study.fold_cells import (
 from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction
 from cellkin.system import DecisionSupport
-from cellkin.system.atlases import PartedCells, save_trained
+from cellkin.system.atlases import PartedCells, refuse_early, save_trained
 from cellkin.system.cards import data_facts
 from cellkin.system.runs import refuse_seen
 
@@ -162,10 +162,12 @@ def trained_on(
         seen: fingerprints that the first weights carry, see `cellkin.learning.weights.seen_by`.
 
     Raises:
+        CellkinError: what could only fail after the training, see `refuse_early`.
         SplitError: its first weights have seen cells of the test part.
         TrainingError: see `cellkin.learning.training`.
     """
     split, labels = work.split, cells.data.labels
+    refuse_early(cells.data, split, work.recipe)
     if seen:
         test = cells.images[cells.rows((*split.calibration, *split.test))]
         refuse_seen(test, seen, init=work.recipe.init)
