@@ -6,6 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from cellkin.core.arrays import Array
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
 from cellkin.core.labels import GROUP
@@ -144,11 +146,16 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
             {
                 **_cell(kin, image, evidence),
                 "opposed": False,
-                "twin": TWIN.get(kin.twin, ""),
+                "twin": _twin(kin, image, evidence),
                 "share": share_words(shares[i]) if i < len(shares) else "",
             }
         )
     return rows
+
+
+def _twin(kin: Neighbor, image: Array, evidence: Evidence) -> str:
+    same = np.array_equal(image, evidence.query_image)
+    return TWIN.get(SAME_IMAGE if same else kin.twin, "")
 
 
 def _against(evidence: Evidence) -> list[dict[str, Any]]:
