@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from cellkin.core.records import LabelSet
+from cellkin.core.records import Decision, LabelSet, Provenance
 from cellkin.web.store import Actor, Case, Cell, NewCell, Store
 from cellkin.web.store.database import utc_now
 
@@ -35,7 +35,13 @@ LABELS = LabelSet(
     {"ig": "immature granulocyte"},
 )
 BLAST = "lymphoblast (1)"
-FACTS = {"dataset": "made up", "specimen": "bone marrow", "stain": "Wright", "k": 3}
+FACTS = {
+    "dataset": "made up",
+    "specimen": "bone marrow",
+    "stain": "Wright",
+    "k": 3,
+    "provenance": Provenance("0", "none", ATLAS, "none", 0, "2026-01-01T00:00:00Z").to_json(),
+}
 
 
 class Clock:
@@ -86,6 +92,7 @@ def decision(label: str = "neutrophil", **changes: Any) -> dict[str, Any]:
         "set_unit": "cell",
         "set_p_values": {label: 0.5},
         "set_unjudged": {},
+        "set_needed": 1,
         "set_typical": 0.5,
         "set_note": None,
         **changes,
@@ -99,7 +106,7 @@ def new_cell(i: int, label: str = "neutrophil", name: str | None = None, **chang
         sha256=hashlib.sha256(str(i).encode()).hexdigest(),
         image_png=png(i),
         original=None,
-        decision=decision(label, **changes),
+        decision=Decision.from_json(decision(label, **changes)),
         gate={"reasons": []},
         provenance={"atlas": ATLAS, "version": "0", "settings": {}},
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
-from storing import BLAST, LABELS, decision
+from storing import BLAST, LABELS
+from storing import decision as plain
 
 from cellkin.core.errors import DecisionError, LabelError
-from cellkin.core.records import LabelSet
+from cellkin.core.records import Decision, LabelSet
 from cellkin.measures.intervals import clopper_pearson
 from cellkin.web.worklist import FAR, FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
 from cellkin.web.worklist.differential import (
@@ -26,6 +28,10 @@ PBC = LabelSet(
     dict.fromkeys(("neutrophil", "ig", "erythroblast"), "other cell"),
     {"ig": "immature granulocyte"},
 )
+
+
+def decision(label: str = "neutrophil", **changes: Any) -> Decision:
+    return Decision.from_json(plain(label, **changes))
 
 
 def kin(*labels: str) -> list[dict[str, Any]]:
@@ -107,15 +113,15 @@ def test_just_below_far_is_not_far() -> None:
 
 
 def test_an_atlas_without_lymphoblasts_still_holds_its_immature_cells() -> None:
-    told = decision(clinical_votes=None) | {"clinical": None}
+    told = decision(clinical_votes=None, clinical=None)
     assert held_reasons(told, {}, PBC) == ()
-    told |= {"label": "ig", "neighbors": kin("ig"), "head": None, "prediction_set": None}
+    told = replace(told, label="ig", neighbors=(), head=None, prediction_set=None)
     assert held_reasons(told, {}, PBC) == ("immature granulocyte proposed",)
 
 
 def test_a_class_that_the_atlas_does_not_have_is_an_error() -> None:
     with pytest.raises(LabelError):
-        held_reasons(decision() | {"label": "ghost"}, {}, LABELS)
+        held_reasons(replace(decision(), label="ghost"), {}, LABELS)
 
 
 decisions = st.builds(
@@ -142,9 +148,9 @@ decisions = st.builds(
 
 @given(decisions)
 @settings(max_examples=200, deadline=None)
-def test_whatever_smells_of_a_lymphoblast_is_held(told: dict[str, Any]) -> None:
-    named = {told["label"], *(n["label"] for n in told["neighbors"])}
-    named |= set(told["prediction_set"] or ())
+def test_whatever_smells_of_a_lymphoblast_is_held(told: Decision) -> None:
+    named = {told.label, *(n.label for n in told.neighbors)}
+    named |= set(told.prediction_set.labels if told.prediction_set else ())
     reasons = held_reasons(told, {}, LABELS)
     if BLAST in named:
         assert reasons
@@ -153,7 +159,7 @@ def test_whatever_smells_of_a_lymphoblast_is_held(told: dict[str, Any]) -> None:
 
 @given(decisions, decisions)
 @settings(max_examples=200, deadline=None)
-def test_a_graver_reason_always_comes_first(one: dict[str, Any], two: dict[str, Any]) -> None:
+def test_a_graver_reason_always_comes_first(one: Decision, two: Decision) -> None:
     first, second = held_reasons(one, {}, LABELS), held_reasons(two, {}, LABELS)
     order = list(REASONS)
 

@@ -14,6 +14,7 @@ import numpy as np
 from cellkin.core.arrays import Array
 from cellkin.core.decisions import Decision, Neighbor
 from cellkin.core.labels import NOTICE, LabelSet, frozen
+from cellkin.core.reading import read_record
 
 __all__ = [
     "CLOSES",
@@ -226,7 +227,12 @@ class Provenance:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Provenance:
-        return cls(**data)
+        """The provenance that `to_json` wrote.
+
+        Raises:
+            ArtifactError: this is no such data.
+        """
+        return read_record(cls, data)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from cellkin.core.reading import read_record
+
 __all__ = [
     "NEAR_COPY",
     "QUALITY",
@@ -73,7 +75,7 @@ class HeadCall:
     probability: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"label": self.label, "probability": self.probability}
+        return dict(self.__dict__)
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,32 @@ class Decision:
             **_set_json(self.prediction_set, self.set_absent),
         }
 
+    @classmethod
+    def from_json(cls, data: Any) -> Decision:
+        """The decision that `to_json` wrote, also that of an earlier version.
+
+        Raises:
+            ArtifactError: this is no such data.
+        """
+        if not isinstance(data, Mapping):
+            return read_record(cls, data)  # which says so
+        named = {"query": data.get("image"), **_set_fields(data)}
+        return read_record(cls, {**{k: v for k, v in data.items() if k not in FLAT}, **named})
+
+
+FLAT = (
+    "image",
+    "prediction_set",
+    "coverage",
+    "set_unit",
+    "set_p_values",
+    "set_unjudged",
+    "set_needed",
+    "set_typical",
+    "set_note",
+)
+"""Names of plain data that hold the query and its prediction set; the others are the fields."""
+
 
 def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
     if found is None:
@@ -202,6 +230,7 @@ def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
             "set_unit": None,
             "set_p_values": None,
             "set_unjudged": None,
+            "set_needed": None,
             "set_typical": None,
             "set_note": absent or None,
         }
@@ -211,6 +240,25 @@ def _set_json(found: PredictionSet | None, absent: str) -> dict[str, Any]:
         "set_unit": found.unit,
         "set_p_values": dict(found.p_values),
         "set_unjudged": dict(found.unjudged),
+        "set_needed": found.needed,
         "set_typical": found.typical,
         "set_note": found.note or None,
     }
+
+
+def _set_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`_set_json` undone: the two fields of a decision, the set as plain data."""
+    note = data.get("set_note") or ""
+    if data.get("prediction_set") is None:
+        return {"prediction_set": None, "set_absent": note}
+    told = {
+        "labels": data["prediction_set"],
+        "coverage": data.get("coverage"),
+        "unit": data.get("set_unit"),
+        "p_values": data.get("set_p_values"),
+        "unjudged": data.get("set_unjudged"),
+        "needed": data.get("set_needed", 0),
+        "typical": data.get("set_typical"),
+        "note": note,
+    }
+    return {"prediction_set": told, "set_absent": ""}

@@ -90,17 +90,7 @@ def _atlas(data: Plain, sets: Mapping[str, LabelSet]) -> dict[str, Any]:
         empty = LabelSet((), {})
         return foot({}, empty, Provenance("", "", "", "", 0, ""))
     facts = data["atlases"][name]["facts"]
-    made = dict(facts.get("provenance") or {})
-    known = {key: made.get(key, "") for key in ("version", "weights", "recipe", "created")}
-    provenance = Provenance(
-        **known,
-        atlas=name,
-        seed=int(made.get("seed", 0)),
-        space=made.get("space", ""),
-        dataset=made.get("dataset", ""),
-        drawn=bool(made.get("drawn", False)),
-    )
-    return foot(facts, sets[name], provenance)
+    return foot(facts, sets[name], Provenance.from_json(facts["provenance"]))
 
 
 def _reason(data: Plain) -> str:
@@ -221,7 +211,7 @@ def _decisive(
     picture: CellPicture,
     shown: Mapping[tuple[str, str], str],
 ) -> dict[str, Any]:
-    decision = _decision(cell.decision)
+    decision = Decision.from_json(cell.decision)
     atlas = str(cell.provenance["atlas"])
     return {
         **_row(cell, sets),
@@ -241,24 +231,6 @@ def _decisive(
             for neighbor in decision.neighbors
         ],
     }
-
-
-def _decision(told: Plain) -> Decision:
-    """The part of a decision that words are made of."""
-    return Decision(
-        query=told["image"],
-        label=told["label"],
-        clinical=told["clinical"],
-        votes=told["votes"],
-        clinical_votes=told["clinical_votes"],
-        agreement=told["agreement"],
-        mean_distance=told["mean_distance"],
-        distance_percentile=told["distance_percentile"],
-        calibration_cells=told["calibration_cells"],
-        state=told["state"],
-        tie=told["tie"],
-        neighbors=tuple(Neighbor(**neighbor) for neighbor in told["neighbors"]),
-    )
 
 
 def _set(told: Plain, labels: LabelSet) -> str:

@@ -78,7 +78,7 @@ def _few(support: DecisionSupport, cells: Sequence[NewCell]) -> list[NewCell]:
     held: dict[str, list[NewCell]] = {}
     for cell in cells:
         if held_reasons(cell.decision, cell.gate, labels):
-            held.setdefault(cell.decision["label"], []).append(cell)
+            held.setdefault(cell.decision.label, []).append(cell)
         else:
             plain.append(cell)
     longest = max(map(len, held.values()), default=0)

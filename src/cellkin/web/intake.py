@@ -95,7 +95,7 @@ def stored(
         sha256=sha256,
         image_png=png,
         original=original,
-        decision=decision.to_json(),
+        decision=decision,
         gate={} if found is None else {"reasons": list(found)},
         provenance={**support.atlas.provenance.to_json(), "settings": settings},
     )

@@ -150,7 +150,7 @@ def _row(item: NewCell, labels: LabelSet) -> dict[str, Any]:
         "id": new_id(),
         "name": _shown(item.name),
         "sha256": item.sha256,
-        "proposed": item.decision["label"],
+        "proposed": item.decision.label,
         "final": None,
         "disposition": CELL,
         "state": "proposed",
@@ -165,7 +165,7 @@ def _row(item: NewCell, labels: LabelSet) -> dict[str, Any]:
         "reviewed_by": None,
         "reviewed": None,
         "atlas": _atlas_of(item),
-        "decision": plain_json(item.decision),
+        "decision": plain_json(item.decision.to_json()),
         "gate": plain_json(item.gate),
         "provenance": plain_json(item.provenance),
     }

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from cellkin.core.records import Decision
+
 __all__ = [
     "DISPOSITIONS",
     "ROLES",
@@ -111,7 +113,6 @@ class NewCell:
         sha256: of the uploaded bytes, hex; a case holds it once.
         image_png: the prepared picture, as the network saw it, PNG.
         original: the uploaded bytes, or None where they are not kept.
-        decision: `Decision.to_json()`.
         gate: what the quality gate found: `{"reasons": [keys of QUALITY]}`, or `{}` where the atlas
             has none.
         provenance: `{"atlas": id of a registered atlas, "version": ..., "settings": ...}`.
@@ -121,7 +122,7 @@ class NewCell:
     sha256: str
     image_png: bytes = field(repr=False)
     original: bytes | None = field(repr=False)
-    decision: Mapping[str, Any]
+    decision: Decision
     gate: Mapping[str, Any]
     provenance: Mapping[str, Any]
 

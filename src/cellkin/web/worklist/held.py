@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from cellkin.core.records import LYMPHOBLAST, LabelSet
+from cellkin.core.records import LYMPHOBLAST, Decision, LabelSet
 from cellkin.web.worklist.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 
 __all__ = ["FAR", "REASONS", "held_reasons", "worry"]
@@ -37,46 +37,43 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 """Why a cell is held, most worrying first, with the words people read."""
 
-Plain = Mapping[str, Any]
 
-
-def held_reasons(decision: Plain, gate: Plain, labels: LabelSet) -> tuple[str, ...]:
+def held_reasons(
+    decision: Decision, gate: Mapping[str, Any], labels: LabelSet
+) -> tuple[str, ...]:
     """Why a cell must be opened singly, keys of `REASONS` in their order; empty: it need not be.
 
     Args:
-        decision: `Decision.to_json()`.
         gate: `{"reasons": [what the quality gate found]}`, or `{}` where nothing was asked.
         labels: the classes of the atlas that decided.
 
     Raises:
         LabelError: the decision names a class that the atlas does not have.
     """
-    proposed = kind(decision["label"], labels)
-    in_set = decision.get("prediction_set") or ()
-    percentile = decision.get("distance_percentile")
-    why = set(decision.get("reasons") or ())
-    head = decision.get("head")
+    proposed = kind(decision.label, labels)
+    in_set = decision.prediction_set.labels if decision.prediction_set else ()
+    percentile, why, head = decision.distance_percentile, set(decision.reasons), decision.head
     holds = {
-        "lymphoblast proposed": proposed == LYMPHOBLAST or decision.get("clinical") == LYMPHOBLAST,
+        "lymphoblast proposed": LYMPHOBLAST in (proposed, decision.clinical),
         "lymphoblast among neighbours": any(
-            labels.is_positive(kin["label"]) for kin in decision["neighbors"]
+            labels.is_positive(kin.label) for kin in decision.neighbors
         ),
         "lymphoblast in set": any(labels.is_positive(name) for name in in_set),
-        "failed quality": bool(gate.get("reasons") or decision.get("quality") or "quality" in why),
+        "failed quality": bool(gate.get("reasons") or decision.quality or "quality" in why),
         "nothing proposed": proposed == NOTHING,
         "immature granulocyte proposed": proposed == IMMATURE,
         "erythroblast proposed": proposed == ERYTHROBLAST,
         "no class fits": "unlike" in why,
         "set disagrees": bool(why & {"ambiguous", "set"}),
-        "head disagrees": head is not None and head["label"] != decision["label"],
-        "tied": decision.get("tie") is not None or decision.get("state") == "tied",
+        "head disagrees": head is not None and head.label != decision.label,
+        "tied": decision.tie is not None or decision.state == "tied",
         "far": percentile is not None and percentile >= FAR,
         "distance not judged": percentile is None,
     }
     return tuple(name for name in REASONS if holds[name])
 
 
-def worry(decision: Plain, reasons: tuple[str, ...]) -> float:
+def worry(decision: Decision, reasons: tuple[str, ...]) -> float:
     """How early a cell should be looked at, larger first.
 
     The whole part is that of the gravest reason (0 where there is none), so that no number of small
@@ -85,10 +82,10 @@ def worry(decision: Plain, reasons: tuple[str, ...]) -> float:
     """
     order = list(REASONS)
     grave = max((len(order) - order.index(reason) for reason in reasons), default=0)
-    percentile = decision.get("distance_percentile")
+    percentile = decision.distance_percentile
     doubt = (
         0.4 * min(len(reasons), 8) / 8
-        + 0.4 * (1.0 - float(decision["agreement"]))
-        + 0.19 * (1.0 if percentile is None else float(percentile) / 100)
+        + 0.4 * (1.0 - decision.agreement)
+        + 0.19 * (1.0 if percentile is None else percentile / 100)
     )
     return grave + min(max(doubt, 0.0), 0.99)
