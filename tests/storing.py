@@ -85,6 +85,7 @@ def decision(label: str = "neutrophil", **changes: Any) -> dict[str, Any]:
             {"id": f"r{k}", "label": label, "subject": None, "distance": 0.1 * k, "rank": k}
             for k in (1, 2, 3)
         ],
+        "subject": None,
         "left_out": 0,
         "head": {"label": label, "probability": 0.9},
         "prediction_set": [label],

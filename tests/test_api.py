@@ -298,13 +298,13 @@ def test_a_workstation_warms_up_and_closes(
     store = Store.open(tmp_path / "store.sqlite")
     app = create_app(support, store, Settings(workers=1))
     seen: list[str] = []
-    decide = Deciding.decide
+    explain = Deciding.explain
 
-    def noted(self: Deciding, pictures: Any) -> Any:
-        seen.extend(picture.name for picture in pictures)
-        return decide(self, pictures)
+    def noted(self: Deciding, picture: Any) -> Any:
+        seen.append(picture.name)
+        return explain(self, picture)
 
-    monkeypatch.setattr(Deciding, "decide", noted)
+    monkeypatch.setattr(Deciding, "explain", noted)
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/healthz").json() == {"status": "ok"}
     assert seen == ["reference cell"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_report import BLASTS, PBC, basophil_evidence, decision_of, evidence_of, page_of
 
+from cellkin.cli.cells import sentence
 from cellkin.core.records import (
     CounterEvidence,
     DifferenceMap,
@@ -20,9 +21,10 @@ from cellkin.core.records import (
     PairMap,
     PredictionSet,
 )
-from cellkin.report import counter, scatter
+from cellkin.report import scatter, telling
 from cellkin.report.triage import triage_view
 from cellkin.report.words import trust_words
+from cellkin.web.evidence import evidence_json
 
 
 def influence(k: int, **changes: Any) -> Influence:
@@ -103,7 +105,7 @@ def test_cells_of_the_own_subject_are_said_to_be_left_out(tmp_path: Path) -> Non
     ("labels", "unjudged", "said"),
     [
         (("normal", "lymphoblast (1)", "lymphoblast (2)"), {}, "normal or lymphoblast"),
-        ((), {}, "neither: unlike anything in this atlas"),
+        ((), {}, "none: unlike anything in this atlas"),
         (("normal",), {"monocyte": 3}, "normal"),
     ],
 )
@@ -112,7 +114,7 @@ def test_prediction_sets_in_words(
 ) -> None:
     found = PredictionSet(labels, 0.95, "subject", {}, unjudged, 19)
     decision = decision_of(BLASTS, ["normal"] * 3, "normal", prediction_set=found)
-    short, notes = counter.set_words(decision, BLASTS)
+    short, notes = telling.tell(decision, BLASTS).prediction_set
     assert short == said
     assert notes.startswith("95 % by subject")
     assert ("fewer than 19 calibration subjects: monocyte (3)" in notes) is bool(unjudged)
@@ -135,17 +137,22 @@ def test_the_head_agrees_or_not() -> None:
         decision = decision_of(
             labels, ["lymphoblast (1)"] * 3, "lymphoblast (1)", head=HeadCall(name, 0.81)
         )
-        assert counter.head_words(decision, labels) == (said, f"the class head says {name} (81 %)")
+        assert telling.tell(decision, labels).head == (said, f"the class head says {name} (81 %)")
 
 
 def test_flips_in_words() -> None:
-    assert counter.flip_words(influence(3, removals=0))[0] == "tied already"
-    assert counter.flip_words(influence(3, removals=None))[0] == "cannot flip or 2 relabelled"
-    assert counter.flip_words(influence(3, removals=1, relabellings=None)) == (
+    decision = decision_of(PBC, ["basophil"] * 3, "basophil")
+
+    def flip(**changes: Any) -> tuple[str, str]:
+        return telling.tell(decision, PBC, influence(3, **changes)).flip
+
+    assert flip(removals=0)[0] == "tied already"
+    assert flip(removals=None)[0] == "cannot flip or 2 relabelled"
+    assert flip(removals=1, relabellings=None) == (
         "1 removed", "removing 1 reference cell that supports it would change or tie the call",
     )  # fmt: skip
-    assert counter.share_words(-0.031) == "−3.1 %"
-    assert counter.share_words(0.0001) == "0 %"
+    assert telling.share_words(-0.031) == "−3.1 %"
+    assert telling.share_words(0.0001) == "0 %"
 
 
 def test_outlines_hold_three_quarters_of_a_class() -> None:
@@ -179,3 +186,23 @@ def test_trust_in_words() -> None:
     assert "not measured" in trust_words(None)
     said = trust_words({"trustworthiness": 0.9871, "neighbors": 15, "cells": 90})
     assert "0.987 of 1" in said
+
+
+def test_page_workstation_and_command_line_say_the_same(tmp_path: Path) -> None:
+    """Every sentence of a telling is on the page and in the JSON; the line holds what it says."""
+    found = PredictionSet(("normal",), 0.9, "subject", {"normal": 0.4}, {"monocyte": 3}, 9, "drawn")
+    faults: dict[str, Any] = {"quality": ("out of focus",), "reasons": ("quality", "set")}
+    told: dict[str, Any] = {**faults, "prediction_set": found, "left_out": 4, "state": "abstained"}
+    decision = decision_of(BLASTS, ["lymphoblast (1)"] * 2 + ["normal"], "lymphoblast (1)", **told)
+    evidence = replace(evidence_of(decision, BLASTS), influence=influence(3))
+    said = telling.tell(decision, BLASTS, evidence.influence)
+    answers = (*said.prediction_set, *said.head)
+    sentences = (*said.verdict, said.agreement, said.percentile, *said.warnings, said.left_out)
+    page = page_of(evidence, tmp_path)[1].words()
+    sent = evidence_json(evidence, {})["confidence"]
+    for words in (*sentences, *answers, *said.flip, said.rest):
+        assert words in page
+        assert words in str(sent)
+    line = sentence(decision, BLASTS)
+    for words in (said.percentile, *said.warnings, *said.prediction_set):
+        assert words in line

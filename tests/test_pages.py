@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from workstation import Workstation
 
 from cellkin.core.records import NOTICE
-from cellkin.web.pages import PAGES
+from cellkin.web.pages import SHELLS
 from cellkin.web.pages.routes import HERE, digest
+from cellkin.web.worklist.held import REASONS, TILES
 
 TEMPLATES = sorted((HERE / "templates").glob("*.j2"))
 STATIC = sorted((HERE / "static").iterdir())
@@ -32,7 +34,7 @@ def test_static_files_fetch_nothing_from_elsewhere_and_take_no_markup(path: Path
 
 
 def test_every_page_has_its_module_and_template() -> None:
-    for page in PAGES:
+    for page in SHELLS:
         assert (HERE / "static" / f"{page.name}.js").is_file()
         assert (HERE / "templates" / f"{page.name}.html.j2").is_file()
 
@@ -61,3 +63,12 @@ def test_only_listed_files_are_static(web: Workstation, name: str) -> None:
     found = client.get(f"/static/{digest()}/{name}")
     assert found.status_code in (400, 401, 404)
     assert "APIRouter" not in found.text
+
+
+def test_why_a_cell_is_held_is_worded_in_one_place(web: Workstation) -> None:
+    sent = web.client().get(f"/static/{digest()}/held.js").text
+    held = json.loads(sent.removeprefix("export const HELD = ").removesuffix(";\n"))
+    assert list(held) == list(REASONS) == list(TILES)
+    assert held == {reason: [TILES[reason], words] for reason, words in REASONS.items()}
+    scripts = "".join(path.read_text(encoding="utf-8") for path in STATIC)
+    assert [words for words in REASONS.values() if words in scripts] == []

@@ -11,11 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from storing import decision as plain
 
-from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, PredictionSet
+from cellkin.core.decisions import (
+    NEAR_COPY,
+    QUALITY,
+    SAME_IMAGE,
+    Decision,
+    HeadCall,
+    Neighbor,
+    PredictionSet,
+)
 from cellkin.core.errors import ArtifactError
 from cellkin.core.records import Provenance
 
 names = st.text(min_size=1, max_size=8)
+twins = st.sampled_from(["", SAME_IMAGE, NEAR_COPY])
 finite = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.dictionaries(names, st.integers(0, 9), max_size=3)
 sets = st.builds(
@@ -43,11 +52,13 @@ decisions = st.builds(
     state=names,
     tie=st.none() | names,
     neighbors=st.lists(
-        st.builds(Neighbor, names, names, finite, st.integers(1, 9), st.none() | names), max_size=3
+        st.builds(Neighbor, names, names, finite, st.integers(1, 9), st.none() | names, twins),
+        max_size=3,
     ).map(tuple),
     head=st.none() | st.builds(HeadCall, names, finite),
     prediction_set=st.none() | sets,
     set_absent=st.just(""),
+    subject=st.none() | names,
     left_out=st.integers(0, 9),
     reasons=st.lists(names, max_size=2).map(tuple),
     quality=st.none() | st.lists(st.sampled_from(list(QUALITY)), max_size=2).map(tuple),
@@ -97,7 +108,16 @@ def test_what_is_no_provenance_is_refused(data: Any) -> None:
         Provenance.from_json(data)
 
 
-OPTIONAL = {"reasons", "quality", "left_out", "head", "prediction_set", "set_needed", "set_note"}
+OPTIONAL = {
+    "reasons",
+    "quality",
+    "subject",
+    "left_out",
+    "head",
+    "prediction_set",
+    "set_needed",
+    "set_note",
+}
 
 
 @pytest.mark.parametrize("key", sorted(set(plain()) - OPTIONAL))

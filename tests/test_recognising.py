@@ -126,7 +126,7 @@ def test_command_and_page_say_so(
     for name, (image, words, known) in said.items():
         Image.fromarray(image).save(tmp_path / name)
         told = CliRunner().invoke(app, ["decide", str(atlas_folder), str(tmp_path / name)])
-        assert "in the atlas: its" in told.stdout
+        assert "its own label voted" in told.stdout
         line = (
             CliRunner()
             .invoke(app, ["decide", str(atlas_folder), str(tmp_path / name), "--json"])

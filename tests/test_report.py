@@ -212,7 +212,7 @@ def test_percentile_in_words() -> None:
         "farther from its kin than 93 % of 41 held-out cells of this class"
     )
     unknown = replace(known, distance_percentile=None, calibration_cells=0)
-    assert words.percentile_words(unknown) == ("not available: no calibration cell of this class")
+    assert words.percentile_words(unknown) == ("no percentile: no calibration cell of this class")
 
 
 # --- heatmaps ---------------------------------------------------------------------------------

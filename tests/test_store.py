@@ -28,6 +28,7 @@ from storing import (
     prepared,
 )
 
+from cellkin.core.decisions import Decision
 from cellkin.core.errors import ArtifactError
 from cellkin.web.store import (
     Actor,

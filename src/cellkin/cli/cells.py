@@ -12,17 +12,13 @@ import typer
 from cellkin.cli.console import print_json, progress, span, talk
 from cellkin.cli.options import Device, Json, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
-from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
+from cellkin.core.decisions import SAME_IMAGE
 from cellkin.core.errors import ImageError, OutputError
 from cellkin.core.numbers import percent
-from cellkin.core.records import NOTICE, QUALITY, Decision, LabelSet
+from cellkin.core.records import NOTICE, Decision, LabelSet
 
 CARD = "model_card.md"
 TOGETHER = 16  # images whose evidence is in memory at once
-TWINS = {
-    SAME_IMAGE: "; this image is in the atlas: its own label votes",
-    NEAR_COPY: "; a near copy of this image is in the atlas: its label votes",
-}
 DRAWN = "The reference cells of this atlas are drawn: it says nothing about real cells. "
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="An atlas folder.")]
 Images = Annotated[
@@ -99,43 +95,29 @@ def _answered(
 
 
 def sentence(decision: Decision, labels: LabelSet) -> str:
-    """One decision in a line."""
-    of = len(decision.neighbors)
-    votes = ", ".join(f"{n} {labels.title(name)}" for name, n in decision.votes.items())
-    far = decision.distance_percentile
-    percentile = "" if far is None else f"; farther than {percent(far / 100, 0)} of its class"
-    tied = f"; {decision.tie} vote tied" if decision.tie else ""
-    clinical = "" if decision.clinical is None else f" ({decision.clinical})"
-    known = TWINS.get(decision.twin, "")
+    """One decision in a line, in the words of its page."""
+    from cellkin.report.telling import in_line, tell, twin_words
+
+    told = tell(decision, labels)
+    votes = ", ".join(f"{n} {title}" for _, title, n in told.votes)
     withheld = "NOT TO BE USED: " if decision.state == "abstained" else ""
-    return (
-        f"{decision.query}: {withheld}{labels.title(decision.label)}{clinical}; "
-        f"kin: {votes} of {of}; mean distance {decision.mean_distance:.3g}{percentile}{tied}; "
-        f"{_set(decision, labels)}{_quality(decision)}{known}"
+    parts = (
+        f"{decision.query}: {withheld}{told.title} ({told.clinical})",
+        f"kin: {votes} of {len(decision.neighbors)}",
+        twin_words(decision.twin),
+        f"mean distance {told.mean_distance}, {told.percentile}",
+        f"vote {told.state}" if decision.tie else "",
+        f"prediction set {in_line(told.prediction_set)}",
     )
+    return ". ".join(("; ".join(filter(None, parts)), " ".join(told.warnings))).removesuffix(". ")
 
 
 def _tell_subject(decision: Decision) -> None:
     """Whether the atlas knows the subject that was named, if one was."""
     if decision.subject is not None:
-        from cellkin.report.counter import left_out_words
+        from cellkin.report.telling import left_out_words
 
         talk(left_out_words(decision))
-
-
-def _quality(decision: Decision) -> str:
-    """What the quality gate found, in words."""
-    return "".join(f"; {QUALITY[name]}" for name in decision.quality or ())
-
-
-def _set(decision: Decision, labels: LabelSet) -> str:
-    """The prediction set in words, with its promise and unit, or why there is none."""
-    found = decision.prediction_set
-    if found is None:
-        return f"prediction set {decision.set_absent}"
-    names = " or ".join(labels.title(n) for n in found.labels) or "unlike anything in this atlas"
-    abstained = "; do not use this call" if decision.reasons else ""
-    return f"{percent(found.coverage, None)} set by {found.unit}: {names}{abstained}"
 
 
 @examples("""

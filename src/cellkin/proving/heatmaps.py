@@ -27,7 +27,7 @@ from cellkin.measures.intervals import mean_of, share_of
 from cellkin.proving.held_out import HeldOut
 from cellkin.system import DecisionSupport
 
-__all__ = ["Case", "completeness", "deleted", "pointed", "randomised", "stable"]
+__all__ = ["Trial", "completeness", "deleted", "pointed", "randomised", "stable"]
 
 
 CHUNK = 8  # cells explained at once
@@ -37,7 +37,7 @@ COVERED = 0.25  # share of a position's pixels from which on it belongs to the c
 
 
 @dataclass(frozen=True)
-class Case:
+class Trial:
     """A sample of held-out cells with their decisions, and the atlas that made them.
 
     Attributes:
@@ -126,24 +126,24 @@ def _disc(image: Bytes) -> Bools:
     return np.asarray(np.hypot(x - middle.x, y - middle.y) <= CELL * middle.radius)
 
 
-def completeness(case: Case, tell: Progress) -> dict[str, Any]:
+def completeness(trial: Trial, tell: Progress) -> dict[str, Any]:
     """Errors of every map of the sample's evidence, made through `explain`."""
     errors: dict[str, list[float]] = {"likeness": [], "difference": []}
     exact = True
-    for start in range(0, len(case.images), CHUNK):
+    for start in range(0, len(trial.images), CHUNK):
         part = slice(start, start + CHUNK)
         pictures = [
-            Prepared(*one) for one in zip(case.probe.ids[part], case.images[part], strict=True)
+            Prepared(*one) for one in zip(trial.probe.ids[part], trial.images[part], strict=True)
         ]
-        own = case.owners.part(range(start, start + len(pictures)))
-        for found in case.dss.explain(pictures, subject=own, gate=False):
+        own = trial.owners.part(range(start, start + len(pictures)))
+        for found in trial.dss.explain(pictures, subject=own, gate=False):
             more = found.counter
             pairs = (*found.pairs, *(more.pairs if more else ()))
             differences = (*found.differences, *(more.differences if more else ()))
             errors["likeness"] += [pair.completeness for pair in pairs]
             errors["difference"] += [d.completeness for d in differences]
             exact = exact and all(pair.exact for pair in pairs)
-        tell("adding up the heatmaps", start + len(pictures), len(case.images))
+        tell("adding up the heatmaps", start + len(pictures), len(trial.images))
     return {
         "exact": exact,
         "limit": CLOSES,
@@ -159,93 +159,93 @@ def completeness(case: Case, tell: Progress) -> dict[str, Any]:
     }
 
 
-def randomised(case: Case, networks: int, tell: Progress) -> dict[str, Any]:
+def randomised(trial: Trial, networks: int, tell: Progress) -> dict[str, Any]:
     """Every method against the maps of random networks."""
-    atlas = case.dss.atlas
+    atlas = trial.dss.atlas
     rows = np.linspace(0, len(atlas.cells) - 1, min(SETTLING, len(atlas.cells))).astype(int)
     settling = np.stack([atlas.image(int(i)) for i in rows])
     found: dict[str, list[Floats]] = {}
     for n in range(networks):
-        encoder = untrained(atlas.encoder, settling, seed=1 + n + 1000 * case.seed)
+        encoder = untrained(atlas.encoder, settling, seed=1 + n + 1000 * trial.seed)
         scale = MinMaxScale.fit(encoder.vectors(settling))
-        maps = method_maps(Space(encoder, scale, atlas.distance), case.probe)
-        for name in case.maps:
+        maps = method_maps(Space(encoder, scale, atlas.distance), trial.probe)
+        for name in trial.maps:
             found.setdefault(name, []).append(maps[name])
         tell("drawing heatmaps of random networks", n + 1, networks)
     return {
-        "cells": case.told_by(),
+        "cells": trial.told_by(),
         "methods": {
             name: randomisation(
-                case.maps[name], np.stack(others), case.inside, seed=case.seed
+                trial.maps[name], np.stack(others), trial.inside, seed=trial.seed
             ).to_json()
             for name, others in found.items()
         },
     }
 
 
-def deleted(case: Case, tell: Progress) -> dict[str, Any]:
+def deleted(trial: Trial, tell: Progress) -> dict[str, Any]:
     """Every method by deletion and insertion."""
-    kin = np.asarray(case.dss.atlas.vectors)[case.kin_positions]
+    kin = np.asarray(trial.dss.atlas.vectors)[trial.kin_positions]
 
     def measure(images: Bytes, cells: Ints) -> dict[str, Floats]:
-        return targets(case.space, case.probe.part(cells).with_images(images), kin[cells])
+        return targets(trial.space, trial.probe.part(cells).with_images(images), kin[cells])
 
     tested = deletion(
-        case.images,
-        case.maps,
+        trial.images,
+        trial.maps,
         measure,
-        owners=case.owners,
-        seed=case.seed,
+        owners=trial.owners,
+        seed=trial.seed,
         progress=tell,
     )
     return {name: found.to_json() for name, found in tested.items()}
 
 
-def pointed(case: Case) -> dict[str, Any] | None:
+def pointed(trial: Trial) -> dict[str, Any] | None:
     """Nucleus share, nucleus-and-cytoplasm share and pointing game; None without masks."""
-    kept = [i for i, mask in enumerate(case.masks) if mask is not None and (mask == NUCLEUS).any()]
+    kept = [i for i, mask in enumerate(trial.masks) if mask is not None and (mask == NUCLEUS).any()]
     if not kept:
         return None
-    masks = np.stack([mask for i in kept if (mask := case.masks[i]) is not None])
-    owners = case.owners.part(kept)
-    maps = {name: values[kept] for name, values in case.maps.items()}
+    masks = np.stack([mask for i in kept if (mask := trial.masks[i]) is not None])
+    owners = trial.owners.part(kept)
+    maps = {name: values[kept] for name, values in trial.maps.items()}
     maps["uniform"] = np.ones_like(next(iter(maps.values())))
     regions = {"nucleus": masks == NUCLEUS, "nucleus and cytoplasm": masks >= CYTOPLASM}
     tables: dict[str, dict[str, Any]] = {}
     for region, pixels in regions.items():
         tables[region] = {}
         for name, values in maps.items():
-            found = attention(values, pixels, owners, seed=case.seed)
+            found = attention(values, pixels, owners, seed=trial.seed)
             tables[region][name] = None if found is None else found.to_json()
     return {"cells": len(kept), "regions": tables}
 
 
-def stable(case: Case, tell: Progress) -> dict[str, Any]:
+def stable(trial: Trial, tell: Progress) -> dict[str, Any]:
     """Maps, calls and neighbours after changes that change nothing about the cell."""
-    rng = np.random.default_rng(case.seed)
+    rng = np.random.default_rng(trial.seed)
     rows = {}
     for i, (name, change) in enumerate(CHANGES.items()):
-        images = change.apply(case.images, rng)
-        after = method_maps(case.space, case.probe.with_images(images))
+        images = change.apply(trial.images, rng)
+        after = method_maps(trial.space, trial.probe.with_images(images))
         rows[name] = {
             "title": change.title,
             "maps": {
                 method: None if (found := map_stability(
-                    case.maps[method], change.undo(values), case.inside, seed=case.seed
+                    trial.maps[method], change.undo(values), trial.inside, seed=trial.seed
                 )) is None else found.to_json()
                 for method, values in after.items()
             },
-            **_answers_after(case, images),
+            **_answers_after(trial, images),
         }  # fmt: skip
         tell("changing what should not matter", i + 1, len(CHANGES))
     return rows
 
 
-def _answers_after(case: Case, images: Bytes) -> dict[str, Any]:
-    atlas = case.dss.atlas
-    features = atlas.encoder.embed(images, case.probe.ids)
-    after = decide(atlas, features, owners=case.owners)
-    before = [case.decisions[i] for i in case.chosen]
+def _answers_after(trial: Trial, images: Bytes) -> dict[str, Any]:
+    atlas = trial.dss.atlas
+    features = atlas.encoder.embed(images, trial.probe.ids)
+    after = decide(atlas, features, owners=trial.owners)
+    before = [trial.decisions[i] for i in trial.chosen]
     kept = [
         len({n.id for n in a.neighbors} & {n.id for n in b.neighbors}) / len(b.neighbors)
         for a, b in zip(after, before, strict=True)
@@ -253,5 +253,5 @@ def _answers_after(case: Case, images: Bytes) -> dict[str, Any]:
     same = [a.label == b.label for a, b in zip(after, before, strict=True)]
     return {
         "label": share_of(same).to_json(),
-        "neighbors": mean_of(kept, seed=case.seed).to_json(),
+        "neighbors": mean_of(kept, seed=trial.seed).to_json(),
     }

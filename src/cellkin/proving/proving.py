@@ -184,19 +184,19 @@ def _measured(
     held, inside = _without_twins(data, held, inside)
     truth = [s.label for s in held.samples]
     chosen = spread_by_class(held.samples, settings.cells, settings.seed)
-    case = heatmaps.Case(dss, data, held, inside.decisions, chosen, settings.seed)
+    trial = heatmaps.Trial(dss, data, held, inside.decisions, chosen, settings.seed)
     result = {
         **_head(dss, data, held, settings, chosen),
         "sets": set_tables(inside.decisions, truth, held.owners(atlas.unit), atlas.labels),
         "calibration": calibration_tables(inside.decisions, truth, atlas.labels),
         "outside": _outside(atlas, inside, others, settings, parts),
-        "completeness": parts.get("completeness", lambda tell: heatmaps.completeness(case, tell)),
+        "completeness": parts.get("completeness", lambda tell: heatmaps.completeness(trial, tell)),
         "randomisation": parts.get(
-            "randomisation", lambda tell: heatmaps.randomised(case, settings.networks, tell)
+            "randomisation", lambda tell: heatmaps.randomised(trial, settings.networks, tell)
         ),
-        "deletion": parts.get("deletion", lambda tell: heatmaps.deleted(case, tell)),
-        "attention": heatmaps.pointed(case),
-        "stability": parts.get("stability", lambda tell: heatmaps.stable(case, tell)),
+        "deletion": parts.get("deletion", lambda tell: heatmaps.deleted(trial, tell)),
+        "attention": heatmaps.pointed(trial),
+        "stability": parts.get("stability", lambda tell: heatmaps.stable(trial, tell)),
         "decisions": [
             {**d.to_json(), "truth": s.label, "subject": s.subject, "unlike": says_unlike(d)}
             for d, s in zip(inside.decisions, held.samples, strict=True)

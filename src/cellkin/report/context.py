@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.arrays import Array
-from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
+from cellkin.core.decisions import SAME_IMAGE
 from cellkin.core.labels import GROUP
 from cellkin.core.numbers import number
 from cellkin.core.records import (
@@ -22,16 +22,6 @@ from cellkin.core.records import (
     Provenance,
 )
 from cellkin.report.canvas import image_bytes
-from cellkin.report.counter import (
-    counter_title,
-    flip_words,
-    head_words,
-    left_out_words,
-    reason_words,
-    rest_words,
-    set_words,
-    share_words,
-)
 from cellkin.report.facts import fact_rows, provenance_rows
 from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import (
@@ -44,14 +34,8 @@ from cellkin.report.scatter import (
     outline_path,
     style,
 )
-from cellkin.report.words import (
-    agreement_words,
-    percentile_words,
-    shown_name,
-    state_words,
-    trust_words,
-    verdict,
-)
+from cellkin.report.telling import counter_title, share_words, tell, twin_words
+from cellkin.report.words import shown_name, trust_words
 
 __all__ = ["data_uri", "evidence_context", "foot", "opponents"]
 
@@ -80,22 +64,16 @@ def foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> 
     }
 
 
-TWIN = {SAME_IMAGE: "this very image", NEAR_COPY: "a near copy of this image"}
-"""What to say of a kin that is the query itself."""
-
-
 def evidence_context(evidence: Evidence) -> dict[str, Any]:
     """All that the page of one decision shows."""
     decision, labels = evidence.decision, evidence.labels
+    told = tell(decision, labels, evidence.influence)
     return {
         "name": shown_name(decision.query),
         "query_path": decision.query,
-        "title": labels.title(decision.label),
-        "verdict": verdict(decision, labels),
+        "told": told,
         "decision": decision,
-        "confidence": _confidence(evidence),
-        "warnings": reason_words(decision),
-        "left_out": left_out_words(decision),
+        "votes": [(_class_style(labels, name), title, n) for name, title, n in told.votes],
         "query_image": data_uri(evidence.query_image, lossless=True),
         "kin": _kin(evidence),
         "against": (against := _against(evidence)),
@@ -108,28 +86,6 @@ def evidence_context(evidence: Evidence) -> dict[str, Any]:
         "map": _map(evidence),
         "groups_note": any(GROUP.search(labels.title(n)) for n in labels.names),
         **foot(evidence.atlas_facts, labels, evidence.provenance),
-    }
-
-
-def _confidence(evidence: Evidence) -> dict[str, Any]:
-    decision, labels = evidence.decision, evidence.labels
-    votes = [
-        {"title": labels.title(name), "count": count, "class": _class_style(labels, name)}
-        for name, count in decision.votes.items()
-    ]
-    return {
-        "agreement": agreement_words(decision),
-        "rest": rest_words(evidence.influence),
-        "mean_distance": number(decision.mean_distance),
-        "percentile": percentile_words(decision),
-        "at": decision.distance_percentile,
-        "state": state_words(decision),
-        "tied": decision.state != "decided",
-        "votes": votes,
-        "clinical": decision.clinical or "no clinical verdict",
-        "set": set_words(decision, labels),
-        "flip": flip_words(evidence.influence),
-        "head": head_words(decision, labels),
     }
 
 
@@ -155,7 +111,7 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
 
 def _twin(kin: Neighbor, image: Array, evidence: Evidence) -> str:
     same = np.array_equal(image, evidence.query_image)
-    return TWIN.get(SAME_IMAGE if same else kin.twin, "")
+    return twin_words(SAME_IMAGE if same else kin.twin)
 
 
 def _against(evidence: Evidence) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ from cellkin.core.numbers import number
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, PairMap
 from cellkin.report.canvas import FONT, new_figure, printable
 from cellkin.report.context import opponents
-from cellkin.report.counter import share_words
 from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, style
+from cellkin.report.telling import share_words
 from cellkin.report.words import shown_name, trust_words
 
 __all__ = [

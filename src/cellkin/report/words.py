@@ -171,7 +171,7 @@ def agreement_words(decision: Decision) -> str:
 def percentile_words(decision: Decision) -> str:
     """How far the cell is from its kin, against held-out cells of the same class."""
     if decision.distance_percentile is None:
-        return "not available: no calibration cell of this class"
+        return "no percentile: no calibration cell of this class"
     cells = decision.calibration_cells
     return (
         f"farther from its kin than {percent(decision.distance_percentile / 100, 0)} "

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from cellkin.core.numbers import number, percent, percent_range
-from cellkin.core.records import Decision, LabelSet, Neighbor, Provenance
+from cellkin.core.records import Decision, LabelSet, Provenance
 from cellkin.report.context import foot
 from cellkin.report.facts import fact_rows
 from cellkin.report.pages import picture_uri
-from cellkin.report.words import NO_VERDICT, agreement_words, percentile_words
+from cellkin.report.telling import in_line, tell
+from cellkin.report.words import NO_VERDICT
 from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
@@ -212,14 +213,14 @@ def _decisive(
     shown: Mapping[tuple[str, str], str],
 ) -> dict[str, Any]:
     decision = Decision.from_json(cell.decision)
+    told = tell(decision, labels)
     atlas = str(cell.provenance["atlas"])
     return {
         **_row(cell, sets),
         "image": _thumbnail(picture(cell.id)),
         "held": [REASONS[name] for name in cell.held_reasons],
-        "agreement": agreement_words(decision),
-        "percentile": percentile_words(decision),
-        "set": _set(cell.decision, labels),
+        "told": told,
+        "set": in_line(told.prediction_set),
         "kin": [
             {
                 "title": labels.group_title(neighbor.label),
@@ -231,15 +232,6 @@ def _decisive(
             for neighbor in decision.neighbors
         ],
     }
-
-
-def _set(told: Plain, labels: LabelSet) -> str:
-    names = told.get("prediction_set")
-    if names is None:
-        return ""
-    titles = dict.fromkeys(labels.group_title(name) for name in names)
-    promise = f"{percent(told['coverage'], 0)} by {told['set_unit']}"
-    return f"{' or '.join(titles) or 'none of the classes'} ({promise})"
 
 
 def _thumbnail(png: bytes) -> str:

@@ -6,6 +6,7 @@ import base64
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -13,18 +14,8 @@ import numpy as np
 
 from cellkin.core.arrays import Array
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, PairMap
-from cellkin.report.counter import (
-    counter_title,
-    flip_words,
-    head_words,
-    left_out_words,
-    reason_words,
-    rest_words,
-    set_words,
-    share_words,
-)
 from cellkin.report.heatmaps import shared_scale
-from cellkin.report.words import agreement_words, percentile_words, state_words, verdict
+from cellkin.report.telling import counter_title, share_words, tell
 
 __all__ = ["EvidenceCache", "cell_address", "evidence_json", "tensor_text"]
 
@@ -208,24 +199,10 @@ def _maps(pairs: Sequence[Plain], *sides: str) -> list[Any]:
 
 
 def _confidence(evidence: Evidence) -> Plain:
-    decision, labels = evidence.decision, evidence.labels
+    told = tell(evidence.decision, evidence.labels, evidence.influence)
     return {
-        "verdict": list(verdict(decision, labels)),
-        "title": labels.title(decision.label),
-        "clinical": decision.clinical or "no clinical verdict",
-        "agreement": agreement_words(decision),
-        "rest": rest_words(evidence.influence),
-        "mean_distance": decision.mean_distance,
-        "percentile": percentile_words(decision),
-        "percentile_value": decision.distance_percentile,
-        "state": state_words(decision),
-        "votes": [
-            {"label": name, "title": labels.title(name), "count": count}
-            for name, count in decision.votes.items()
-        ],
-        "set": set_words(decision, labels),
-        "flip": flip_words(evidence.influence),
-        "head": head_words(decision, labels),
-        "warnings": list(reason_words(decision)),
-        "left_out": left_out_words(decision),
+        **asdict(told),
+        "votes": [{"label": name, "title": title, "count": n} for name, title, n in told.votes],
+        "mean_distance": evidence.decision.mean_distance,
+        "percentile_value": evidence.decision.distance_percentile,
     }

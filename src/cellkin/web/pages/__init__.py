@@ -4,6 +4,6 @@ No page holds data: a shell is the same for everybody, and what is shown in it c
 after login. Nothing is built and nothing is fetched from elsewhere.
 """
 
-from cellkin.web.pages.routes import PAGES, router
+from cellkin.web.pages.routes import SHELLS, router
 
-__all__ = ["PAGES", "router"]
+__all__ = ["SHELLS", "router"]

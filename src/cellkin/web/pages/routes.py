@@ -8,6 +8,7 @@ browsers may keep them for good and an upgrade is seen at once.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cellkin.core.records import NOTICE
+from cellkin.web.worklist.held import REASONS, TILES
 
-__all__ = ["PAGES", "Page", "digest", "router"]
+__all__ = ["SHELLS", "Shell", "digest", "router"]
 
 HERE = Path(__file__).parent
 TYPES = {
@@ -29,23 +31,23 @@ FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
-class Page:
-    """One page: its address, its template and module (of one name), and its title."""
+class Shell:
+    """A page without its data: address, template and module (of one name), and title."""
 
     path: str
     name: str
     title: str
 
 
-PAGES = (
-    Page("/login", "login", "Log in"),
-    Page("/", "worklist", "Worklist"),
-    Page("/cases/{case}", "case", "Case"),
-    Page("/cells/{cell}", "cell", "Cell"),
-    Page("/cases/{case}/report", "report", "Report"),
-    Page("/atlas", "atlas", "Atlas"),
-    Page("/admin", "admin", "Administration"),
-    Page("/help", "help", "Help"),
+SHELLS = (
+    Shell("/login", "login", "Log in"),
+    Shell("/", "worklist", "Worklist"),
+    Shell("/cases/{case}", "case", "Case"),
+    Shell("/cells/{cell}", "cell", "Cell"),
+    Shell("/cases/{case}/report", "report", "Report"),
+    Shell("/atlas", "atlas", "Atlas"),
+    Shell("/admin", "admin", "Administration"),
+    Shell("/help", "help", "Help"),
 )
 
 router = APIRouter(include_in_schema=False)
@@ -55,6 +57,8 @@ _FILES = {
     for path in sorted((HERE / "static").iterdir())
     if path.suffix in TYPES
 }
+_HELD = {reason: (TILES[reason], words) for reason, words in REASONS.items()}
+_FILES["held.js"] = (f"export const HELD = {json.dumps(_HELD)};\n".encode(), TYPES[".js"])
 
 
 def digest() -> str:
@@ -75,21 +79,21 @@ _TEMPLATES = Environment(
 )
 
 
-def _shell(page: Page) -> HTMLResponse:
+def _shell(page: Shell) -> HTMLResponse:
     """The page without data; whatever the address named is read by the module, not put in here."""
     template = _TEMPLATES.get_template(f"{page.name}.html.j2")
     text = template.render(page=page, static=f"/static/{_DIGEST}", notice=NOTICE)
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
-def _add(page: Page) -> None:
+def _add(page: Shell) -> None:
     def shell() -> HTMLResponse:
         return _shell(page)
 
     router.add_api_route(page.path, shell, name=f"{page.name} page")
 
 
-for _page in PAGES:
+for _page in SHELLS:
     _add(_page)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cellkin.core.records import LYMPHOBLAST, Decision, LabelSet
 from cellkin.web.worklist.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 
-__all__ = ["FAR", "REASONS", "held_reasons", "worry"]
+__all__ = ["FAR", "REASONS", "TILES", "held_reasons", "worry"]
 
 FAR = 95.0
 """Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out
@@ -37,10 +37,27 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 """Why a cell is held, most worrying first, with the words people read."""
 
+TILES: Mapping[str, str] = MappingProxyType(
+    {
+        "lymphoblast proposed": "lymphoblast?",
+        "lymphoblast among neighbours": "lymphoblast among its kin",
+        "lymphoblast in set": "lymphoblast not ruled out",
+        "failed quality": "poor picture",
+        "nothing proposed": "no cell?",
+        "immature granulocyte proposed": "immature granulocyte?",
+        "erythroblast proposed": "erythroblast?",
+        "no class fits": "unlike every class",
+        "set disagrees": "set disagrees",
+        "head disagrees": "head disagrees",
+        "tied": "tied vote",
+        "far": "far from its kin",
+        "distance not judged": "distance not judged",
+    }
+)
+"""The same in the few words that fit under a small picture."""
 
-def held_reasons(
-    decision: Decision, gate: Mapping[str, Any], labels: LabelSet
-) -> tuple[str, ...]:
+
+def held_reasons(decision: Decision, gate: Mapping[str, Any], labels: LabelSet) -> tuple[str, ...]:
     """Why a cell must be opened singly, keys of `REASONS` in their order; empty: it need not be.
 
     Args:

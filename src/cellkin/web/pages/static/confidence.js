@@ -9,7 +9,7 @@ export function confidencePanel(evidence) {
   return h("dl", { class: "confidence" },
     entry("Agreement of the kin", c.agreement, [votes, c.rest ? h("div", {}, c.rest) : null]),
     entry("Vote", c.state, c.clinical, c.state !== "decided"),
-    entry("Prediction set", ...c.set),
+    entry("Prediction set", ...c.prediction_set),
     entry("What would flip it?", ...c.flip),
     entry("Mean distance to the kin", number(c.mean_distance), c.percentile),
     entry("Class head", ...c.head, c.head[0] === "disagrees"));

@@ -1,10 +1,14 @@
-"""What speaks against the verdict, and how sure it is, for the first view of a page."""
+"""What is said of a decision: the same words on its page, in the workstation, in the report of a
+case and on the command line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cellkin.core.numbers import MINUS, percent
+from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
+from cellkin.core.numbers import MINUS, number, percent
 from cellkin.core.records import (
     LYMPHOBLAST,
     QUALITY,
@@ -15,17 +19,23 @@ from cellkin.core.records import (
     PredictionSet,
 )
 from cellkin.core.units import plural
-from cellkin.report.words import counted, listed
+from cellkin.report.words import (
+    agreement_words,
+    counted,
+    listed,
+    percentile_words,
+    state_words,
+    verdict,
+)
 
 __all__ = [
+    "Telling",
     "counter_title",
-    "flip_words",
-    "head_words",
+    "in_line",
     "left_out_words",
-    "reason_words",
-    "rest_words",
-    "set_words",
     "share_words",
+    "tell",
+    "twin_words",
 ]
 
 Words = tuple[str, str]
@@ -39,7 +49,75 @@ ABSTAIN = {
 }
 
 
-def reason_words(decision: Decision) -> list[str]:
+@dataclass(frozen=True)
+class Telling:
+    """A decision in words.
+
+    Attributes:
+        verdict: the call and its reason, and what must follow it. title: of the class.
+        clinical: the clinical class, or that there is none.
+        votes: name, title and number of neighbours of each class that has votes.
+        rest: how the agreement is shared; empty where influence was not computed.
+        mean_distance: of the kin; percentile: how far that is.
+        state: of the vote. prediction_set, flip, head: a short answer, and what stands beside it.
+        warnings: why the call should not be used, one sentence each.
+        left_out: that cells of the same subject were left out, or an empty string.
+    """
+
+    verdict: tuple[str, ...]
+    title: str
+    clinical: str
+    votes: tuple[tuple[str, str, int], ...]
+    agreement: str
+    rest: str
+    mean_distance: str
+    percentile: str
+    state: str
+    prediction_set: Words
+    flip: Words
+    head: Words
+    warnings: tuple[str, ...]
+    left_out: str
+
+
+def tell(decision: Decision, labels: LabelSet, influence: Influence | None = None) -> Telling:
+    """All that is said of a decision.
+
+    Raises:
+        LabelError: it names a class that is not among `labels`.
+    """
+    return Telling(
+        verdict=verdict(decision, labels),
+        title=labels.title(decision.label),
+        clinical=decision.clinical or "no clinical verdict",
+        votes=tuple((name, labels.title(name), n) for name, n in decision.votes.items()),
+        agreement=agreement_words(decision),
+        rest=_rest(influence),
+        mean_distance=number(decision.mean_distance),
+        percentile=percentile_words(decision),
+        state=state_words(decision),
+        prediction_set=_set(decision, labels),
+        flip=_flip(influence),
+        head=_head(decision, labels),
+        warnings=tuple(_reasons(decision)),
+        left_out=left_out_words(decision),
+    )
+
+
+TWIN = {SAME_IMAGE: "this very image", NEAR_COPY: "a near copy of this image"}
+
+
+def twin_words(twin: str) -> str:
+    """What to say where a kin is the query itself (`Neighbor.twin`); empty where none is."""
+    return f"{TWIN[twin]}: its own label voted" if twin else ""
+
+
+def in_line(words: Words) -> str:
+    """A short answer with what stands beside it, within a line."""
+    return f"{words[0]} ({words[1]})"
+
+
+def _reasons(decision: Decision) -> list[str]:
     """Why this call should not be used, one sentence each; empty where nothing is said."""
     told = [ABSTAIN[reason] for reason in decision.reasons]
     if not decision.quality:
@@ -48,7 +126,7 @@ def reason_words(decision: Decision) -> list[str]:
     return [f"{faults[0].upper()}{faults[1:]}.", *told]
 
 
-def set_words(decision: Decision, labels: LabelSet) -> Words:
+def _set(decision: Decision, labels: LabelSet) -> Words:
     """The prediction set in words, with what it promises and by what unit."""
     found = decision.prediction_set
     if found is None:
@@ -57,7 +135,7 @@ def set_words(decision: Decision, labels: LabelSet) -> Words:
     unjudged = _unjudged(found, labels)
     notes = "; ".join(filter(None, (promise, unjudged, found.note)))
     if not found.labels:
-        return "neither: unlike anything in this atlas", notes
+        return "none: unlike anything in this atlas", notes
     return " or ".join(_merged(found.labels, labels)), notes
 
 
@@ -73,7 +151,7 @@ def _merged(names: Sequence[str], labels: LabelSet) -> list[str]:
     return list(dict.fromkeys(labels.group_title(name) for name in names))
 
 
-def flip_words(influence: Influence | None) -> Words:
+def _flip(influence: Influence | None) -> Words:
     """How far the verdict is from flipping."""
     if influence is None:
         return "not available", "not computed"
@@ -109,7 +187,7 @@ def share_words(share: float) -> str:
     return f"{'+' if share > 0 else MINUS}{percent(abs(share))}"
 
 
-def rest_words(influence: Influence | None) -> str:
+def _rest(influence: Influence | None) -> str:
     """How much of the agreement these neighbours hold, and how much others would step in for."""
     if influence is None:
         return ""
@@ -130,7 +208,7 @@ def counter_title(evidence: Evidence) -> str:
     return titles.get(side, "Nearest cells of another class")
 
 
-def head_words(decision: Decision, labels: LabelSet) -> Words:
+def _head(decision: Decision, labels: LabelSet) -> Words:
     """Whether the class head agrees with the vote."""
     if decision.head is None:
         return "not available", "the class head knows other classes"
