@@ -23,9 +23,9 @@ from cellkin.core.errors import CellkinError, LayoutError, OutputError, SplitErr
 from cellkin.core.findings import ALARM, SILENT, AuditReport, DuplicatePair
 from cellkin.core.records import NOTICE, Dataset, Split
 from cellkin.datasets.auditing import alignment, audit, merged, proposals, read_split, write_merged
-from cellkin.datasets.auditing.pairs import clusters
 from cellkin.datasets.auditing.pictures import Keypoints, keypoints, mirrored, picture
 from cellkin.datasets.auditing.shortcuts import measure
+from cellkin.datasets.parts.grouping import clusters
 from cellkin.drawing.drawn import draw
 from cellkin.imaging.decode import decode
 from cellkin.report import headlines, save_audit

@@ -192,11 +192,12 @@ def test_folders_to_places_groups_and_labels(folders: tuple[Path, Path], tmp_pat
     crops, fields = folders
     steps: list[tuple[str, int, int]] = []
     located = locate(crops, fields, scales=(1, 1), progress=lambda *step: steps.append(step))
-    assert located.groups == {"a.png": "a.png", "b.png": "b.png", "c.png": "a.png"}
+    both = "a.png+c.png"
+    assert located.groups == {"a.png": both, "b.png": "b.png", "c.png": both}
     by_name = {place.crop.split("/")[1]: place for place in located.crops}
     assert by_name["a1.png"].field == "a.png"
     assert by_name["ac.png"].field in ("a.png", "c.png")
-    assert {by_name[n].group for n in ("a1.png", "ac.png")} == {"a.png"}
+    assert {by_name[n].group for n in ("a1.png", "ac.png")} == {both}
     assert (by_name["b1.png"].field, by_name["b1.png"].hit.rotation) == ("b.png", 270)  # type: ignore[union-attr]
     assert (by_name["x1.png"].state, by_name["x1.png"].field) == ("none", None)
     assert located.counts() == {"found": 3, "none": 1, "ambiguous": 0}
@@ -204,7 +205,7 @@ def test_folders_to_places_groups_and_labels(folders: tuple[Path, Path], tmp_pat
     file = write_labels(located, datasets.open(crops), crops / "labels.csv")
     again = datasets.open(file.parent)
     groups = {sample.id.split("/")[1]: sample.group for sample in again.samples}
-    assert groups["a1.png"] == groups["ac.png"] == "a.png"
+    assert groups["a1.png"] == groups["ac.png"] == both
     assert len(set(groups.values())) == 3
     assert {s.label for s in again.samples} == {"lymphocyte", "neutrophil"}
     fewer = replace(located, crops=located.crops[1:])
@@ -213,7 +214,7 @@ def test_folders_to_places_groups_and_labels(folders: tuple[Path, Path], tmp_pat
 
 
 def test_the_same_picture_in_two_fields_that_do_not_overlap_is_ambiguous(tmp_path: Path) -> None:
-    """A part pasted into another field is no overlap: no corner or middle of one in the other."""
+    """A part pasted into another field is no overlap: what lies around it differs."""
     pasted = FIELDS["F1"].copy()
     cell = part(FIELDS["F0"], (150, 20, 240, 110))
     pasted[150:240, 270:360] = cell
@@ -296,7 +297,9 @@ def test_the_verb_writes_the_table_and_labels(folders: tuple[Path, Path], tmp_pa
     ]
     assert (lost["field"], lost["left"], lost["state"]) == ("none", "", "none")
     assert table["neutrophil/b1.png"]["mirrored"] == "1"
-    assert labels.read_text().startswith("file,label,group\nlymphocyte/a1.png,lymphocyte,a.png\n")
+    assert labels.read_text().startswith(
+        "file,label,group\nlymphocyte/a1.png,lymphocyte,a.png+c.png\n"
+    )
     again = CliRunner().invoke(app, ["locate", *words])
     assert isinstance(again.exception, OutputError)
 

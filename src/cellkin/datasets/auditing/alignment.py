@@ -10,7 +10,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Floats
 from cellkin.datasets.auditing.pictures import Picture
 
-__all__ = ["Fit", "align", "oriented", "placed"]
+__all__ = ["Fit", "align", "is_similar", "measured", "oriented", "placed", "refined"]
 
 
 START = 0.6  # likeness of a guess below which no duplicate was ever reached
@@ -77,17 +77,20 @@ def align(first: Picture, second: Picture, start: Floats) -> Fit | None:
     The guess (2, 3) is refined by maximising the correlation coefficient (ECC, Evangelidis and
     Psarakis 2008) over affine maps; a map that shears, or scales by more than 1.67, is refused.
     """
-    guess = _measure(first, second, start)
+    guess = measured(first, second, start)
     if guess is None or guess.likeness < START:
         return None
-    refined = _refined(first, second, start)
-    better = None if refined is None else _measure(first, second, refined)
+    left, right = (cv2.cvtColor(p.rgb, cv2.COLOR_RGB2GRAY) for p in (first, second))
+    found = refined(left, right, start)
+    better = None if found is None else measured(first, second, found)
     return guess if better is None or better.likeness < guess.likeness else better
 
 
-def _refined(first: Picture, second: Picture, start: Floats) -> Floats | None:
-    left, right = (cv2.cvtColor(p.rgb, cv2.COLOR_RGB2GRAY) for p in (first, second))
-    everywhere = np.full(second.shape, 255, np.uint8)
+def refined(left: Array, right: Array, start: Floats) -> Floats | None:
+    """The guess (2, 3) from pixels of one plane (h, w) to another's, refined by ECC; None where it
+    does not converge, or to a map that shears, or scales by more than 1.67.
+    """
+    everywhere = np.full(right.shape, 255, np.uint8)
     guess = start.astype(np.float32)
     kind, until = cv2.MOTION_AFFINE, (CRITERIA, STEPS, EPSILON)
     try:
@@ -95,15 +98,21 @@ def _refined(first: Picture, second: Picture, start: Floats) -> Floats | None:
     except cv2.error:  # it does not converge: these two do not agree from here
         return None
     matrix = np.asarray(found, np.float64)
-    return matrix if _is_similar(matrix) else None
+    return matrix if is_similar(matrix) else None
 
 
-def _is_similar(matrix: Floats) -> bool:
+def is_similar(matrix: Floats) -> bool:
+    """Whether a (2, 3) matrix shears hardly and scales by no more than 1.67."""
     large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
     return bool(SCALES[0] <= small and large <= SCALES[1] and large / small <= 1 + SHEAR)
 
 
-def _measure(first: Picture, second: Picture, matrix: Floats) -> Fit | None:
+def measured(first: Picture, second: Picture, matrix: Floats) -> Fit | None:
+    """How well two pictures agree when laid over each other; None where hardly anything is shared.
+
+    Args:
+        matrix: (2, 3) from pixels of the first to pixels of the second.
+    """
     height, width = first.shape
     moved = _warp(second.rgb, matrix, (width, height))
     inside = _warp(np.full(second.shape, 255, np.uint8), matrix, (width, height)) > 254

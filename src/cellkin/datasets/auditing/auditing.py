@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +13,11 @@ from cellkin.core.findings import AuditReport, Cue, DuplicatePair
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners
-from cellkin.datasets.auditing.pairs import Match, clusters, exact, near, spread
+from cellkin.datasets.auditing.pairs import FIELDS, Match, duplicates
 from cellkin.datasets.auditing.shortcuts import measure
 from cellkin.datasets.auditing.sides import sides_of
 from cellkin.datasets.auditing.views import CUES, View, view_all
+from cellkin.datasets.parts.grouping import clusters
 
 __all__ = ["audit"]
 
@@ -52,7 +52,7 @@ def audit(
             where=dataset.root,
             mend="cellkin check DATA says why; the first: " + (views[0].error if views else ""),
         )
-    matches, proposed = _matches(good, progress)
+    matches, proposed = duplicates(good, progress)
     pairs = _pairs(matches, good, sides)
     return AuditReport(
         name=dataset.name,
@@ -73,7 +73,7 @@ def audit(
         subject_cues=_subject_cues(good, seed, progress),
         proposed=proposed,
         compared=len(good) * (len(good) - 1) // 2,
-        notes=_notes(dataset),
+        notes=_notes(dataset, good),
         seed=seed,
         version=cellkin.__version__,
     )
@@ -89,17 +89,6 @@ def _counts(dataset: Dataset) -> dict[str, int]:
         return dataset.counts()
     codes = [code for sample in dataset for code in sample.labels[-1]]
     return {code: codes.count(code) for code in dataset.levels[-1]}
-
-
-def _matches(views: Sequence[View], progress: Progress) -> tuple[list[Match], int]:
-    equal, kept = exact(views)
-    alike, proposed = near([views[i] for i in kept], progress)
-    first = {views[i].pixels: i for i in kept}
-    twins: dict[int, list[int]] = defaultdict(list)
-    for number, seen in enumerate(views):
-        twins[first[seen.pixels]].append(number)
-    by_kept = {place: twins[number] for place, number in enumerate(kept)}
-    return [*equal, *spread(alike, by_kept)], proposed
 
 
 def _pairs(
@@ -176,8 +165,13 @@ def _values(views: Sequence[View], name: str) -> Singles:
     return np.stack([seen.cues[name] for seen in views if seen.cues is not None])
 
 
-def _notes(dataset: Dataset) -> tuple[str, ...]:
+def _notes(dataset: Dataset, views: Sequence[View]) -> tuple[str, ...]:
     notes = list(dataset.notes)
+    if (fields := sum(seen.field is not None for seen in views)) > FIELDS:
+        notes.append(
+            f"{fields} whole fields of view are too many to compare each with every other "
+            f"(up to {FIELDS}): only whole duplicates of them were sought, no overlaps"
+        )
     if dataset.levels:
         notes.append("images carry several labels: the shortcut meter was left out")
     elif not dataset.subjects() and not any(s.group for s in dataset):

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import chain, combinations, product
 
 import numpy as np
 
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
-from cellkin.datasets.auditing.alignment import Fit, align, placed
+from cellkin.datasets.auditing.alignment import Fit, align, measured, placed
+from cellkin.datasets.auditing.fields import overlapping
 from cellkin.datasets.auditing.pictures import WINDOWS, Picture, picture
 from cellkin.datasets.auditing.proposals import Proposal, by_keypoints, by_looks
 from cellkin.datasets.auditing.views import View
 from cellkin.imaging.decode import decode
 
-__all__ = ["Match", "clusters", "exact", "near"]
+__all__ = ["FIELDS", "Match", "duplicates", "exact", "near"]
 
 LIKENESS, OUTLINE = 0.75, 0.8
 DETAIL, DETAIL_CUT_OUT = 0.68, 0.4
@@ -33,6 +34,7 @@ RECODED = 3.0  # grey levels, and a detail of
 RECODED_DETAIL = 0.96
 RECOLOURED = 8.0
 TURN = 4.0  # degrees
+FIELDS = 1000  # whole fields up to which every one is compared with every other
 KEPT = 512  # pictures in memory
 
 
@@ -47,6 +49,25 @@ class Match:
     score: float = 1.0
     overlap: float = 1.0
     difference: float = 0.0
+
+
+def duplicates(views: Sequence[View], progress: Progress = silent) -> tuple[list[Match], int]:
+    """All pairs of images that show the same or share a part, by numbers within `views`.
+
+    Args:
+        views: of images that can be read.
+
+    Returns:
+        the matches, and how many pairs were laid over each other.
+    """
+    equal, kept = exact(views)
+    alike, compared = near([views[i] for i in kept], progress)
+    first = {views[i].pixels: i for i in kept}
+    twins: dict[int, list[int]] = defaultdict(list)
+    for number, seen in enumerate(views):
+        twins[first[seen.pixels]].append(number)
+    by_kept = {place: twins[number] for place, number in enumerate(kept)}
+    return [*equal, *_spread(alike, by_kept)], compared
 
 
 def exact(views: Sequence[View]) -> tuple[list[Match], list[int]]:
@@ -83,20 +104,53 @@ def near(views: Sequence[View], progress: Progress = silent) -> tuple[list[Match
     Returns:
         the matches, by numbers within `views`, and how many pairs were laid over each other.
     """
-    grids = [seen.grids for seen in views if seen.grids is not None]
-    points = [seen.points for seen in views if seen.points is not None]
-    proposals = [*by_keypoints(points, progress), *by_looks(np.asarray(grids), progress)]
     pictures = lru_cache(KEPT)(lambda i: picture(decode(views[i].sample.image)))
+    laid = _laid_over(_proposals(views, progress), pictures, progress)
     found: dict[tuple[int, int], Match] = {}
-    order = sorted(range(len(proposals)), key=lambda i: (proposals[i].first, proposals[i].second))
-    for done, number in enumerate(order, start=1):
-        proposal = proposals[number]
-        key = (min(proposal.first, proposal.second), max(proposal.first, proposal.second))
-        match = _verified(proposal, pictures(proposal.first), pictures(proposal.second))
+    compared = set()
+    for key, match in chain(laid, _of_fields(views, pictures, progress)):
+        compared.add(key)
         if match is not None and (key not in found or found[key].score < match.score):
             found[key] = match
-        progress("laying pairs over each other", done, len(order))
-    return [found[key] for key in sorted(found)], len({_key(p) for p in proposals})
+    return [found[key] for key in sorted(found)], len(compared)
+
+
+Keyed = Iterator[tuple[tuple[int, int], Match | None]]
+
+
+def _proposals(views: Sequence[View], progress: Progress) -> list[Proposal]:
+    grids = [seen.grids for seen in views if seen.grids is not None]
+    points = [seen.points for seen in views if seen.points is not None]
+    found = [*by_keypoints(points, progress), *by_looks(np.asarray(grids), progress)]
+    return sorted(found, key=lambda proposal: (proposal.first, proposal.second))
+
+
+def _laid_over(
+    proposals: Sequence[Proposal], pictures: Callable[[int], Picture], progress: Progress
+) -> Keyed:
+    for done, proposal in enumerate(proposals, start=1):
+        match = _verified(proposal, pictures(proposal.first), pictures(proposal.second))
+        yield _key(proposal), match
+        progress("laying pairs over each other", done, len(proposals))
+
+
+def _of_fields(
+    views: Sequence[View], pictures: Callable[[int], Picture], progress: Progress
+) -> Keyed:
+    """Whole fields of view that share a part; their score is that of `fields.Overlap`."""
+    numbers = [number for number, seen in enumerate(views) if seen.field is not None]
+    looks = [seen.field for seen in views if seen.field is not None]
+    if len(numbers) > FIELDS:
+        return
+    for overlap in overlapping(looks, progress):
+        first, second = numbers[overlap.first], numbers[overlap.second]
+        pair = pictures(first), pictures(second)
+        sizes = looks[overlap.first].shape, looks[overlap.second].shape
+        down, up = (p.shape[1] / size[1] for p, size in zip(pair, sizes, strict=True))
+        fit = measured(*pair, overlap.matrix * [up / down, up / down, up])
+        if fit is not None:
+            proved = replace(fit, detail=overlap.score)
+            yield (first, second), _matched((first, second), proved, *pair)
 
 
 def _key(proposal: Proposal) -> tuple[int, int]:
@@ -113,11 +167,13 @@ def _verified(proposal: Proposal, first: Picture, second: Picture) -> Match | No
     cut_out = not (first.mask.all() and second.mask.all())
     if fit.detail < (DETAIL_CUT_OUT if cut_out else DETAIL):
         return None
-    kind = "near duplicate" if fit.overlap >= WHOLE else "overlap"
+    return _matched((proposal.first, proposal.second), fit, first, second)
+
+
+def _matched(numbers: tuple[int, int], fit: Fit, first: Picture, second: Picture) -> Match:
     return Match(
-        proposal.first,
-        proposal.second,
-        kind,
+        *numbers,
+        "near duplicate" if fit.overlap >= WHOLE else "overlap",
         _relation(fit, first, second),
         round(fit.detail, 4),
         round(fit.overlap, 4),
@@ -154,27 +210,7 @@ def _turned(fit: Fit) -> str:
     return " and ".join(filter(None, parts))
 
 
-def clusters(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Ids that hang together by pairs, each cluster sorted, the largest first."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for a, b in pairs:
-        one, other = sorted((root(a), root(b)))
-        parent[other] = one
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in parent:
-        found[root(name)].append(name)
-    return tuple(sorted((tuple(sorted(c)) for c in found.values()), key=lambda c: (-len(c), c)))
-
-
-def spread(matches: Sequence[Match], twins: Mapping[int, Sequence[int]]) -> list[Match]:
+def _spread(matches: Sequence[Match], twins: Mapping[int, Sequence[int]]) -> list[Match]:
     """Carry matches between representatives over to the images that equal them in every pixel.
 
     Of large groups only the representatives are listed; the clusters hold every image anyhow.

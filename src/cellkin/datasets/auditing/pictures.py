@@ -11,10 +11,13 @@ from cellkin.core.arrays import Array, Bools, Bytes, Singles
 
 __all__ = [
     "GRID",
+    "NO_KEYPOINTS",
     "WINDOWS",
     "Keypoints",
     "Picture",
+    "cut_to_content",
     "describe",
+    "is_field",
     "keypoints",
     "mirrored",
     "picture",
@@ -22,12 +25,11 @@ __all__ = [
 
 
 SIDE = 160  # pixels of the longer side of a crop
-FIELD, LARGEST = 800, 512  # a whole field of view is kept finer: its cells are small
+FIELD, LARGEST = 600, 512  # a whole field of view is kept finer: its cells are small
 BLACK, WHITE = 16, 254  # a segmented cell lies on one of these
 PADDED = 0.5  # share of the outermost pixels that are black (or white) where a cell was cut out
 GRID = 12
 KEYPOINTS = 80
-KEYPOINTS_OF_FIELD = 600
 CROPPED = 0.9  # of a side is left when 10 % is cropped
 ANGLES = 8  # bins of direction in SIFT
 
@@ -43,7 +45,7 @@ class Picture:
     """What is compared of an image.
 
     Attributes:
-        rgb: (h, w, 3) uint8, the longer side `SIDE` (up to `LARGEST` for whole fields).
+        rgb: (h, w, 3) uint8, the longer side `SIDE` (up to `LARGEST` for whole fields of view).
         mask: (h, w) bool, False where a segmented cell lies on plain black or white.
     """
 
@@ -64,26 +66,40 @@ class Keypoints:
     vectors: Bytes
 
 
-def picture(image: Bytes) -> Picture:
-    """Cut an image to its content and bring it to one size.
+NO_KEYPOINTS = Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
 
-    Plain black or white around a segmented cell is alike in every image of a data set: it is cut
-    away, and what is left of it is masked.
+
+def picture(image: Bytes) -> Picture:
+    """An image cut to its content (see `cut_to_content`), at one size.
 
     Args:
         image: (H, W, 3) uint8 RGB.
     """
-    content = _content(image)
-    top, bottom = _extent(np.asarray(content.any(1)))
-    left, right = _extent(np.asarray(content.any(0)))
-    cut, mask = image[top:bottom, left:right], content[top:bottom, left:right]
-    longer = max(cut.shape[:2])
-    side = SIDE if longer <= FIELD else min(LARGEST, longer // 4)
-    height, width = (max(8, round(n * side / longer)) for n in cut.shape[:2])
+    cut, mask = cut_to_content(image)
+    longer = max(mask.shape)
+    side = min(LARGEST, longer // 4) if is_field(cut) else SIDE
+    height, width = (max(8, round(n * side / longer)) for n in mask.shape)
     how = cv2.INTER_AREA if longer >= side else cv2.INTER_CUBIC
     small = cv2.resize(cut, (width, height), interpolation=how)
     seen = cv2.resize(mask.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
     return Picture(np.asarray(small, np.uint8), np.asarray(seen) > 127)
+
+
+def is_field(image: Bytes) -> bool:
+    """Whether an image is a whole field of view, by its size."""
+    return bool(max(image.shape[:2]) > FIELD)
+
+
+def cut_to_content(image: Bytes) -> tuple[Bytes, Bools]:
+    """The part (h, w, 3) of an image that shows something, and a mask (h, w) of what does.
+
+    Plain black or white around a segmented cell is alike in every image of a data set: it is cut
+    away, and what is left of it is masked.
+    """
+    content = _content(image)
+    top, bottom = _extent(np.asarray(content.any(1)))
+    left, right = _extent(np.asarray(content.any(0)))
+    return image[top:bottom, left:right], content[top:bottom, left:right]
 
 
 def _content(image: Bytes) -> Bools:
@@ -116,15 +132,16 @@ def describe(seen: Picture) -> Singles:
 
 
 def keypoints(seen: Picture) -> Keypoints:
-    """Up to 80 places (600 of a whole field) that look like nowhere else, with SIFT vectors."""
-    wanted = KEYPOINTS if max(seen.shape) <= SIDE else KEYPOINTS_OF_FIELD
-    finder = cv2.SIFT_create(nfeatures=wanted, contrastThreshold=0.015, edgeThreshold=20, sigma=1.2)  # type: ignore[attr-defined]
+    """Up to 80 places of a crop that look like nowhere else, with SIFT vectors."""
+    finder = cv2.SIFT_create(  # type: ignore[attr-defined]
+        nfeatures=KEYPOINTS, contrastThreshold=0.015, edgeThreshold=20, sigma=1.2
+    )
     grey = cv2.cvtColor(seen.rgb, cv2.COLOR_RGB2GRAY)
     places, vectors = finder.detectAndCompute(grey, None)
     if vectors is None:
-        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
+        return NO_KEYPOINTS
     xy = np.array([place.pt for place in places], np.float32)
-    return Keypoints(xy[:wanted], np.asarray(vectors, np.uint8)[:wanted])
+    return Keypoints(xy[:KEYPOINTS], np.asarray(vectors, np.uint8)[:KEYPOINTS])
 
 
 def mirrored(vectors: Array) -> Array:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cellkin.core.artifacts import read_json, write_bytes
 from cellkin.core.errors import LayoutError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
-from cellkin.datasets.auditing.pairs import clusters
+from cellkin.datasets.parts.grouping import grouped
+from cellkin.datasets.parts.leakage import twins
 from cellkin.datasets.parts.splits import single, verify_split
 from cellkin.datasets.saved import save_dataset
 
@@ -75,25 +75,15 @@ def sides_of(dataset: Dataset, splits: Sequence[Split], seed: int) -> tuple[dict
 def merged(dataset: Dataset, groups: Sequence[Sequence[str]]) -> Dataset:
     """The data set with units (subjects, else slides or fields, else images) joined by duplicates.
 
-    Subjects of one cluster become one subject, called by all their names ("H2+H6"); so do groups;
-    an image without a group is one of its own.
+    What is documented (`leakage.twins`) joins them like what was found. Subjects of one cluster
+    become one subject, called by all their names ("H2+H6"); so do groups; an image without a group
+    is one of its own.
     """
-    samples = list(dataset.samples)
-    for key in ("subject", "group"):
-        own = {s.id: getattr(s, key) for s in samples}
-        if key == "group":
-            own = {i: name or i for i, name in own.items()}
-        names = _joined(own, groups)
-        samples = [replace(s, **{key: names.get(own[s.id], own[s.id])}) for s in samples]
+    links = [*groups, *twins(dataset.samples).values()]
+    subjects = grouped({s.id: s.subject for s in dataset if s.subject is not None}, links)
+    own = grouped({s.id: s.group or s.id for s in dataset}, links)
+    samples = (replace(s, subject=subjects.get(s.id), group=own[s.id]) for s in dataset)
     return replace(dataset, samples=tuple(samples))
-
-
-def _joined(own: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    pairs = []
-    for group in groups:
-        known = [own[i] for i in group if own[i] is not None]
-        pairs += [(known[0], other) for other in known[1:]]
-    return {name: "+".join(joined) for joined in clusters(pairs) for name in joined}
 
 
 def write_merged(dataset: Dataset, groups: Sequence[Sequence[str]], path: str | Path) -> Path:

@@ -17,7 +17,16 @@ from cellkin.core.artifacts import file_sha256
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
-from cellkin.datasets.auditing.pictures import Keypoints, describe, keypoints, picture
+from cellkin.datasets.auditing.fields import FieldLook, field_look
+from cellkin.datasets.auditing.pictures import (
+    NO_KEYPOINTS,
+    Keypoints,
+    cut_to_content,
+    describe,
+    is_field,
+    keypoints,
+    picture,
+)
 from cellkin.imaging.decode import decode
 from cellkin.imaging.focus import focus_score
 
@@ -39,7 +48,8 @@ class View:
 
     Attributes:
         sha256: of the file; None for a part of a file. pixels: SHA-256 of size and RGB values.
-        grids: (10, 12, 12, 3) float32, see `pictures.describe`. points: see `keypoints`.
+        grids: (10, 12, 12, 3) float32, see `pictures.describe`. points: see `keypoints`;
+            none of a whole field of view, which has a `field` in its place.
         cues: name of `CUES` -> (d,) float32.
         error: why it cannot be read; then everything else is empty.
     """
@@ -49,6 +59,7 @@ class View:
     pixels: str = ""
     grids: Singles | None = None
     points: Keypoints | None = None
+    field: FieldLook | None = None
     cues: Mapping[str, Singles] | None = None
     error: str = ""
 
@@ -82,12 +93,15 @@ def view(sample: Sample) -> View:
     pixels.update(image.data)
     whole = ref.member is None and ref.row is None and ref.box is None
     seen = picture(image)
+    cut, _ = cut_to_content(image)
+    whole_field = is_field(cut)
     return View(
         sample,
         sha256=file_sha256(ref.path) if whole else None,
         pixels=pixels.hexdigest(),
         grids=describe(seen),
-        points=keypoints(seen),
+        points=NO_KEYPOINTS if whole_field else keypoints(seen),
+        field=field_look(cut) if whole_field else None,
         cues=_cues(image, sample),
     )
 

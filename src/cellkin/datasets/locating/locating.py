@@ -1,7 +1,9 @@
 """Where crops were cut from: for each one the field and the position, or that there is none.
 
 Cells of one field share stain, light and focus, and often the patient: whoever splits crops whose
-fields are known can keep a field on one side. Fields that overlap each other become one group.
+fields are known can keep a field on one side. Fields become one group where they are documented to
+overlap, where they are found to (`auditing.fields`), and where a crop of one shows what a crop of
+the other shows (`auditing.pairs`).
 
 Crops are sought as they are first; those not found are then sought at every scale and orientation
 that is allowed. A crop counts as found when its detail agrees with one place, block by block
@@ -14,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,9 +25,15 @@ import numpy as np
 
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
-from cellkin.datasets.listing import list_folder
+from cellkin.core.records import ImageRef, Sample
+from cellkin.datasets.auditing.fields import field_look, overlapping
+from cellkin.datasets.auditing.pairs import duplicates
+from cellkin.datasets.auditing.views import view_all
+from cellkin.datasets.listing import Listing, list_folder
 from cellkin.datasets.locating.matching import ORIENTATIONS, SAME, Hit, Piece, Poses, search_field
 from cellkin.datasets.locating.notebook import Notebook
+from cellkin.datasets.parts.grouping import grouped
+from cellkin.datasets.readers import allidb1, allidb2
 from cellkin.imaging.decode import decode
 
 __all__ = ["FOUND", "MARGIN", "Located", "Location", "locate"]
@@ -35,7 +43,7 @@ FOUND = 0.8
 MARGIN = 0.1
 """Least lead over the best place in fields of another group."""
 
-TILE = 256  # side in pixels of the parts of a field that are sought in all others
+WORKERS = min(4, os.cpu_count() or 1)
 STEP = 0.04  # relative distance of the scales that are tried at the coarse level
 LIMITS = (0.5, 2.0)
 
@@ -49,7 +57,8 @@ class Location:
             in two fields that do not overlap agree about equally; the better one is given).
         hit: the place and the pose; None where the state is "none".
         field: path relative to the folder of fields; None where the state is "none".
-        group: name of the field's group; a crop without a field is a group of its own.
+        group: name of the field's group, or of all that belong together ("a+b"); a crop without a
+            field is a group of its own, with crops that show the same.
         score: of the best place, 0 where no place was worth a close look.
     """
 
@@ -101,23 +110,50 @@ def locate(
     """
     wide = _poses(scales, all_orientations)
     crop_list, field_list = list_folder(crops), list_folder(fields)
+    groups = _field_groups(field_list, progress)
+    twins = _twin_crops(crop_list, progress)
     pieces = [
         _piece(crop_list.root, name, progress, at, crop_list.images)
         for at, name in enumerate(crop_list.images)
     ]
     search = _Search(field_list.root, tuple(field_list.images), progress)
     notes = Notebook(notebook, _question(crop_list.root, crop_list.images, search, wide))
-    same = search.run("as they are", pieces, Poses(), notes, tiles=True)
-    groups = _groups(search.names, same)
-    located = [_location(piece.name, same, groups) for piece in pieces]
+    answers = search.run("as they are", pieces, Poses(), notes)
     if wide is not None:
-        lost = {place.crop for place in located if place.state == "none"}
-        rest = [piece for piece in pieces if piece.name in lost]
-        again = search.run("turned and resampled", rest, wide, notes) if rest else []
-        found = {piece.name: _location(piece.name, again, groups) for piece in rest}
-        located = [found.get(place.crop, place) for place in located]
+        found = {hit.piece for _, hit in answers if hit.score >= FOUND}
+        rest = [piece for piece in pieces if piece.name not in found]
+        kept = [(name, hit) for name, hit in answers if hit.piece in found]
+        answers = kept + search.run("turned and resampled", rest, wide, notes) if rest else kept
     notes.close()
-    return Located(tuple(located), groups)
+    located = [_location(piece.name, answers, groups) for piece in pieces]
+    joined = grouped({place.crop: place.group for place in located}, twins)
+    names = {place.group: joined[place.crop] for place in located}
+    groups = {field: names.get(group, group) for field, group in groups.items()}
+    again = (_location(piece.name, answers, groups) for piece in pieces)
+    final = (replace(place, group=joined[place.crop]) for place in again)
+    return Located(tuple(final), groups)
+
+
+def _field_groups(fields: Listing, progress: Progress) -> dict[str, str]:
+    """Group of every field: documented, or found to overlap."""
+    names = fields.images
+    with ThreadPoolExecutor(WORKERS) as pool:
+        looks = []
+        for look in pool.map(lambda name: field_look(decode(fields.root / name)), names):
+            looks.append(look)
+            progress("looking at fields", len(looks), len(names))
+    found = [(names[o.first], names[o.second]) for o in overlapping(looks, progress)]
+    return grouped({name: name for name in names} | allidb1.documented(fields), found)
+
+
+def _twin_crops(crops: Listing, progress: Progress) -> list[tuple[str, ...]]:
+    """Crops that are documented to show the same, or are found to."""
+    samples = [Sample(name, ImageRef(crops.root / name), ()) for name in crops.images]
+    views = view_all(samples, progress)
+    seen = [view for view in views if not view.error]
+    found, _ = duplicates(seen, progress)
+    names = [(seen[m.first].sample.id, seen[m.second].sample.id) for m in found]
+    return [*allidb2.documented(crops), *names]
 
 
 def _poses(scales: tuple[float, float], all_orientations: bool) -> Poses | None:
@@ -165,10 +201,8 @@ class _Search:
     names: tuple[str, ...]
     progress: Progress
 
-    def run(
-        self, how: str, pieces: Sequence[Piece], poses: Poses, notes: Notebook, tiles: bool = False
-    ) -> Answers:
-        """All (field, hit) of all pieces, and of parts of the fields themselves if asked for."""
+    def run(self, how: str, pieces: Sequence[Piece], poses: Poses, notes: Notebook) -> Answers:
+        """All (field, hit) of all pieces, the best first."""
         answers: Answers = []
         todo = []
         for name in self.names:
@@ -176,48 +210,24 @@ class _Search:
             if known is None:
                 todo.append(name)
             answers += [(name, hit) for hit in known or ()]
-        sought = [*pieces, *(self._tiles() if tiles and todo else ())]
         done = len(self.names) - len(todo)
-        for name, hits in _in_order(todo, partial(self._one, sought, poses)):
+        for name, hits in _in_order(todo, partial(self._one, pieces, poses)):
             notes.write(how, name, hits)
             answers += [(name, hit) for hit in hits]
             done += 1
             self.progress(f"searching fields for crops {how}", done, len(self.names))
         return sorted(answers, key=lambda answer: (-answer[1].score, answer[0]))
 
-    def _one(self, sought: Sequence[Piece], poses: Poses, name: str) -> list[Hit]:
-        own = _tile_name(name, "")
-        others = [piece for piece in sought if not piece.name.startswith(own)]
-        return search_field(_light(self.root / name), others, poses)
-
-    def _tiles(self) -> Iterator[Piece]:
-        """Corners, middles of the sides and the middle of every field: where two fields of one
-        scale overlap by a tile or more, a corner of one lies in the other.
-        """
-        for at, name in enumerate(self.names):
-            light = _light(self.root / name)
-            side = min(TILE, *light.shape)
-            for row in range(3):
-                for column in range(3):
-                    top, left = (
-                        (n - side) * k // 2 for n, k in zip(light.shape, (row, column), strict=True)
-                    )
-                    tile = np.ascontiguousarray(light[top : top + side, left : left + side])
-                    yield Piece(_tile_name(name, f"{row}{column}"), tile)
-            self.progress("reading fields", at + 1, len(self.names))
-
-
-def _tile_name(field: str, which: str) -> str:
-    return f"\0{field}\0{which}"  # no file's name holds this sign
+    def _one(self, pieces: Sequence[Piece], poses: Poses, name: str) -> list[Hit]:
+        return search_field(_light(self.root / name), pieces, poses)
 
 
 def _in_order(names: Sequence[str], work: partial[list[Hit]]) -> Iterator[tuple[str, list[Hit]]]:
     """Results in the order of the names, a few at a time beside each other."""
-    workers = min(4, os.cpu_count() or 1)
     rest = iter(names)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         waiting: list[tuple[str, Future[list[Hit]]]] = [
-            (name, pool.submit(work, name)) for name in islice(rest, workers + 1)
+            (name, pool.submit(work, name)) for name in islice(rest, WORKERS + 1)
         ]
         try:
             while waiting:
@@ -227,22 +237,6 @@ def _in_order(names: Sequence[str], work: partial[list[Hit]]) -> Iterator[tuple[
         finally:
             for _, future in waiting:
                 future.cancel()
-
-
-def _groups(names: Sequence[str], answers: Answers) -> dict[str, str]:
-    """Group of every field, named after its first: fields joined by a part of one in another."""
-    parent = {name: name for name in names}
-
-    def first(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for field, hit in answers:
-        if hit.piece.startswith("\0") and hit.score >= FOUND:
-            one, other = sorted((first(field), first(hit.piece.split("\0")[1])))
-            parent[other] = one
-    return {name: first(name) for name in names}
 
 
 def _location(crop: str, answers: Answers, groups: Mapping[str, str]) -> Location:

@@ -14,6 +14,7 @@ from cellkin.core.artifacts import file_sha256
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, ImageRef, Sample, Split
 from cellkin.datasets.listing import shown
+from cellkin.datasets.parts.grouping import clusters
 
 __all__ = ["TWINS", "hashed", "leaders", "leaks", "twins"]
 
@@ -68,15 +69,6 @@ def leaks(split: Split, dataset: Dataset) -> tuple[str, ...]:
 
 def leaders(samples: tuple[Sample, ...]) -> Mapping[str, str]:
     """Image -> the first image it must stay with (itself, where it has no twin)."""
-    first = {sample.id: sample.id for sample in samples}
-
-    def root(id_: str) -> str:
-        while first[id_] != id_:
-            id_ = first[id_]
-        return id_
-
-    for ids in twins(samples).values():
-        for id_ in ids[1:]:
-            one, other = sorted((root(ids[0]), root(id_)))
-            first[other] = one
-    return {id_: root(id_) for id_ in first}
+    joined = clusters(twins(samples).values())
+    first = {id_: cluster[0] for cluster in joined for id_ in cluster}
+    return {sample.id: first.get(sample.id, sample.id) for sample in samples}

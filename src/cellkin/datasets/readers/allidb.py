@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 NAME = r"Im(\d{3,})_([01])"
+IMAGE_FOLDERS = ("im", "img")
 NORMAL = "normal"
 CLINICAL = {NORMAL: OTHER_CELL, LYMPHOBLAST: LYMPHOBLAST}
 SPECIMEN = "peripheral blood"
@@ -43,9 +44,11 @@ def label_of(mark: str) -> str:
 
 def is_drawn(listing: Listing) -> bool:
     """Whether `dataset.json` says that the images are drawn: what is documented of the published
-    images does not hold for them.
+    images does not hold for them. The listing may be of the data set, or of its folder of images.
     """
-    return bool(read_description(listing.root).get("drawn"))
+    root = listing.root
+    roots = (root, root.parent) if root.name in IMAGE_FOLDERS else (root,)
+    return any(bool(read_description(folder).get("drawn")) for folder in roots)
 
 
 def refuse_doubled_numbers(

@@ -18,7 +18,7 @@ from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
-__all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "read", "recognises"]
+__all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "documented", "read", "recognises"]
 
 LAYOUT = "ALL-IDB1"
 BOTH = "give the folder that holds both, im/ImXXX_0.jpg and im/ImXXX_1.jpg"
@@ -74,6 +74,23 @@ def recognises(listing: Listing) -> bool:
     return any(PLACE.fullmatch(image) for image in listing.images)
 
 
+def documented(listing: Listing) -> dict[str, str]:
+    """Group of every image of ALL-IDB1, or of its folder `im`, that is documented to overlap others
+    or to equal one; none of drawn ones.
+    """
+    if allidb.is_drawn(listing):
+        return {}
+    within = "im/" if listing.root.name == "im" else ""
+    places = ((image, PLACE.fullmatch(within + image)) for image in listing.images)
+    names = {
+        (mark, n): "+".join(f"Im{m:03d}_{mark}" for m in numbers)
+        for mark, numbers in OVERLAPPING
+        for n in numbers
+    }
+    found = {image: names.get((m[2], int(m[1]))) for image, m in places if m}
+    return {image: group for image, group in found.items() if group is not None}
+
+
 def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
     """Read ALL-IDB1; one sample per field. No image is opened: `check` and `patches` find
     centroids outside of their field.
@@ -88,8 +105,8 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     numbers = [(int(m[1]) if (m := PLACE.fullmatch(i)) else -1, i) for i in listing.images]
     allidb.refuse_doubled_numbers(numbers, layout=LAYOUT, where=listing.root)
     blasts = _read_points(listing, points)
-    drawn = allidb.is_drawn(listing)
-    samples = tuple(_sample(listing, image, blasts, drawn=drawn) for image in listing.images)
+    groups = {image: _stem(image) for image in listing.images} | documented(listing)
+    samples = tuple(_sample(listing, image, blasts, groups[image]) for image in listing.images)
     refuse_single_class(samples, where=listing.root, mend=BOTH)
     labels = fixed_label_set(CLASSES, root=listing.root, clinical=clinical)
     return PUBLISHED[0].dataset(
@@ -104,27 +121,19 @@ def _stem(path: str) -> str:
     return PurePosixPath(path).stem
 
 
-def _sample(listing: Listing, image: str, blasts: Mapping[str, Points], *, drawn: bool) -> Sample:
+def _sample(listing: Listing, image: str, blasts: Mapping[str, Points], group: str) -> Sample:
     stem = _stem(image)
     match = PLACE.fullmatch(image)
     mark = match[2] if match else ""
-    number = int(match[1]) if match else -1
     found = blasts.get(stem.casefold())
     return Sample(
         id=image,
         image=ImageRef(listing.root / image),
         labels=((allidb.label_of(mark),),),
-        group=stem if drawn else _group(mark, number, stem),
+        group=group,
         specimen=allidb.SPECIMEN,
         annotations={} if found is None else {BLASTS: found},
     )
-
-
-def _group(mark: str, number: int, stem: str) -> str:
-    for owner, numbers in OVERLAPPING:
-        if owner == mark and number in numbers:
-            return "+".join(f"Im{n:03d}_{mark}" for n in numbers)
-    return stem
 
 
 def _read_points(listing: Listing, files: Iterable[str]) -> dict[str, Points]:

@@ -17,7 +17,7 @@ from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
-__all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]
+__all__ = ["LAYOUT", "PUBLISHED", "documented", "read", "recognises"]
 
 LAYOUT = "ALL-IDB2"
 BOTH = "give the folder that holds both, ImXXX_0 and ImXXX_1"
@@ -68,6 +68,16 @@ def recognises(listing: Listing) -> bool:
     return any(PLACE.fullmatch(image) for image in listing.images)
 
 
+def documented(listing: Listing) -> tuple[tuple[str, ...], ...]:
+    """Images of ALL-IDB2, or of its folder `img`, that are documented to show the same cells; none
+    of drawn ones.
+    """
+    if allidb.is_drawn(listing):
+        return ()
+    places = [m for image in listing.images if (m := PLACE.fullmatch(image))]
+    return (tuple(m[0] for m in places if m[2] == "0" and int(m[1]) in RECURRING),)
+
+
 def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset:
     """Read ALL-IDB2; the label is in the name, no subject or field is named.
 
@@ -75,9 +85,9 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
         LayoutError: an image is not named or does not lie as in ALL-IDB2.
         LabelError: a number twice, only one class, or a declared meaning that contradicts.
     """
-    drawn = allidb.is_drawn(listing)
     _refuse_strays(listing)
-    samples = tuple(_sample(listing, image, drawn=drawn) for image in listing.images)
+    recurring = {image for link in documented(listing) for image in link}
+    samples = tuple(_sample(listing, image, image in recurring) for image in listing.images)
     numbers = [(int(_match(i)[1]), i) for i in listing.images]
     allidb.refuse_doubled_numbers(numbers, layout=LAYOUT, where=listing.root)
     refuse_single_class(samples, where=listing.root, mend=BOTH)
@@ -103,13 +113,11 @@ def _match(image: str) -> re.Match[str]:
     return match
 
 
-def _sample(listing: Listing, image: str, *, drawn: bool) -> Sample:
-    number, mark = _match(image).groups()
-    recurs = not drawn and mark == "0" and int(number) in RECURRING
+def _sample(listing: Listing, image: str, recurs: bool) -> Sample:
     return Sample(
         id=image,
         image=ImageRef(listing.root / image),
-        labels=((allidb.label_of(mark),),),
+        labels=((allidb.label_of(_match(image)[2]),),),
         specimen=allidb.SPECIMEN,
         annotations={TWINS: RECURRING_NAME} if recurs else {},
     )
