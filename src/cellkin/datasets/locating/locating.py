@@ -26,9 +26,6 @@ import numpy as np
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef, Sample
-from cellkin.datasets.auditing.fields import field_look, overlapping
-from cellkin.datasets.auditing.pairs import duplicates
-from cellkin.datasets.auditing.views import view_all
 from cellkin.datasets.listing import Listing, list_folder
 from cellkin.datasets.locating.matching import ORIENTATIONS, SAME, Hit, Piece, Poses, search_field
 from cellkin.datasets.locating.notebook import Notebook
@@ -136,6 +133,8 @@ def locate(
 
 def _field_groups(fields: Listing, progress: Progress) -> dict[str, str]:
     """Group of every field: documented, or found to overlap."""
+    from cellkin.datasets.auditing.fields import field_look, overlapping
+
     names = fields.images
     with ThreadPoolExecutor(WORKERS) as pool:
         looks = []
@@ -148,6 +147,9 @@ def _field_groups(fields: Listing, progress: Progress) -> dict[str, str]:
 
 def _twin_crops(crops: Listing, progress: Progress) -> list[tuple[str, ...]]:
     """Crops that are documented to show the same, or are found to."""
+    from cellkin.datasets.auditing.pairs import duplicates
+    from cellkin.datasets.auditing.views import view_all
+
     samples = [Sample(name, ImageRef(crops.root / name), ()) for name in crops.images]
     views = view_all(samples, progress)
     seen = [view for view in views if not view.error]
