@@ -13,9 +13,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["DecisionSupport", "__version__", "datasets", "index", "pretrain", "report", "train"]
+__all__ = [
+    "DecisionSupport",
+    "__version__",
+    "datasets",
+    "find",
+    "index",
+    "pretrain",
+    "report",
+    "train",
+]
 
 _HOMES = dict.fromkeys(("DecisionSupport", "index", "pretrain", "train"), "cellkin.system")
+_HOMES["find"] = "cellkin.smear.finding"
 _ROOMS = ("datasets", "report")
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.drawing import lymphoid, myeloid
 from cellkin.drawing.camera import SubjectStyle, decoded, jpeg, mask, photograph
-from cellkin.drawing.canvas import Canvas, Rng
+from cellkin.drawing.canvas import TURN, Canvas, Rng
 from cellkin.drawing.elements import (
     WhiteCell,
     paint_platelet,
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 OVERSAMPLING = 2  # single cells are drawn at twice the size, then averaged: smooth edges
+PRESSED = 0.9  # micrometres by which cells that touch may be pressed into each other
 FIELD_WIDTH = 30.0
 """Micrometres across the picture of one cell at magnification 1."""
 
@@ -58,11 +60,16 @@ Disc = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class PlacedCell:
-    """A white cell in a field: its kind and its centre, in pixels from the upper left corner."""
+    """A white cell in a field, in pixels from the upper left corner.
+
+    Attributes:
+        x, y: its centre. box: left, top, right, bottom of its outline.
+    """
 
     kind: str
     x: int
     y: int
+    box: tuple[int, int, int, int]
 
 
 def draw_cell(
@@ -119,13 +126,14 @@ def paint_cell(canvas: Canvas, kind: str, rng: Rng, style: SubjectStyle) -> tupl
 
 
 def draw_field(
-    kinds: Sequence[str], rng: Rng, style: SubjectStyle, canvas: Canvas
+    kinds: Sequence[str], rng: Rng, style: SubjectStyle, canvas: Canvas, touching: float = 0.0
 ) -> tuple[Bytes, Bytes, tuple[PlacedCell, ...]]:
-    """Draw a field with several white cells that do not touch, red cells all over it.
+    """Draw a field with several white cells, red cells all over it.
 
     Args:
         kinds: of the white cells; names in `WHITE_CELLS`.
         canvas: as large as the picture, at the scale of the field; it is cleared.
+        touching: share of the white cells that touch another one; the rest lie apart.
 
     Returns:
         rgb (h, w, 3) uint8, mask (h, w) uint8 of all white cells, and where these lie.
@@ -135,12 +143,13 @@ def draw_field(
     """
     canvas.clear(canvas.scale)
     whites = [WHITE_CELLS[kind](rng) for kind in kinds]
-    discs = _apart(canvas, [float(white.radii.max()) for white in whites], rng)
+    discs = _apart(canvas, [float(white.radii.max()) for white in whites], rng, touching)
     _strew(canvas, style, discs, rng)
     placed = []
     for kind, white, (x, y, _) in zip(kinds, whites, discs, strict=True):
         paint_white_cell(canvas, (x, y), white, rng)
-        placed.append(PlacedCell(kind, int(x * canvas.scale), int(y * canvas.scale)))
+        middle = (int(x * canvas.scale), int(y * canvas.scale))
+        placed.append(PlacedCell(kind, *middle, _box(white, (x, y), canvas)))
     shape = (canvas.extent.shape[0], canvas.extent.shape[1])
     return photograph(canvas, shape, style, rng), mask(canvas, shape), tuple(placed)
 
@@ -159,14 +168,32 @@ def at_least(name: str, value: int, minimum: int) -> None:
         )
 
 
-def _apart(canvas: Canvas, radii: Sequence[float], rng: Rng) -> list[Disc]:
-    """Discs of these radii inside the canvas, a micrometre apart."""
+def _box(white: WhiteCell, at: tuple[float, float], canvas: Canvas) -> tuple[int, int, int, int]:
+    """Box of a white cell as far as it lies in the field, in pixels."""
+    across, down = white.radii * np.cos(TURN), white.radii * np.sin(TURN)
+    height, width = canvas.extent.shape
+    left, right = ((at[0] + v) * canvas.scale for v in (across.min(), across.max()))
+    top, bottom = ((at[1] + v) * canvas.scale for v in (down.min(), down.max()))
+    return (
+        max(int(left), 0),
+        max(int(top), 0),
+        min(int(right) + 1, width),
+        min(int(bottom) + 1, height),
+    )
+
+
+def _apart(canvas: Canvas, radii: Sequence[float], rng: Rng, touching: float = 0.0) -> list[Disc]:
+    """Discs of these radii inside the canvas, a micrometre apart; a share of them side by side."""
     placed: list[Disc] = []
     for radius in radii:
         low = np.full(2, radius + 0.5)
         room = np.maximum(np.array([canvas.width, canvas.height]) - low, low)
-        for x, y in rng.uniform(low, room, (500, 2)).tolist():
-            if all(np.hypot(x - a, y - b) > radius + r + 1 for a, b, r in placed):
+        tries = [(place, 1.0) for place in rng.uniform(low, room, (500, 2)).tolist()]
+        if touching > 0 and placed and rng.random() < touching:
+            near = np.clip(_beside(placed, radius, rng), low, room).tolist()
+            tries = [(place, -PRESSED) for place in near] + tries
+        for (x, y), gap in tries:
+            if all(np.hypot(x - a, y - b) > radius + r + gap for a, b, r in placed):
                 placed.append((x, y, radius))
                 break
         else:
@@ -176,6 +203,15 @@ def _apart(canvas: Canvas, radii: Sequence[float], rng: Rng) -> list[Disc]:
                 mend="order fewer cells or more subjects",
             )
     return placed
+
+
+def _beside(placed: Sequence[Disc], radius: float, rng: Rng) -> NDArray[np.float64]:
+    """Places (500, 2) at which a disc touches one of those that are there."""
+    turn = rng.uniform(0, 2 * np.pi, 500)
+    chosen = np.array(placed)[rng.integers(len(placed), size=500)]
+    far = chosen[:, 2] + radius - rng.uniform(0.0, PRESSED, 500)
+    away = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return np.asarray(chosen[:, :2] + far[:, None] * away, np.float64)
 
 
 def _strew(canvas: Canvas, style: SubjectStyle, keep: Sequence[Disc], rng: Rng) -> None:

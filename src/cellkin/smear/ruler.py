@@ -30,6 +30,7 @@ SEEN = 0.7  # share of a red cell's outline that must be free of neighbours
 EVEN = 0.07  # spread of the free outline's distances from the middle, over their mean: round
 ALIKE = 0.25  # red cells of one field differ from their middle size by less than this share
 SMALLEST, LARGEST = 0.014, 0.25  # diameter as a share of the longer side
+MOST = 1500  # places at which a cell is tried, the deepest first
 RAYS = 64  # directions in which the edge of a cell is sought
 
 
@@ -66,6 +67,7 @@ class Ruler:
     Attributes:
         source: "metadata", "given" or "red cells". cells: number of red cells measured; their mean
             diameter in pixels and its spread (standard deviation over mean), None for others.
+            fields: how many fields of one size they come from.
     """
 
     um_per_pixel: float
@@ -73,6 +75,7 @@ class Ruler:
     cells: int = 0
     mean: float | None = None
     spread: float | None = None
+    fields: int = 1
 
     @classmethod
     def by(cls, cells: RedCells) -> Ruler | None:
@@ -146,7 +149,7 @@ def _filled(dense: Bools) -> Bytes:
             continue
         area, around = cv2.contourArea(outline), cv2.arcLength(outline, True)
         if 4 * np.pi * area > 0.6 * around**2:  # round: gaps between cells are not
-            cv2.drawContours(body, outlines, k, 1, -1)
+            cv2.drawContours(body, [outline], 0, 1, -1)
     return np.asarray(body, np.uint8)
 
 
@@ -155,13 +158,15 @@ def _peaks(depth: Singles, least: float) -> list[tuple[int, int]]:
     smooth = cv2.GaussianBlur(depth, (0, 0), max(least / 2, 1))
     top = (smooth == cv2.dilate(smooth, np.ones((5, 5), np.uint8))) & (depth >= least)
     rows, columns = np.nonzero(top)
-    order = np.argsort(-depth[rows, columns])
-    kept: list[tuple[int, int]] = []
-    for k in order:
-        row, column = int(rows[k]), int(columns[k])
-        if all(np.hypot(row - r, column - c) > 0.8 * depth[r, c] for r, c in kept):
-            kept.append((row, column))
-    return kept
+    order = np.argsort(-depth[rows, columns])[:MOST]
+    places = np.stack([rows, columns], axis=1)[order]
+    depths = depth[rows, columns][order]
+    free = np.ones(len(places), bool)
+    for k in range(len(places)):
+        if free[k]:
+            away = np.hypot(*(places[k + 1 :] - places[k]).T)
+            free[k + 1 :] &= away > 0.8 * depths[k]
+    return [(int(row), int(column)) for row, column in places[free]]
 
 
 def _diameter(body: Bytes, row: int, column: int, depth: float) -> float | None:

@@ -1,0 +1,105 @@
+"""The verb find: where the white cells of fields and slides are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.options import Json, Overwrite, examples
+from cellkin.core.artifacts import refuse_existing, write_json
+from cellkin.core.errors import DataError
+from cellkin.core.records import NOTICE
+
+
+@examples("""
+cellkin find field.jpg --out cells.json
+cellkin find fields/ --out cells.json --crops cells --geojson qupath
+cellkin find slide.svs --out cells.json --mpp 0.25
+cellkin find fields/ --out cells.json --json | jq '.fields[].cells | length'
+""")
+def find(
+    fields: Annotated[
+        list[Path],
+        typer.Argument(metavar="FIELDS...", help="Fields or slides, or folders of them."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="JSON", help="The file to write.")],
+    crops: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also cut the white cells out, as a data set."),
+    ] = None,
+    geojson: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write outlines that QuPath opens, one file a field."
+        ),
+    ] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option("--mpp", help="Micrometres per pixel, where the files do not say it."),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Find the white cells of fields and slides, with smudges, platelets and artefacts.
+
+    It says where cells are and how large, never what they are: that is decide.
+    """
+    from cellkin.smear.finding import find_all
+    from cellkin.smear.writing import to_json, write_crops, write_geojson
+
+    for target in (out, *([crops] if crops else [])):
+        if not overwrite or target is crops:
+            refuse_existing(target)
+    paths = fields_of(fields)
+    with progress() as tell:
+        found = find_all(paths, um_per_pixel=mpp, progress=tell)
+        written = to_json(found)
+        write_json(out, written)
+        if geojson:
+            write_geojson(found, geojson)
+        if crops:
+            write_crops(found, crops, progress=tell)
+    kinds = [cell.kind for field in found for cell in field.cells]
+    counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)) or "nothing"
+    unmeasured = sum(field.ruler is None for field in found)
+    talk(
+        f"{len(found)} fields: {counts}"
+        + f"; {unmeasured} without micrometres: fewer than 20 red cells, give --mpp"
+        * (unmeasured > 0)
+    )
+    if json:
+        print_json(written)
+    else:
+        talk(NOTICE)
+        typer.echo(out)
+
+
+def fields_of(paths: list[Path]) -> list[Path]:
+    """The fields named, folders replaced by the fields in them, sorted.
+
+    Raises:
+        DataError: a path that is not there, or a folder without fields.
+    """
+    from cellkin.smear.field import is_field
+
+    found: list[Path] = []
+    for path in paths:
+        path = path.expanduser()
+        if not path.exists():
+            raise DataError("there is no such file", where=path, mend="check the path")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and is_field(p)]
+        inside = [p for p in inside if "masks" not in p.parts]
+        if not inside:
+            raise DataError(
+                "this folder holds no fields",
+                where=path,
+                mend="give photographs (PNG, JPEG, BMP, TIFF), slides, or a folder of them",
+            )
+        found += inside
+    return found

@@ -1,0 +1,70 @@
+"""What was found in a field: cells, outlines, and by what light and ruler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.smear.light import Light
+from cellkin.smear.ruler import RedCells, Ruler
+
+__all__ = ["KINDS", "Cell", "FoundField", "Outline", "Points"]
+
+KINDS = ("white cell", "smudge", "border", "platelet", "artefact")
+"""What a found thing can be; a border cell is a white cell that the field's edge cuts."""
+
+Points = NDArray[np.float32]
+"""(n, 2) x and y of a closed outline, in pixels of the field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """Outlines of one cell's body and nucleus; None where none is seen."""
+
+    body: Points | None
+    nucleus: Points | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing found, in pixels of the field.
+
+    Attributes:
+        x, y: its middle. left, top, right, bottom: its box. kind: one of `KINDS`.
+        score: in [0, 1].
+    """
+
+    x: float
+    y: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+    kind: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class FoundField:
+    """A field that was searched.
+
+    Attributes:
+        ruler: micrometres per pixel and how they are known; None where nothing tells them.
+        light: of the field; None where it has no empty ground, or is a slide.
+        downsample: pixels of the field per pixel of what the network saw.
+        red_cells: the isolated round red cells, by which the ruler may be told.
+        outlines: of the cells, in their order.
+    """
+
+    path: Path
+    width: int
+    height: int
+    ruler: Ruler | None
+    light: Light | None
+    downsample: float
+    red_cells: RedCells
+    cells: tuple[Cell, ...]
+    outlines: tuple[Outline, ...]

@@ -1,0 +1,109 @@
+"""Outlines of found cells: the nucleus by its stain, the body up to its neighbours.
+
+Where the boxes of cells overlap, a pixel belongs to the cell whose middle is nearest, measured in
+that cell's own size: touching cells part along the line between them. Inside, what is denser than
+the ground is the body, and what carries nuclear stain is the nucleus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cellkin.imaging.stain import DOUBTFUL
+from cellkin.smear.evened import Evened
+from cellkin.smear.field import Box
+from cellkin.smear.found import Cell, Outline, Points
+
+__all__ = ["outlines"]
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+FINE = 0.5  # pixels of what the network saw per pixel in which outlines are drawn
+MARGIN = 1.15  # of a box, within which a body may lie
+BODY = 0.12  # optical density in green from which on something lies on the ground
+HALF = 0.5  # of a nucleus's own stain: where its edge is drawn
+SIMPLE = 0.75  # pixels by which an outline may be simplified
+
+
+def outlines(even: Evened, cells: Sequence[Cell], downsample: float) -> list[Outline]:
+    """Outlines of cells, in their order.
+
+    Args:
+        even: the field in one light. downsample: as the finder saw it.
+    """
+    return [_outline(even, cell, _near(cell, cells), downsample * FINE) for cell in cells]
+
+
+def _near(cell: Cell, cells: Sequence[Cell]) -> list[Cell]:
+    """Cells whose boxes come near that of another one, itself first."""
+    reach = MARGIN * max(cell.right - cell.left, cell.bottom - cell.top)
+    others = [
+        other
+        for other in cells
+        if other is not cell
+        and other.kind != "platelet"
+        and abs(other.x - cell.x) < 2 * reach
+        and abs(other.y - cell.y) < 2 * reach
+    ]
+    return [cell, *others]
+
+
+def _outline(even: Evened, cell: Cell, near: Sequence[Cell], step: float) -> Outline:
+    box = _window(even, cell)
+    rgb = even.part(box, step)
+    density = -np.log((np.asarray(cv2.GaussianBlur(rgb, (0, 0), 1), np.float32) + 1) / 241)
+    own = _own(rgb.shape[:2], box, near, step)
+    stain = density[..., 0] + density[..., 1] - 2 * density[..., 2]
+    nucleus = _nucleus(stain, own)
+    body = own & (density[..., 1] > BODY)
+    if nucleus is not None:
+        body |= nucleus
+    return Outline(_around(body, box, step), _around(nucleus, box, step))
+
+
+def _window(even: Evened, cell: Cell) -> Box:
+    half_w = MARGIN * (cell.right - cell.left) / 2 + 1
+    half_h = MARGIN * (cell.bottom - cell.top) / 2 + 1
+    x, y = (cell.left + cell.right) / 2, (cell.top + cell.bottom) / 2
+    width, height = even.field.width, even.field.height
+    left, top = max(int(x - half_w), 0), max(int(y - half_h), 0)
+    return left, top, min(int(x + half_w) + 2, width), min(int(y + half_h) + 2, height)
+
+
+def _own(shape: tuple[int, int], box: Box, near: Sequence[Cell], step: float) -> Mask:
+    """Pixels (h, w) that belong to the first of these cells: nearest by size, within its box."""
+    x = box[0] + (np.arange(shape[1]) + 0.5) * step
+    y = box[1] + (np.arange(shape[0]) + 0.5) * step
+    away = [
+        ((x[None, :] - (c.left + c.right) / 2) / max((c.right - c.left) / 2, 1e-6)) ** 2
+        + ((y[:, None] - (c.top + c.bottom) / 2) / max((c.bottom - c.top) / 2, 1e-6)) ** 2
+        for c in near
+    ]
+    return np.asarray((np.argmin(away, axis=0) == 0) & (away[0] < MARGIN**2), bool)
+
+
+def _nucleus(stain: Floats, own: Mask) -> Mask | None:
+    """Where nuclear stain lies, up to half of its own strength; None where there is hardly any."""
+    if not own.any() or np.percentile(stain[own], 90) < DOUBTFUL:
+        return None
+    return np.asarray(own & (stain > HALF * np.percentile(stain[own], 90)), bool)
+
+
+def _around(mask: Mask | None, box: Box, step: float) -> Points | None:
+    """The outline of the largest part of a mask, gaps closed, in pixels of the field."""
+    if mask is None:
+        return None
+    whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    found, _ = cv2.findContours(np.pad(whole, 1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not found:
+        return None
+    largest = cv2.approxPolyDP(max(found, key=cv2.contourArea), SIMPLE, True)
+    if len(largest) < 3:
+        return None
+    points = np.asarray(largest[:, 0], np.float32) - 1 + 0.5
+    return np.asarray(points * np.float32(step) + np.array(box[:2], np.float32), np.float32)

@@ -1,0 +1,178 @@
+"""What was found, written: JSON, GeoJSON for QuPath, and a data set of crops."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cellkin.core.artifacts import new_folder, write_bytes, write_json
+from cellkin.core.progress import Progress, silent
+from cellkin.smear.evened import Evened
+from cellkin.smear.field import Box, Field
+from cellkin.smear.found import Cell, FoundField, Outline, Points
+
+__all__ = ["CROP", "to_geojson", "to_json", "write_crops", "write_geojson"]
+
+CROP = 1.6
+"""Side of a crop over the longer side of its cell's box."""
+
+COLUMNS = (
+    "file",
+    "label",
+    "group",
+    "cut_from",
+    "x",
+    "y",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "um_per_pixel",
+)
+COLOURS = {
+    "white cell": (200, 0, 0),
+    "smudge": (255, 150, 0),
+    "border": (200, 0, 200),
+    "platelet": (0, 110, 220),
+    "artefact": (90, 90, 90),
+}
+
+
+def to_json(fields: Sequence[FoundField]) -> dict[str, Any]:
+    """Plain data: each field with its cells, in pixels of the field."""
+    return {"fields": [_field(field) for field in fields]}
+
+
+def _field(field: FoundField) -> dict[str, Any]:
+    ruler = field.ruler
+    return {
+        "field": str(field.path),
+        "width": field.width,
+        "height": field.height,
+        "um_per_pixel": None if ruler is None else ruler.um_per_pixel,
+        "ruler": None if ruler is None else ruler.source,
+        "red_cells": len(field.red_cells),
+        "even_light": field.light is not None,
+        "cells": [_cell(cell) for cell in field.cells],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    numbers = {
+        name: round(getattr(cell, name), 1) for name in ("x", "y", "left", "top", "right", "bottom")
+    }
+    return {**numbers, "kind": cell.kind, "score": round(cell.score, 4)}
+
+
+def to_geojson(field: FoundField) -> dict[str, Any]:
+    """The cells of one field as QuPath opens them: one cell each, with its nucleus and its kind."""
+    features = [
+        _feature(cell, outline) for cell, outline in zip(field.cells, field.outlines, strict=True)
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _feature(cell: Cell, outline: Outline) -> dict[str, Any]:
+    body = outline.body if outline.body is not None else _rectangle(cell)
+    feature: dict[str, Any] = {
+        "type": "Feature",
+        "geometry": _polygon(body),
+        "properties": {
+            "objectType": "cell",
+            "classification": {"name": cell.kind, "color": list(COLOURS[cell.kind])},
+            "measurements": {"score": round(cell.score, 4)},
+        },
+    }
+    if outline.nucleus is not None:
+        feature["nucleusGeometry"] = _polygon(outline.nucleus)
+    return feature
+
+
+def _rectangle(cell: Cell) -> Points:
+    corners = ((0, 1), (2, 1), (2, 3), (0, 3))
+    box = (cell.left, cell.top, cell.right, cell.bottom)
+    return np.array([[box[i], box[j]] for i, j in corners], np.float32)
+
+
+def _polygon(points: Points) -> dict[str, Any]:
+    ring = [[round(float(x), 1), round(float(y), 1)] for x, y in points]
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+def write_geojson(fields: Sequence[FoundField], folder: Path) -> list[Path]:
+    """Write `NAME.geojson` for each field, `NAME` being the stem of its file.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    paths = [folder / f"{name}.geojson" for name in _names(fields)]
+    for field, path in zip(fields, paths, strict=True):
+        write_json(path, to_geojson(field))
+    return paths
+
+
+def _names(fields: Sequence[FoundField]) -> list[str]:
+    """A name for each field, free of what a file name may smuggle in; equal stems are numbered."""
+    stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", field.path.stem)[:80] or "field" for field in fields]
+    return [
+        stem if stems.count(stem) == 1 else f"{k + 1:04d}-{stem}" for k, stem in enumerate(stems)
+    ]
+
+
+def write_crops(fields: Sequence[FoundField], folder: Path, *, progress: Progress = silent) -> Path:
+    """Write a data set of the white cells that were found, each in the light of its field.
+
+    `labels.csv` has a row for each: its file, the label "white cell" (nothing calls it here), the
+    field as its group, and where it lies. Border cells, smudges and the rest are not cut.
+
+    Raises:
+        OutputError: the folder exists, or cannot be written.
+        ImageError: a field can no longer be read.
+    """
+    rows: list[Mapping[str, object]] = []
+    with new_folder(folder) as out:
+        for done, (found, name) in enumerate(zip(fields, _names(fields), strict=True), start=1):
+            rows += _cut(found, name, out)
+            progress("cutting cells", done, len(fields))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(out / "labels.csv", text.getvalue().encode())
+    return folder
+
+
+def _cut(found: FoundField, name: str, out: Path) -> list[Mapping[str, object]]:
+    rows: list[Mapping[str, object]] = []
+    with Field(found.path) as field:
+        even = Evened.of(field, found.light)
+        whites = [cell for cell in found.cells if cell.kind == "white cell"]
+        for number, cell in enumerate(whites, start=1):
+            box = crop_box(cell, found)
+            file = f"{name}-{number:03d}.png"
+            bgr = cv2.cvtColor(even.part(box, 1.0), cv2.COLOR_RGB2BGR)
+            write_bytes(out / file, cv2.imencode(".png", bgr)[1].tobytes())
+            place = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
+            um = "" if found.ruler is None else round(found.ruler.um_per_pixel, 5)
+            row = {"file": file, "label": "white cell", "group": name, "cut_from": found.path.name}
+            rows.append(
+                {**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um}
+            )
+    return rows
+
+
+def crop_box(cell: Cell, found: FoundField) -> Box:
+    """The square around a cell, moved into the field where it would leave it."""
+    side = round(CROP * max(cell.right - cell.left, cell.bottom - cell.top))
+    width, height = min(side, found.width), min(side, found.height)
+    x, y = (cell.left + cell.right) / 2, (cell.top + cell.bottom) / 2
+    left = min(max(round(x - width / 2), 0), found.width - width)
+    top = min(max(round(y - height / 2), 0), found.height - height)
+    return left, top, left + width, top + height

@@ -1,0 +1,368 @@
+"""The finder: what it learns from, what it finds, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from cellkin import datasets
+from cellkin.core.errors import CellkinError, ImageError, LabelError, RecipeError, WeightsError
+from cellkin.drawing.camera import subject_style
+from cellkin.drawing.canvas import Canvas
+from cellkin.drawing.scene import PlacedCell, draw_field
+from cellkin.smear import finding
+from cellkin.smear.field import Field
+from cellkin.smear.finding import find, find_all
+from cellkin.smear.found import KINDS, Cell
+from cellkin.smear.network import CHANNELS, FinderNetwork
+from cellkin.smear.ruler import RED_CELL
+from cellkin.smear.scenes import CutCell, Marked, Painter, Picture
+from cellkin.smear.training import FinderTraining, loss_of, targets_of, teach
+from cellkin.smear.varying import SceneOptions, vary
+from cellkin.smear.writing import to_geojson, to_json, write_crops, write_geojson
+
+Bytes = NDArray[np.uint8]
+
+
+def drawn(
+    seed: int, scale: float, shape: tuple[int, int], cells: int
+) -> tuple[Bytes, tuple[PlacedCell, ...], float]:
+    """A field of touching lymphoblasts, where they are, and micrometres per pixel by red cells."""
+    rng = np.random.default_rng([9, seed])
+    style = subject_style(rng).in_field(rng, 1.0)
+    kinds = ["lymphoblast"] * (cells - 2) + ["neutrophil", "lymphocyte"]
+    rgb, _, placed = draw_field(kinds, rng, style, Canvas(shape, scale), 0.8)
+    return rgb, placed, RED_CELL / (2 * style.red_radius * scale)
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[PlacedCell, ...], float]:
+    rgb, placed, um = drawn(0, 6.0, (620, 800), 16)
+    path = tmp_path_factory.mktemp("field") / "blasts.png"
+    Image.fromarray(rgb).save(path)
+    return path, placed, um
+
+
+def hits(cells: tuple[Cell, ...], placed: tuple[PlacedCell, ...]) -> int:
+    """Drawn cells in whose box the middle of a found white cell lies that no other has taken."""
+    middles = [(c.x, c.y) for c in cells if c.kind in ("white cell", "border")]
+    found = 0
+    for cell in placed:
+        left, top, right, bottom = cell.box
+        inside = [m for m in middles if left <= m[0] <= right and top <= m[1] <= bottom]
+        if inside:
+            x, y = (left + right) / 2, (top + bottom) / 2
+            middles.remove(min(inside, key=lambda m: (m[0] - x) ** 2 + (m[1] - y) ** 2))
+            found += 1
+    return found
+
+
+# --- what is found ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "scale"), [(1, 4.0), (2, 7.0), (3, 13.0)])
+def test_touching_lymphoblasts_are_found_at_any_magnification(
+    tmp_path: Path, seed: int, scale: float
+) -> None:
+    shape = (int(90 * scale), int(120 * scale))
+    rgb, placed, _ = drawn(seed, scale, shape, 20)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    found = find(tmp_path / "a.png")
+    whites = [c for c in found.cells if c.kind in ("white cell", "border")]
+    assert hits(found.cells, placed) >= 19
+    assert len(whites) <= 21
+
+
+def test_the_record_of_a_field(field: tuple[Path, tuple[PlacedCell, ...], float]) -> None:
+    path, _, um = field
+    written = json.loads(json.dumps(to_json([find(path)])))
+    (one,) = written["fields"]
+    assert (one["field"], one["width"], one["height"]) == (str(path), 800, 620)
+    assert one["um_per_pixel"] == pytest.approx(um, rel=0.05)
+    assert one["ruler"] == "red cells"
+    for cell in one["cells"]:
+        assert {"x", "y", "left", "top", "right", "bottom", "kind", "score"} == set(cell)
+        assert 0 <= cell["left"] < cell["right"] <= 800
+        assert 0 <= cell["top"] < cell["bottom"] <= 620
+        assert cell["kind"] in KINDS
+        assert 0 <= cell["score"] <= 1
+
+
+def test_tiles_do_not_change_what_is_found(
+    field: tuple[Path, tuple[PlacedCell, ...], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = find(field[0])
+    monkeypatch.setattr(finding, "TILE", 224)
+    parts = find(field[0])
+    assert len(whole.cells) > 10
+    kinds = [[c.kind for c in f.cells if c.score > 0.5] for f in (whole, parts)]
+    assert abs(len(kinds[0]) - len(kinds[1])) <= 1
+    assert hits(parts.cells, field[1]) >= hits(whole.cells, field[1]) - 1
+
+
+def test_a_given_scale_is_believed_and_an_impossible_one_refused(
+    field: tuple[Path, tuple[PlacedCell, ...], float],
+) -> None:
+    path, placed, um = field
+    found = find(path, um_per_pixel=um * 1.1)
+    assert found.ruler is not None
+    assert (found.ruler.source, found.ruler.um_per_pixel) == ("given", um * 1.1)
+    assert hits(found.cells, placed) >= len(placed) - 1
+    for wrong in (0.0, -1.0, 50.0, float("nan")):
+        with pytest.raises(RecipeError):
+            find(path, um_per_pixel=wrong)
+
+
+def test_cells_that_the_edge_cuts_are_border_cells(tmp_path: Path) -> None:
+    rgb, placed, _ = drawn(4, 7.0, (630, 840), 12)
+    cell = placed[0]
+    left, top, right, bottom = cell.box
+    cut = rgb[:, (left + right) // 2 :] if cell.x < 420 else rgb[:, : (left + right) // 2]
+    Image.fromarray(np.ascontiguousarray(cut)).save(tmp_path / "cut.png")
+    found = find(tmp_path / "cut.png")
+    at_edge = [
+        c for c in found.cells if min(c.left, found.width - c.right) < 1 and top < c.y < bottom
+    ]
+    assert [c.kind for c in at_edge] == ["border"]
+
+
+def test_outlines_lie_around_their_cells(
+    field: tuple[Path, tuple[PlacedCell, ...], float],
+) -> None:
+    found = find(field[0])
+    for cell, outline in zip(found.cells, found.outlines, strict=True):
+        if cell.kind != "white cell":
+            continue
+        assert outline.body is not None
+        assert outline.nucleus is not None
+        for points in (outline.body, outline.nucleus):
+            middle = (points.min(axis=0) + points.max(axis=0)) / 2
+            assert np.hypot(*(middle - [cell.x, cell.y])) < 0.35 * (cell.right - cell.left)
+        assert np.ptp(outline.nucleus, axis=0).max() <= np.ptp(outline.body, axis=0).max() + 1
+
+
+def test_fields_of_one_size_share_a_ruler(tmp_path: Path) -> None:
+    """Small fields have too few red cells each; three of them have enough."""
+    rgb, _, um = drawn(20, 7.0, (420, 840), 3)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, left in zip(paths, (0, 280, 560), strict=True):
+        Image.fromarray(np.ascontiguousarray(rgb[:, left : left + 280])).save(path)
+    assert find(paths[0]).ruler is None
+    rulers = [f.ruler for f in find_all(paths)]
+    assert sum(r is not None for r in rulers) >= 2
+    for ruler in rulers:
+        if ruler is not None:
+            assert ruler.fields == 3
+            assert ruler.um_per_pixel == pytest.approx(um, rel=0.06)
+
+
+def painted(kind: str, rng: np.random.Generator) -> Bytes:
+    shape = (300, 400, 3)
+    if kind == "noise":
+        return rng.integers(0, 256, shape).astype(np.uint8)
+    if kind == "black":
+        return np.clip(rng.integers(0, 4, shape), 0, 255).astype(np.uint8)
+    if kind == "ground":
+        return (rng.normal((235, 228, 220), 2, shape)).clip(0, 255).astype(np.uint8)
+    return np.broadcast_to(np.linspace(10, 250, 400)[None, :, None] * [1, 0.8, 0.9], shape).astype(
+        np.uint8
+    )
+
+
+@pytest.mark.parametrize("kind", ["noise", "black", "ground", "ramp"])
+def test_fields_without_cells_have_none(
+    tmp_path: Path, kind: str, rng: np.random.Generator
+) -> None:
+    Image.fromarray(painted(kind, rng)).save(tmp_path / "a.png")
+    found = find(tmp_path / "a.png")
+    assert [c for c in found.cells if c.kind == "white cell"] == []
+    assert found.ruler is None
+
+
+def test_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError):
+        find(tmp_path / "a.png")
+
+
+# --- how it is written -----------------------------------------------------------------------
+
+
+def test_geojson_has_a_closed_ring_for_every_cell(
+    field: tuple[Path, tuple[PlacedCell, ...], float], tmp_path: Path
+) -> None:
+    found = find(field[0])
+    written = to_geojson(found)
+    assert written["type"] == "FeatureCollection"
+    assert len(written["features"]) == len(found.cells)
+    for feature, cell in zip(written["features"], found.cells, strict=True):
+        (ring,) = feature["geometry"]["coordinates"]
+        assert ring[0] == ring[-1]
+        assert len(ring) >= 4
+        xs = [x for x, _ in ring]
+        assert cell.left - 12 < min(xs) < cell.x < max(xs) < cell.right + 12
+        assert feature["properties"]["classification"]["name"] == cell.kind
+    (path,) = write_geojson([found], tmp_path)
+    assert json.loads(path.read_text()) == written
+
+
+def test_crops_are_a_data_set_that_waits_for_its_labels(
+    field: tuple[Path, tuple[PlacedCell, ...], float], tmp_path: Path
+) -> None:
+    found = find(field[0])
+    folder = write_crops([found], tmp_path / "crops")
+    whites = [c for c in found.cells if c.kind == "white cell"]
+    with pytest.raises(LabelError, match="white cell"):
+        datasets.open(folder)
+    head, *rows = (folder / "labels.csv").read_text().splitlines()
+    assert len(rows) == len(whites)
+    called = [
+        row.replace("white cell", ("lymphoblast", "normal")[k % 2]) for k, row in enumerate(rows)
+    ]
+    (folder / "labels.csv").write_text("\n".join([head, *called]))
+    data = datasets.open(folder)
+    assert len(data) == len(whites)
+    assert {s.group for s in data} == {"blasts"}
+    with Field(tmp_path / "crops" / "blasts-001.png") as crop:
+        side = max(whites[0].right - whites[0].left, whites[0].bottom - whites[0].top)
+        assert crop.width == crop.height == pytest.approx(1.6 * side, abs=1)
+        assert np.percentile(crop.read(), 95) == pytest.approx(240, abs=6)  # one white
+
+
+# --- what it learns from ---------------------------------------------------------------------
+
+
+def library(rng: np.random.Generator) -> Painter:
+    ground = np.full((160, 200, 3), 240, np.uint8)
+    ground[40:80, 50:100] = (120, 60, 140)
+    box = np.array([[50, 40, 100, 80]], np.float32)
+    unknown = np.array([[150, 100, 190, 150]], np.float32)
+    marked = Marked(ground, 0.2, box, np.array([0]), unknown, (True, True, False, True, False))
+    cell = np.full((50, 50, 3), (90, 40, 130), np.uint8)
+    alpha = np.zeros((50, 50), np.uint8)
+    alpha[5:45, 5:45] = 255
+    cut = CutCell(cell, alpha, 0.2, (0, 0, 50, 50))
+    return Painter({"a": [marked]}, {"b": [cut]}, {"a": 1.0, "cut b": 1.0}, SceneOptions(size=96))
+
+
+def test_pictures_depend_on_their_random_numbers_alone(rng: np.random.Generator) -> None:
+    painter = library(rng)
+    first, again = (painter.paint(np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(first.rgb, again.rgb)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    assert any(
+        not np.array_equal(painter.paint(np.random.default_rng(k)).rgb, first.rgb) for k in (4, 5)
+    )
+
+
+def test_marks_lie_where_cells_are(rng: np.random.Generator) -> None:
+    """Before stain and lens vary, what is inside a box is darker than the ground."""
+    painter = library(rng)
+    plain = Painter(
+        painter.fields,
+        painter.cells,
+        {"a": 1.0, "cut b": 1.0},
+        SceneOptions(size=96, plain=1.0),
+    )
+    seen = 0
+    for seed in range(20):
+        picture = plain.paint(np.random.default_rng(seed))
+        assert picture.known.shape == (len(CHANNELS), 24, 24)
+        assert not picture.known[CHANNELS.index("platelet")].all()
+        for (left, top, right, bottom), kind in zip(picture.boxes, picture.kinds, strict=True):
+            assert 0 <= left < right <= 96
+            assert 0 <= top < bottom <= 96
+            if CHANNELS[kind] == "white cell":
+                x, y = int((left + right) / 2), int((top + bottom) / 2)
+                assert picture.rgb[min(y, 95), min(x, 95)].mean() < 215
+                seen += 1
+    assert seen > 10
+
+
+def test_varied_pictures_keep_their_shape(rng: np.random.Generator) -> None:
+    rgb = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for seed in range(20):
+        other = vary(rgb, np.random.default_rng(seed), SceneOptions(size=64))
+        assert other.shape == rgb.shape
+        assert other.dtype == np.uint8
+
+
+def test_targets_against_a_loop() -> None:
+    boxes = np.array([[8, 8, 40, 32], [40, 40, 60, 64]], np.float32)
+    picture = Picture(
+        np.zeros((64, 64, 3), np.uint8), boxes, np.array([0, 4]), np.ones((5, 16, 16), bool)
+    )
+    heat, _, places, shapes = targets_of(picture)
+    assert places == [(5, 6), (13, 12)]
+    np.testing.assert_allclose(shapes[0], [0, 0, np.log(8), np.log(6)], rtol=1e-6)
+    np.testing.assert_allclose(shapes[1], [0.5, 0, np.log(5), np.log(6)], rtol=1e-6)
+    for row in range(16):
+        for column in range(16):
+            spread = (0.11 * 8, 0.11 * 6)
+            wanted = np.exp(
+                -((column - 6) ** 2) / 2 / spread[0] ** 2 - (row - 5) ** 2 / 2 / spread[1] ** 2
+            )
+            assert heat[0, row, column] == pytest.approx(wanted, abs=1e-6)
+    assert heat[1:4].max() == 0
+
+
+def test_nothing_is_asked_of_places_of_which_nothing_is_known() -> None:
+    torch.manual_seed(0)
+    network = FinderNetwork().eval()
+    nothing = np.zeros((0, 4), np.float32)
+    rgb = np.full((64, 64, 3), 200, np.uint8)
+    known = np.zeros((5, 16, 16), bool)
+    blind = Picture(rgb, nothing, np.zeros(0, int), known)
+    assert loss_of(network, [blind]).item() == 0
+    seeing = Picture(rgb, nothing, np.zeros(0, int), ~known)
+    assert loss_of(network, [seeing]).item() > 0
+
+
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painter = library(rng)
+    monkeypatch.setattr("cellkin.smear.training.KEPT", 2)
+    options = FinderTraining(steps=4, batch=2)
+    straight = teach(painter, options, tmp_path / "a.pt")
+
+    def stop(task: str, done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach(painter, options, tmp_path / "b.pt", progress=stop)
+    resumed = teach(painter, options, tmp_path / "b.pt")
+    for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_weights_come_back_in_half_precision(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = FinderNetwork().eval()
+    network.save(tmp_path / "a.safetensors")
+    again = FinderNetwork.open(tmp_path / "a.safetensors")
+    x = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        for one, other in zip(network(x), again(x), strict=True):
+            assert torch.allclose(one, other, atol=0.05)
+    from cellkin.core.artifacts import write_arrays
+
+    write_arrays(tmp_path / "b.safetensors", {"other": np.zeros(3)})
+    with pytest.raises(WeightsError):
+        FinderNetwork.open(tmp_path / "b.safetensors")
+    with pytest.raises(CellkinError):
+        FinderNetwork.open(tmp_path / "none.safetensors")
+
+
+def test_the_packaged_finder_is_small_and_has_a_card() -> None:
+    assert finding.WEIGHTS.stat().st_size < 8 * 2**20
+    card = finding.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    for needed in ("CC BY", "MIT", "BCCD", "C-NMC", "PBC", "Chula", "recall", "precision"):
+        assert needed in card
