@@ -11,7 +11,7 @@ DATA ?=
 PORT ?= 8765
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo serve test check format bench docs clean
+.PHONY: demo serve test check format bench weights docs clean
 
 demo: $(VENV)/run
 	$(BIN)/cellkin demo --out $(OUT) $(if $(DATA),--data $(DATA))
@@ -23,17 +23,21 @@ test: $(VENV)/dev $(VENV)/npm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/dev
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs tools
+	$(BIN)/ruff check src tests benchmarks docs tools
 	$(BIN)/mypy
 	$(MAKE) test
 
 format: $(VENV)/dev
-	$(BIN)/ruff format src tests benchmarks docs
-	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs tools
+	$(BIN)/ruff check --fix src tests benchmarks docs tools
 
 bench: $(VENV)/dev
 	for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python $$script || exit 1; done
+
+# the packaged finder, taught anew; stopped, it goes on where it was   (DATA=folder, see docs/find.md)
+weights: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/finder/train.py $(DATA) $(OUT)
 
 docs: $(VENV)/docs
 	$(BIN)/mkdocs build --quiet --strict --site-dir site

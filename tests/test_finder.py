@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -366,3 +369,56 @@ def test_the_packaged_finder_is_small_and_has_a_card() -> None:
     card = finding.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
     for needed in ("CC BY", "MIT", "BCCD", "C-NMC", "PBC", "Chula", "recall", "precision"):
         assert needed in card
+
+
+# --- real fields, held back from its training ------------------------------------------------
+
+
+def held_back(name: str) -> bool:
+    """As `tools/finder/library.py` parts them."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5 == 0
+
+
+@pytest.mark.real
+def test_white_cells_of_bccd_are_found(real_data: Path) -> None:
+    there = found = said = 0
+    names = sorted(p.stem for p in (real_data / "bccd" / "Annotations").glob("*.xml"))
+    for name in [n for n in names if held_back(n)][:20]:
+        tree = ElementTree.parse(real_data / "bccd" / "Annotations" / f"{name}.xml")
+        boxes = [
+            tuple(int(v.text or 0) for v in node.find("bndbox") or ())
+            for node in tree.getroot().iter("object")
+            if node.findtext("name") == "WBC"
+        ]
+        placed = tuple(PlacedCell("", 0, 0, box) for box in boxes)  # type: ignore[arg-type]
+        cells = find(real_data / "bccd" / "JPEGImages" / f"{name}.jpg").cells
+        there += len(boxes)
+        found += hits(cells, placed)
+        said += sum(c.kind in ("white cell", "border") for c in cells)
+    assert there >= 20
+    assert found >= 0.98 * there
+    assert found >= 0.9 * said
+
+
+@pytest.mark.real
+def test_marked_cells_of_unseen_slides_of_chula_are_found(real_data: Path) -> None:
+    with (real_data / "chula" / "cells" / "labels.csv").open(encoding="utf-8") as file:
+        slides = {
+            Path(row["file"]).stem.rsplit("_", 1)[0]: row["group"] for row in csv.DictReader(file)
+        }
+    there = found = 0
+    with (real_data / "chula" / "boxes.csv").open(encoding="utf-8") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if held_back(slides.get(Path(row["field"]).stem, ""))
+        ]
+    for row in rows[::2]:
+        x, y, w, h = (float(row[k]) for k in ("cx", "cy", "w", "h"))
+        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        box = tuple(round(v * side) for v, side in zip(corners, (1440, 900) * 2, strict=True))
+        cells = find(real_data / "chula" / row["field"]).cells
+        there += 1
+        found += hits(cells, (PlacedCell("", 0, 0, box),))  # type: ignore[arg-type]
+    assert there >= 10
+    assert found >= there - 1

@@ -14,7 +14,7 @@ KINDS = ("lymphocyte", "neutrophil", "monocyte", "eosinophil", "basophil", "ig",
 
 
 def drawn_field(seed, shape, scale, cells, touching=0.7, blasts=0.7):
-    """(rgb, [(kind, x, y, box)], pixels per red cell) of a field (h, w) at pixels per micrometre."""
+    """RGB, the placed cells and the diameter of red cells, of a field at pixels per micrometre."""
     rng = np.random.default_rng([77, *np.atleast_1d(seed)])
     style = subject_style(rng).in_field(rng, 1.0)
     style = replace(style, crowding=float(rng.uniform(0.1, 0.55)))

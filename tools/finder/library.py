@@ -12,11 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from drawn_fields import drawn_field
 
 from cellkin.imaging.decode import decode
-from cellkin.imaging.stain import DOUBTFUL, nuclear_stain, nuclei
+from cellkin.imaging.stain import DOUBTFUL, nuclear_stain
 from cellkin.smear.light import WHITE, Light
 from cellkin.smear.scenes import CutCell, Marked
 
@@ -72,9 +71,9 @@ def bccd(data: Path) -> Iterator[tuple[str, Marked, float]]:
 
 def scale_by_boxes(boxes, kinds, shape, usual):
     whole = [
-        max(r - l, b - t)
-        for (l, t, r, b), kind in zip(boxes, kinds, strict=True)
-        if kind == 4 and l > 3 and t > 3 and r < shape[1] - 3 and b < shape[0] - 3
+        max(right - left, bottom - top)
+        for (left, top, right, bottom), kind in zip(boxes, kinds, strict=True)
+        if kind == 4 and left > 3 and top > 3 and right < shape[1] - 3 and bottom < shape[0] - 3
     ]
     return RED_CELL / (np.median(whole) if len(whole) >= 4 else usual)
 
@@ -121,7 +120,7 @@ def chula(data: Path) -> Iterator[tuple[str, Marked, float]]:
         unknown = [
             [n.x - 3 * n.radius, n.y - 3 * n.radius, n.x + 3 * n.radius, n.y + 3 * n.radius]
             for n in stretches(rgb, 1.6 / CHULA)
-            if not any(l < n.x < r and t < n.y < b for l, t, r, b in boxes)
+            if not any(a < n.x < c and b < n.y < d for a, b, c, d in boxes)
         ]
         known = (True, True, False, True, False)
         yield name, scaled(rgb, boxes, CHULA, known, unknown=unknown), CHULA
@@ -132,7 +131,7 @@ def stretches(rgb, radius):
     factor = 8.0 / radius
     small = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     stain = cv2.GaussianBlur(nuclear_stain(small), (0, 0), 2)
-    count, _, stats, middles = cv2.connectedComponentsWithStats(
+    _, _, stats, middles = cv2.connectedComponentsWithStats(
         (stain > 0.7 * DOUBTFUL).astype(np.uint8)
     )
     found = []
@@ -162,9 +161,7 @@ def single_cell(rgb, platelet: bool) -> tuple[Marked, CutCell | None] | None:
     small = in_one_white(scaled(rgb, [], PBC).rgb)  # its light is even
     height, width = small.shape[:2]
     stain = cv2.GaussianBlur(nuclear_stain(small), (0, 0), 1)
-    count, parts, stats, middles = cv2.connectedComponentsWithStats(
-        (stain > DOUBTFUL).astype(np.uint8)
-    )
+    _, _, stats, middles = cv2.connectedComponentsWithStats((stain > DOUBTFUL).astype(np.uint8))
     boxes, kinds, unknown = [], [], []
     cut = None
     if not platelet:

@@ -1,19 +1,18 @@
-"""How well a finder finds: `measure.py WEIGHTS DATA [SET ...]`, on pictures held back from training."""
+"""How well a finder finds: `measure.py WEIGHTS DATA [SET ...]`, on pictures held back."""
 
 from __future__ import annotations
 
 import csv
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import cv2
+import library
 import numpy as np
 import torch
-import tempfile
-
-import library
 import train
 from drawn_fields import drawn_field
 
@@ -21,9 +20,9 @@ from cellkin.imaging.stain import nuclei
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find
+from cellkin.smear.network import FinderNetwork
 from cellkin.smear.scenes import Painter
 from cellkin.smear.varying import SceneOptions
-from cellkin.smear.network import FinderNetwork
 
 
 def bccd(data):
@@ -102,7 +101,7 @@ def matched(middles, boxes):
         if k not in taken and j not in given:
             taken.add(k)
             given.add(j)
-    return len(given), taken, given
+    return len(given)
 
 
 def main() -> None:
@@ -132,7 +131,7 @@ def main() -> None:
                 ("finder", [(c.x, c.y) for c in whites]),
                 ("stain", [(n.x, n.y) for n in stained]),
             ):
-                hits, taken, given = matched(middles, boxes)
+                hits = matched(middles, boxes)
                 total[key] += [hits, len(boxes), len(middles) if complete else hits]
                 if key == "finder" and (hits < len(boxes) or (complete and len(middles) > hits)):
                     wrong.append(
@@ -145,12 +144,12 @@ def main() -> None:
                     )
                     picture(rgb, boxes, found.cells, out / f"{name}_{path.stem}.jpg")
         for key, (hits, there, said) in total.items():
-            print(
-                f"{name} {key}: recall {hits / there:.3f} of {there:.0f}, precision {hits / max(said, 1):.3f} of {said:.0f}"
-            )
+            recall, precision = hits / there, hits / max(said, 1)
+            print(f"{name} {key}: recall {recall:.3f} of {there:.0f}", end=", ")
+            print(f"precision {precision:.3f} of {said:.0f}")
+        spread = np.percentile(scales, [0, 10, 50, 90, 100]).round(2)
         print(
-            f"   scale {np.percentile(scales, [0, 10, 50, 90, 100]).round(2)}, {seconds / len(scales):.2f} s a field; wrong {wrong}",
-            flush=True,
+            f"   scale {spread}, {seconds / len(scales):.2f} s a field; wrong {wrong}", flush=True
         )
 
 

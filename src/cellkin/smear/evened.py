@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes
 from cellkin.smear.field import Box, Field
 from cellkin.smear.light import WHITE, Light
 
 __all__ = ["Evened", "overview"]
 
-Rgb = NDArray[np.uint8]
 
 OVERVIEW = 1600  # longer side, in pixels, of a field at a glance
 
@@ -23,7 +22,7 @@ class Evened:
         view: the whole field at a glance.
     """
 
-    def __init__(self, field: Field, light: Light | None, view: Rgb) -> None:
+    def __init__(self, field: Field, light: Light | None, view: Bytes) -> None:
         self.field, self.light = field, light
         self.white = np.maximum(np.percentile(view.reshape(-1, 3), 95, axis=0), 1)
 
@@ -32,21 +31,21 @@ class Evened:
         """The field in a light that is known."""
         return cls(field, light, overview(field)[0])
 
-    def overview(self, view: Rgb) -> Rgb:
+    def overview(self, view: Bytes) -> Bytes:
         """The overview of the same field."""
         return self._lit(view, (0, 0, self.field.width, self.field.height))
 
-    def part(self, box: Box, downsample: float) -> Rgb:
+    def part(self, box: Box, downsample: float) -> Bytes:
         """A part of the field."""
         return self._lit(self.field.scaled(box, downsample), box)
 
-    def _lit(self, rgb: Rgb, box: Box) -> Rgb:
+    def _lit(self, rgb: Bytes, box: Box) -> Bytes:
         if self.light is not None:
             return self.light.even(rgb, box, (self.field.width, self.field.height))
         return np.asarray(np.clip(rgb * (WHITE / self.white), 0, 255), np.uint8)
 
 
-def overview(field: Field) -> tuple[Rgb, float]:
+def overview(field: Field) -> tuple[Bytes, float]:
     """The whole field at a glance, and pixels of the field per pixel of it."""
     step = max(max(field.width, field.height) / OVERVIEW, 1.0)
     return field.scaled((0, 0, field.width, field.height), step), step

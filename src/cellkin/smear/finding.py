@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.smear.evened import Evened, overview
@@ -29,8 +30,6 @@ from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
 
 __all__ = ["WEIGHTS", "find", "find_all", "packaged_finder"]
 
-Rgb = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "finder.safetensors"
 """The packaged finder; its card lies beside it."""
@@ -226,7 +225,9 @@ def _search(
     return [_at_border(cell, field) for cell in _single(found)]
 
 
-def _looked(network: FinderNetwork, rgb: Rgb, *, mirrored: bool = True) -> tuple[Floats, Floats]:
+def _looked(
+    network: FinderNetwork, rgb: Bytes, *, mirrored: bool = True
+) -> tuple[Singles, Singles]:
     """Heat maps in [0, 1] (kinds, h, w), averaged with those of the mirror image, and shapes
     (4, h, w).
     """
@@ -242,14 +243,14 @@ def _looked(network: FinderNetwork, rgb: Rgb, *, mirrored: bool = True) -> tuple
     return heat[0, :, :rows, :columns].numpy(), shapes[0, :, :rows, :columns].numpy()
 
 
-def _peaks(heat: Floats, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _peaks(heat: Singles, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns where a heat map is highest around."""
     around = F.max_pool2d(torch.from_numpy(heat)[None, None], 3, 1, 1)[0, 0].numpy()
     rows, columns = np.nonzero((heat == around) & (heat >= least))
     return rows, columns
 
 
-def _decoded(heat: Floats, shapes: Floats, box: Box, downsample: float) -> Iterator[Cell]:
+def _decoded(heat: Singles, shapes: Singles, box: Box, downsample: float) -> Iterator[Cell]:
     """The cells of a tile, in pixels of the field."""
     factor = STRIDE * downsample
     for kind, least in LEAST_SCORES.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cellkin.core.arrays import Singles
 from cellkin.smear.light import Light
 from cellkin.smear.ruler import RedCells, Ruler
 
@@ -16,7 +14,7 @@ __all__ = ["KINDS", "Cell", "FoundField", "Outline", "Points"]
 KINDS = ("white cell", "smudge", "border", "platelet", "artefact")
 """What a found thing can be; a border cell is a white cell that the field's edge cuts."""
 
-Points = NDArray[np.float32]
+Points = Singles
 """(n, 2) x and y of a closed outline, in pixels of the field."""
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Singles
 from cellkin.imaging.stain import DOUBTFUL
 from cellkin.smear.evened import Evened
 from cellkin.smear.field import Box
@@ -20,8 +20,6 @@ from cellkin.smear.found import Cell, Outline, Points
 
 __all__ = ["outlines"]
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 FINE = 0.5  # pixels of what the network saw per pixel in which outlines are drawn
 MARGIN = 1.15  # of a box, within which a body may lie
@@ -75,7 +73,7 @@ def _window(even: Evened, cell: Cell) -> Box:
     return left, top, min(int(x + half_w) + 2, width), min(int(y + half_h) + 2, height)
 
 
-def _own(shape: tuple[int, int], box: Box, near: Sequence[Cell], step: float) -> Mask:
+def _own(shape: tuple[int, int], box: Box, near: Sequence[Cell], step: float) -> Bools:
     """Pixels (h, w) that belong to the first of these cells: nearest by size, within its box."""
     x = box[0] + (np.arange(shape[1]) + 0.5) * step
     y = box[1] + (np.arange(shape[0]) + 0.5) * step
@@ -87,14 +85,14 @@ def _own(shape: tuple[int, int], box: Box, near: Sequence[Cell], step: float) ->
     return np.asarray((np.argmin(away, axis=0) == 0) & (away[0] < MARGIN**2), bool)
 
 
-def _nucleus(stain: Floats, own: Mask) -> Mask | None:
+def _nucleus(stain: Singles, own: Bools) -> Bools | None:
     """Where nuclear stain lies, up to half of its own strength; None where there is hardly any."""
     if not own.any() or np.percentile(stain[own], 90) < DOUBTFUL:
         return None
     return np.asarray(own & (stain > HALF * np.percentile(stain[own], 90)), bool)
 
 
-def _around(mask: Mask | None, box: Box, step: float) -> Points | None:
+def _around(mask: Bools | None, box: Box, step: float) -> Points | None:
     """The outline of the largest part of a mask, gaps closed, in pixels of the field."""
     if mask is None:
         return None

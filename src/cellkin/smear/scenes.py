@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bools, Bytes, Ints, Singles
 from cellkin.smear.light import WHITE
 from cellkin.smear.varying import SceneOptions, vary
 
 __all__ = ["CutCell", "Marked", "Painter", "Picture"]
 
-Rgb = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
 WHITE_CELL, SMUDGE, PLATELET, ARTEFACT, RED = range(5)
@@ -40,11 +38,11 @@ class Marked:
         known: by kind, whether all cells of it are marked.
     """
 
-    rgb: Rgb
+    rgb: Bytes
     scale: float
-    boxes: Floats
-    kinds: NDArray[np.int64]
-    unknown: Floats
+    boxes: Singles
+    kinds: Ints
+    unknown: Singles
     known: tuple[bool, ...]
 
 
@@ -55,8 +53,8 @@ class CutCell:
     `box`: left, top, right, bottom in the picture that it was cut from.
     """
 
-    rgb: Rgb
-    alpha: Rgb
+    rgb: Bytes
+    alpha: Bytes
     scale: float
     box: tuple[int, int, int, int]
 
@@ -67,10 +65,10 @@ class Picture:
     something is known, (kinds, S / 4, S / 4) bool.
     """
 
-    rgb: Rgb
-    boxes: Floats
-    kinds: NDArray[np.int64]
-    known: NDArray[np.bool_]
+    rgb: Bytes
+    boxes: Singles
+    kinds: Ints
+    known: Bools
 
 
 class Painter:
@@ -153,7 +151,7 @@ class _Scene:
 
     def __init__(self, size: int, scale: float) -> None:
         self.size, self.scale = size, scale
-        self.rgb: Rgb = np.full((size, size, 3), WHITE, np.uint8)
+        self.rgb: Bytes = np.full((size, size, 3), WHITE, np.uint8)
         self.boxes: list[tuple[float, ...]] = []
         self.kinds: list[int] = []
         self.unknown: list[tuple[float, ...]] = []
@@ -175,7 +173,7 @@ class _Scene:
         for box, kind in zip(piece.boxes + shift, piece.kinds, strict=True):
             self.mark(box, int(kind), (x0, y0, x1, y1))
 
-    def mark(self, box: Floats, kind: int, inside: tuple[int, int, int, int]) -> None:
+    def mark(self, box: Singles, kind: int, inside: tuple[int, int, int, int]) -> None:
         """Note a cell; one that is hardly seen is not known."""
         seen = _clipped(box, inside)
         share = _area(seen) / max(_area(tuple(box)), 1e-6)
@@ -210,7 +208,7 @@ class _Scene:
         return None
 
     def paste(
-        self, cell: Rgb, alpha: Rgb, spot: tuple[float, float], kind: int, over: float = 1.0
+        self, cell: Bytes, alpha: Bytes, spot: tuple[float, float], kind: int, over: float = 1.0
     ) -> None:
         """Lay a cell with its middle at a place; what was below is gone as far as alpha says."""
         height, width = alpha.shape
@@ -240,7 +238,7 @@ class _Scene:
         self.boxes = [box for box, hidden in zip(self.boxes, gone, strict=True) if not hidden]
         self.kinds = [kind for kind, hidden in zip(self.kinds, gone, strict=True) if not hidden]
 
-    def marks(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    def marks(self) -> tuple[Singles, Ints, Bools]:
         """Boxes, kinds, and by kind where something is known."""
         blank = self.blank
         for box in self.unknown:
@@ -257,7 +255,9 @@ def _pixels(box: Sequence[float]) -> tuple[slice, slice]:
     return slice(int(top), int(np.ceil(bottom))), slice(int(left), int(np.ceil(right)))
 
 
-def _clipped(box: Sequence[float] | Floats, inside: tuple[int, int, int, int]) -> tuple[float, ...]:
+def _clipped(
+    box: Sequence[float] | Singles, inside: tuple[int, int, int, int]
+) -> tuple[float, ...]:
     left, top, right, bottom = (float(v) for v in box)
     return (
         max(left, inside[0]),
@@ -292,7 +292,7 @@ def _turned(field: Marked, scale: float, rng: Rng) -> Marked:
     return Marked(rgb, scale, boxes, field.kinds, unknown, field.known)
 
 
-def _mirrored(boxes: Floats, width: float) -> Floats:
+def _mirrored(boxes: Singles, width: float) -> Singles:
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
@@ -330,7 +330,7 @@ def _window(field: Marked, size: int, rng: Rng) -> Marked:
     )
 
 
-def _turned_cell(cell: CutCell, scale: float, rng: Rng) -> tuple[Rgb, Rgb]:
+def _turned_cell(cell: CutCell, scale: float, rng: Rng) -> tuple[Bytes, Bytes]:
     """A cut cell at another scale, at any angle; its edge as soft as a lens makes it."""
     factor = cell.scale / scale
     height, width = cell.alpha.shape
@@ -347,7 +347,7 @@ def _turned_cell(cell: CutCell, scale: float, rng: Rng) -> tuple[Rgb, Rgb]:
     return np.asarray(rgb[:, mirror], np.uint8), np.asarray(alpha[:, mirror], np.uint8)
 
 
-def _toned(rgb: Rgb, tone: float) -> Rgb:
+def _toned(rgb: Bytes, tone: float) -> Bytes:
     """More or less of the same stain."""
     table = WHITE * (np.maximum(np.arange(256), 1) / WHITE) ** tone
     return np.asarray(cv2.LUT(rgb, np.clip(table, 0, 255).astype(np.uint8)), np.uint8)

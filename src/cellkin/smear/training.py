@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cellkin.core.arrays import Bools, Singles
 from cellkin.core.artifacts import replacing
 from cellkin.core.progress import Progress, silent
 from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
@@ -120,7 +120,7 @@ def loss_of(network: FinderNetwork, pictures: Sequence[Picture]) -> Tensor:
 
 def targets_of(
     picture: Picture,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[tuple[int, int]], NDArray[np.float32]]:
+) -> tuple[Singles, Bools, list[tuple[int, int]], Singles]:
     """What the network should say of a picture.
 
     Returns:

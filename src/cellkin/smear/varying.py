@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.smear.light import WHITE
 
 __all__ = ["SceneOptions", "vary"]
 
-Rgb = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
 
@@ -42,7 +40,7 @@ class SceneOptions:
     plain: float = 0.15
 
 
-def vary(rgb: Rgb, rng: Rng, options: SceneOptions) -> Rgb:
+def vary(rgb: Bytes, rng: Rng, options: SceneOptions) -> Bytes:
     """A picture (S, S, 3) whose ground is `WHITE`, as another laboratory would have taken it."""
     if rng.random() < options.plain:
         return rgb
@@ -64,7 +62,7 @@ def vary(rgb: Rgb, rng: Rng, options: SceneOptions) -> Rgb:
     return np.asarray(picture, np.uint8)
 
 
-def _lamp(size: int, rng: Rng) -> Floats:
+def _lamp(size: int, rng: Rng) -> Singles:
     """Relative light (size, size, 3): nearly even mostly, as strong as a bad lamp's at times."""
     uneven = 0.03 if rng.random() < 0.8 else 0.3
     x, y = np.meshgrid(*2 * [np.linspace(-1, 1, size, dtype=np.float32)])
@@ -76,7 +74,7 @@ def _lamp(size: int, rng: Rng) -> Floats:
     return np.asarray(np.stack(planes, axis=2), np.float32)
 
 
-def _blurred(rgb: Rgb, rng: Rng) -> Rgb:
+def _blurred(rgb: Bytes, rng: Rng) -> Bytes:
     if rng.random() < 0.5:
         return np.asarray(cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.4, 1.6))), np.uint8)
     small = int(rgb.shape[0] / rng.uniform(1.3, 2.5))
