@@ -298,7 +298,7 @@ def test_train_in_folds_and_evaluate_decide_alike(
     assert done.failures == ()
     with Results.open(tmp_path / "study") as results:
         studied = {
-            p.id: (p.label, dict(p.votes), [n["id"] for n in p.neighbors])
+            p.id: (p.label, dict(p.votes), [n.id for n in p.neighbors])
             for job in results.jobs()
             for p in results.predictions(job.key)
         }
