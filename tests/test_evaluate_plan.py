@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +42,16 @@ def test_every_shipped_experiment_can_be_read(name: str) -> None:
     assert name in small or f"{topic}-small" in small
 
 
-def test_methods_that_share_a_training_share_a_work(
+def test_every_method_is_a_training_selected_by_what_decides(
     tmp_path: Path, drawn: dict[str, Gathered]
 ) -> None:
     found = works(tmp_path, drawn)
-    assert [len(w.rows) for w in found if w.kind == "trained"] == [2, 2, 2]
-    assert [len(w.rows) for w in found if w.kind == "histogram"] == [1, 1, 1]
+    per_fold = Counter(work.rows[0].job.fold for work in found)
+    assert set(per_fold.values()) == {len(tiny(tmp_path).methods)}
+    for work in found:
+        (row,) = work.rows
+        head = row.job.method.endswith("softmax head")
+        assert work.recipe.select_by == ("head" if head else "vote")
 
 
 def test_a_key_changes_with_what_decides_and_with_nothing_else(

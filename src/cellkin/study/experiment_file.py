@@ -40,28 +40,28 @@ class Method:
 
     Attributes:
         kind: "trained" network, "frozen" first weights, or colour "histogram".
-        how: "neighbors" vote, or the class "head" (softmax).
-        changes: fields of the recipe that differ.
+        changes: fields of the recipe that differ; a training selects by what will decide.
     """
 
     name: str
     kind: str
-    how: str
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-PLAIN = {"metric": 0.0, "select_by": "head", "together": 1}
-"""A plain classifier: cross-entropy, batches by chance, selected by its own decision."""
-
+VOTE: dict[str, Any] = {"select_by": "vote"}
+HEAD: dict[str, Any] = {"select_by": "head"}
+PLAIN = HEAD | {"metric": 0.0, "together": 1}  # cross-entropy alone, batches by chance
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method(PROPOSED, "trained", "neighbors"),
-        Method("softmax head", "trained", "head", {"select_by": "head"}),
-        Method("no metric learning", "trained", "neighbors", {"metric": 0.0}),
-        Method("no metric learning, softmax head", "trained", "head", PLAIN),
-        Method("frozen ImageNet + neighbours", "frozen", "neighbors"),
-        Method("colour histogram + neighbours", "histogram", "neighbors"),
+        Method(PROPOSED, "trained", VOTE),
+        Method("softmax head", "trained", HEAD),
+        Method("no metric learning", "trained", VOTE | {"metric": 0.0}),
+        Method(
+            "no metric learning, softmax head", "trained", HEAD | {"metric": 0.0, "together": 1}
+        ),
+        Method("frozen ImageNet + neighbours", "frozen", VOTE),
+        Method("colour histogram + neighbours", "histogram", VOTE),
     )
 }
 

@@ -131,13 +131,11 @@ def _by_network(
         encoder = packaged_encoder(work.recipe.size, place.device)
     atlas = atlas_of(work, cells, encoder, progress)
     pages = _Pages(work, cells, atlas, place, progress)
-    looks: dict[str, _Look] = {}
+    decided = _by_head if work.recipe.select_by == "head" else _by_vote
     found: list[_Found] = []
     for row in work.rows:
-        if (target := row.job.tested_on) not in looks:
-            looks[target] = _look(work, row, cells, atlas, (place, progress))
-        look = looks[target]
-        predictions = _by_head(atlas, look) if row.how == "head" else _by_vote(atlas, look)
+        look = _look(work, row, cells, atlas, (place, progress))
+        predictions = decided(atlas, look)
         found.append((predictions, pages.of(look, predictions, row.job)))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
     if trained is not None:

@@ -1,8 +1,8 @@
 """From an experiment and its cells to the works to be done.
 
-A work is one training (or none) on one fold; it gives a row of the table for every way to decide
-that shares it, so the vote and the softmax of one network cost one training. The key of a row is a
-hash of all that decides it: cells, split, injection, recipe, seed, and the way to decide.
+A work is one training (or none) on one fold, selected by what will decide; it gives a row of the
+table, and one for each external test. The key of a row is a hash of all that decides it: cells,
+split, injection, recipe and seed.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ INJECTED = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row that a work gives: how it decides, and on which other data set, if any."""
+    """One row that a work gives, and on which other data set it decides, if any."""
 
     job: Job
-    how: str
     external: External | None = None
 
 
@@ -199,8 +198,8 @@ def _restricted(split: Split, own: Gathered, injection: str) -> Split:
 def _works(
     experiment: Experiment, setting: _Setting, gathered: Mapping[str, Gathered]
 ) -> list[Work]:
-    """The works of one setting: its methods, those that share a training together."""
-    groups: dict[str, tuple[Method, Recipe, list[Method]]] = {}
+    """The works of one setting, one for each method."""
+    works = []
     for name in experiment.methods:
         method = METHODS[name]
         recipe = setting.recipe.with_changes(**method.changes)
@@ -210,10 +209,7 @@ def _works(
         else:
             fields["init"] = _mark(recipe.init)
         key = _key(experiment, setting, method.kind, fields)
-        groups.setdefault(key, (method, recipe, []))[2].append(method)
-    works = []
-    for key, (method, recipe, methods) in groups.items():
-        rows = [row for own in methods for row in _rows(experiment, setting, (key, own), gathered)]
+        rows = _rows(experiment, setting, (key, method), gathered)
         works.append(_work(experiment, setting, (key, method.kind, recipe), rows))
     return works
 
@@ -262,14 +258,14 @@ def _rows(
 ) -> list[Row]:
     key, method = decided
     own = setting.gathered.name
-    rows = [Row(_job(experiment, setting, method, digest([key, method.how])), method.how)]
+    rows = [Row(_job(experiment, setting, method, key))]
     for external in experiment.external:
         if external.train == own and method.kind != "histogram":
             other = gathered[external.test]
             mapping = sorted(external.classes.items())
-            outer = digest([key, method.how, other.identity, mapping])
+            outer = digest([key, other.identity, mapping])
             job = _job(experiment, setting, method, outer)
-            rows.append(Row(replace(job, tested_on=external.test), method.how, external))
+            rows.append(Row(replace(job, tested_on=external.test), external))
     return rows
 
 
