@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cellkin.core.arrays import Bytes
+from cellkin.core.arrays import Array, Bytes
 from cellkin.core.errors import CellkinError, ImageError, did_you_mean
 
 __all__ = [
     "AGAIN",
+    "BLACK",
     "DEFAULT_LIMITS",
     "Limits",
     "check_bytes",
@@ -25,10 +26,14 @@ __all__ = [
     "no_permission",
     "refuse_grey",
     "require_file",
+    "require_rgb",
     "told",
     "truncation_refused",
     "unreadable",
 ]
+
+BLACK = 12
+"""Grey level of 255 up to which all channels of a black ground lie: JPEG leaves a little there."""
 
 OTHER_KIND = "export it as PNG or TIFF in RGB, with 8 bits per channel"
 AGAIN = "copy it again from its source, or export it again as PNG, JPEG, BMP or TIFF in RGB"
@@ -161,6 +166,32 @@ def told(kind: str, where: str) -> Iterator[None]:
             where=where,
             mend=OTHER_KIND if other else AGAIN,
         ) from error
+
+
+def require_rgb(array: Array, what: str, *, least: int = 1) -> None:
+    """Refuse what is no array (H, W, 3) uint8 of at least `least` pixels a side.
+
+    Args:
+        what: what the array was given for, in words: "whose focus was asked for".
+
+    Raises:
+        ImageError: it is none.
+    """
+    shape: tuple[int, ...] = getattr(array, "shape", ())
+    kind = str(getattr(array, "dtype", type(array).__name__))
+    where = f"the array {what}"
+    if kind != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ImageError(
+            f"this array is no RGB image: shape {shape}, {kind}",
+            where=where,
+            mend="give (height, width, 3) uint8 in the order red, green, blue",
+        )
+    if min(shape[:2]) < least:
+        raise ImageError(
+            f"this image is too small: {shape[1]} x {shape[0]} pixels",
+            where=where,
+            mend=f"give at least {least} pixels a side",
+        )
 
 
 def refuse_grey(rgb: Bytes, where: str) -> None:

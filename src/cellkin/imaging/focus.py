@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes, Singles
-from cellkin.core.errors import ImageError
+from cellkin.imaging.checks import BLACK, require_rgb
 
 __all__ = ["MAX_WIDTH", "black_ground", "blur_width", "focus_score", "grown", "measured_width"]
 
@@ -28,7 +28,6 @@ DIFFERENCE = 1 / 3  # a central difference smooths as well: the variance of a bo
 STEEPEST = 0.1  # share of the edges that are looked at, from the steepest on
 LEAST_SLOPE = 0.5  # grey levels per pixel at the fine scale: below lies rounding
 LEAST_EDGES = 64  # pixels on edges: fewer say nothing
-BLACK = 12  # of 255, all channels: JPEG leaves a little on a black ground
 REACH = 6  # pixels around the black ground that the coarse filter sees
 
 
@@ -66,7 +65,7 @@ def focus_score(rgb: Bytes) -> float:
 
 def measured_width(rgb: Bytes) -> float | None:
     """As `blur_width`, None where there is no edge to measure."""
-    _require_rgb(rgb)
+    require_rgb(rgb, "whose focus was asked for", least=16)
     grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.float32)
     ground = black_ground(rgb)
     grey = _filled(grey, ground)
@@ -155,19 +154,3 @@ def grown(ground: Bools) -> Bools:
     """The ground and every pixel that the filters could smear it into."""
     kernel = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
     return np.asarray(cv2.dilate(ground.astype(np.uint8), kernel), bool)
-
-
-def _require_rgb(rgb: Bytes) -> None:
-    shape: tuple[int, ...] = getattr(rgb, "shape", ())
-    if getattr(rgb, "dtype", None) != np.uint8 or len(shape) != 3 or shape[2] != 3:
-        raise ImageError(
-            f"this array is no RGB image: shape {shape}",
-            where="the array whose focus was asked for",
-            mend="give (height, width, 3) uint8 in the order red, green, blue",
-        )
-    if min(shape[:2]) < 16:
-        raise ImageError(
-            f"this image is too small to tell its focus: {shape[1]} x {shape[0]} pixels",
-            where="the array whose focus was asked for",
-            mend="give at least 16 pixels a side",
-        )

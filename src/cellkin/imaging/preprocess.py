@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from cellkin.core.arrays import Array, Bytes, Ints, Singles
-from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
+from cellkin.core.errors import DataError, RecipeError, did_you_mean
+from cellkin.imaging.checks import require_rgb
 from cellkin.imaging.sharpening import unsharpen
 
 __all__ = [
@@ -116,7 +117,7 @@ class Preprocessor:
         Raises:
             ImageError: the array is no RGB image.
         """
-        _require_rgb(rgb)
+        require_rgb(rgb, "given to the preprocessor")
         prepared = self._resized(middle_square(rgb))
         return unsharpen(prepared) if self.unsharpen else prepared
 
@@ -269,28 +270,12 @@ def _impossible(field: str, value: object, wanted: str) -> RecipeError:
     )
 
 
-def _require_rgb(rgb: Array) -> None:
-    shape, kind = _described(rgb)
-    if kind != "uint8" or len(shape) != 3 or shape[2:] != (3,) or 0 in shape:
-        raise ImageError(
-            f"this array is no RGB image: shape {shape}, {kind}",
-            where="the array given to the preprocessor",
-            mend="give (height, width, 3) uint8 in the order red, green, blue",
-        )
-
-
 def _require_prepared(prepared: Array, size: int, *, least: int = 0) -> None:
-    shape, kind = _described(prepared)
+    shape: tuple[int, ...] = getattr(prepared, "shape", ())
+    kind = str(getattr(prepared, "dtype", type(prepared).__name__))
     if kind != "uint8" or shape[1:] != (size, size, 3) or shape[0] < least:
         raise DataError(
             f"these are no prepared images: shape {shape}, {kind}",
             where="the array given to the preprocessor",
             mend=f"prepare them first: (N, {size}, {size}, 3) uint8 RGB, N at least {least}",
         )
-
-
-def _described(array: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and type of what a caller hands over, which may be no array at all."""
-    if isinstance(array, np.ndarray):
-        return array.shape, str(array.dtype)
-    return (), type(array).__name__

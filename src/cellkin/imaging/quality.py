@@ -9,7 +9,7 @@ cells, or of other colours and textures than its smears (a photograph, a tissue 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -19,13 +19,13 @@ from cellkin.core.arrays import Bools, Bytes, Floats
 from cellkin.core.errors import ArtifactError, DataError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import QUALITY
+from cellkin.imaging.checks import BLACK
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import nuclei
 
 __all__ = ["LEAST", "Measures", "QualityGate", "measure"]
 
 
-BLACK = 12  # of 255, all channels: the ground of a cell that was cut out
 SELDOM = 0.005  # share of the atlas's own cells that may lie beyond a limit
 MIDDLE = 0.25  # a nucleus is in the middle if its edge comes this near, in sides of the picture
 SMALL = 0.6  # nuclei below this share of the usual radius are parts of cells, not cells
@@ -184,7 +184,7 @@ class QualityGate:
         return float(distance / max(self.farthest, 1e-9))
 
     def to_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(self.__dict__)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QualityGate:

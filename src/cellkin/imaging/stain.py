@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Array, Bools, Bytes, Singles
-from cellkin.core.errors import ImageError
+from cellkin.imaging.checks import BLACK, require_rgb
 
 __all__ = [
     "DOUBTFUL",
@@ -43,7 +43,6 @@ LEAST_SHARE = 0.055
 """Radius of the smallest nucleus that is looked for, as a share of the image's shorter side, where
 none is given: the image of one cell. The nucleus of a small lymphocyte measures 0.09."""
 
-BLACK = 12  # of 255, all channels: the ground of a cell that was cut out
 CUT_OUT = 0.3  # share of black from which on no empty ground is left to tell the light from
 DENSEST = 2.5  # optical density: darker pixels are as good as black
 CLOSED = 0.5  # gaps up to this share of the least radius are bridged: lobes of one nucleus
@@ -78,7 +77,7 @@ def nuclear_stain(rgb: Bytes) -> Singles:
     Raises:
         ImageError: the array is no RGB image.
     """
-    _require_rgb(rgb)
+    require_rgb(rgb, "in which nuclei were looked for")
     black = rgb.max(axis=2) <= BLACK
     light = np.full(3, 255.0)
     if black.mean() < CUT_OUT:
@@ -201,16 +200,6 @@ def _disc(radius: float) -> Bytes:
 
 
 def _least_radius(rgb: Bytes, given: float | None) -> float:
-    _require_rgb(rgb)
+    require_rgb(rgb, "in which nuclei were looked for")
     radius = LEAST_SHARE * min(rgb.shape[:2]) if given is None else float(given)
     return max(radius, 1.0)
-
-
-def _require_rgb(rgb: Bytes) -> None:
-    shape = getattr(rgb, "shape", ())
-    if getattr(rgb, "dtype", None) != np.uint8 or len(shape) != 3 or shape[2:] != (3,):
-        raise ImageError(
-            f"this array is no RGB image: shape {shape}",
-            where="the array in which nuclei were looked for",
-            mend="give (height, width, 3) uint8 in the order red, green, blue",
-        )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import read_arrays, read_json, read_manifest
 from cellkin.core.errors import ArtifactError, WeightsError
-from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
 from cellkin.learning.hub import fetch, names_a_hub
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
@@ -63,7 +63,7 @@ def initialize(
         return network, None
     if init == "packaged":
         _load(network, _packaged(backbone), where="packaged")
-        return network, Preprocessor(size=size, mean=(127.0,) * 3, std=(128.0,) * 3)
+        return network, packaged_lite0(size)
     if names_a_hub(init):
         source = fetch(init, backbone, size)
         _load(network, source.state_dict(), where=init)
