@@ -109,6 +109,12 @@ class LabelSet:
         """Whether a fine class means lymphoblast."""
         return self.clinical[name] == LYMPHOBLAST
 
+    def side(self, name: str) -> object:
+        """What a class says to the deciding question: lymphoblast or not, where a class means it,
+        else the class itself.
+        """
+        return name if self.positive is None else self.is_positive(name)
+
     def right(self, call: str, truth: str) -> bool:
         """Whether a call is right to a reader, to whom imaging groups of lymphoblasts are one
         class (section 3.2).

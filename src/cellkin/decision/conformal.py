@@ -163,12 +163,10 @@ class Conformal:
         alpha = float(1 - Fraction(str(float(coverage))))
         labels = tuple(c for c, p in p_values.items() if p > alpha + ROUNDING)
         typical = float(self.p_value(ALL, min(scores[c] for c in seen)) or 0.0)
-        return (
-            PredictionSet(
-                labels, coverage, self.unit, p_values, unjudged, needed, self.note, typical
-            ),
-            "",
+        made = PredictionSet(
+            labels, coverage, self.unit, p_values, unjudged, needed, self.note, typical
         )
+        return made, ""
 
     def to_json(self) -> dict[str, Any]:
         scores = {label: [list(cells) for cells in units] for label, units in self.scores.items()}
@@ -203,19 +201,14 @@ def abstention(found: PredictionSet | None, label: str, label_set: LabelSet) -> 
     """
     if found is None:
         return ()
-    own = _meaning(label, label_set)
-    meanings = {_meaning(name, label_set) for name in found.labels}
+    meanings = {label_set.side(name) for name in found.labels}
     if len(meanings) > 1:
         return ("ambiguous",)
     if not meanings:
         # where the vote's class could not be judged, all classes together must do
         limit = 1 - found.coverage + ROUNDING
         return () if label in found.unjudged and found.typical > limit else ("unlike",)
-    return () if own in meanings or label in found.unjudged else ("set",)
-
-
-def _meaning(label: str, label_set: LabelSet) -> object:
-    return label if label_set.positive is None else label_set.is_positive(label)
+    return () if label_set.side(label) in meanings or label in found.unjudged else ("set",)
 
 
 def _lacking(judged: Sequence[str], label_set: LabelSet) -> list[str]:

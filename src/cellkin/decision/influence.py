@@ -35,9 +35,8 @@ class Flips:
 
 def matching(labels: Sequence[str], verdict: str, label_set: LabelSet) -> Bools:
     """(N,) whether each reference cell stands with the verdict on the deciding question."""
-    sides = _sides(labels, label_set)
-    own = _side(verdict, label_set)
-    return np.array([side == own for side in sides], dtype=bool)
+    with_it = {n for n in label_set.names if label_set.side(n) == label_set.side(verdict)}
+    return np.array([label in with_it for label in labels], dtype=bool)
 
 
 def shares_of_support(matches: Bools, k: int) -> Floats:
@@ -73,13 +72,12 @@ def flips(labels: Sequence[str], k: int, verdict: str, label_set: LabelSet) -> F
         labels: all reference cells a query may see, nearest first. k: how many vote; where fewer
             are left, those vote. verdict: the fine class that was voted.
     """
-    sides = _sides(labels, label_set)
-    own = _side(verdict, label_set)
-    possible = {_side(name, label_set) for name in label_set.names}
+    of = {name: label_set.side(name) for name in label_set.names}
+    sides, own, possible = [of[label] for label in labels], of[verdict], set(of.values())
     return Flips(_removals(sides, k, own), _relabellings(sides[:k], own, possible))
 
 
-def _removals(sides: Sequence[str], k: int, own: str) -> tuple[int, ...] | None:
+def _removals(sides: Sequence[object], k: int, own: object) -> tuple[int, ...] | None:
     seen, supporters = Counter(sides[:k]), [i for i, side in enumerate(sides) if side == own]
     for removed in range(len(supporters) + 1):
         if removed and k + removed <= len(sides):
@@ -90,21 +88,12 @@ def _removals(sides: Sequence[str], k: int, own: str) -> tuple[int, ...] | None:
     return None
 
 
-def _relabellings(voters: Sequence[str], own: str, possible: set[str]) -> tuple[int, ...] | None:
+def _relabellings(
+    voters: Sequence[object], own: object, possible: set[object]
+) -> tuple[int, ...] | None:
     if possible == {own}:
         return None
     counted = Counter(voters)
     rival = max((n for side, n in counted.items() if side != own), default=0)
     needed = max(0, -(-(counted[own] - rival) // 2))
     return tuple(i for i, side in enumerate(voters) if side == own)[:needed]
-
-
-def _side(label: str, label_set: LabelSet) -> str:
-    if label_set.positive is None:
-        return label
-    return "positive" if label_set.is_positive(label) else "other"
-
-
-def _sides(labels: Sequence[str], label_set: LabelSet) -> list[str]:
-    of = {name: _side(name, label_set) for name in label_set.names}
-    return [of[label] for label in labels]

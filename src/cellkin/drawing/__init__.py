@@ -7,6 +7,7 @@
     camera      a subject's stain and light; Beer-Lambert, focus, noise, JPEG; the exact mask
     scene       pictures of one cell, and whole fields
     plan        what all layouts share: the order, its people, masks and truth beside the images
+    pictures    one planned cell in one picture
     folders, allidb, single (C-NMC, PBC), tissue (ADP)
                 layouts: who contributes what, and how it lies on disk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,25 +73,22 @@ def covered_convolutions(body: nn.Module, covers: str = "residual") -> list[nn.C
             convolution, for networks without such blocks.
     """
     if covers == "pointwise":
-        return [
-            m
-            for m in body.modules()
-            if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
-        ]
+        return _convolutions(body.modules(), (1, 1))
     found: list[nn.Conv2d] = []
     for block in body.modules():
         shortcut = getattr(block, "downsample", None)
         if not hasattr(block, "conv2") or not hasattr(block, "conv1"):
             continue
-        convs = [m for m in block.children() if isinstance(m, nn.Conv2d)]
-        found += [c for c in convs if c.kernel_size == (3, 3) and c.groups == 1][:1]
+        found += _convolutions(block.children(), (3, 3))[:1]
         if isinstance(shortcut, nn.Module):
-            found += [
-                m
-                for m in shortcut.modules()
-                if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
-            ]
+            found += _convolutions(shortcut.modules(), (1, 1))
     return found
+
+
+def _convolutions(modules: Iterable[nn.Module], size: tuple[int, int]) -> list[nn.Conv2d]:
+    """Those with kernels of this size that are not grouped."""
+    convolutions = (m for m in modules if isinstance(m, nn.Conv2d) and m.groups == 1)
+    return [c for c in convolutions if c.kernel_size == size]
 
 
 def required_convolutions(body: nn.Module, covers: str) -> list[nn.Conv2d]:

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["orthogonality"]
@@ -29,9 +28,7 @@ __all__ = ["orthogonality"]
 NARROW_FROM = 1 << 18  # weights of a kernel; below it, bfloat16 saves no time
 
 
-def orthogonality(
-    convolutions: Sequence[nn.Conv2d], *, published: bool = False, bf16: bool = False
-) -> Tensor:
+def orthogonality(convolutions: Sequence[nn.Conv2d], *, bf16: bool = False) -> Tensor:
     """Sum of the orthogonality losses of convolutions: a float32 scalar.
 
     For a k x k kernel K of stride s: the Frobenius norm of conv2d(K, K, stride s, padding P) minus
@@ -39,16 +36,11 @@ def orthogonality(
     smaller side.
 
     Args:
-        published: pad by 1 as the published code does; at stride 2 the identity then lies on the
-            shift (+1, +1). For comparison only.
         bf16: multiply large kernels in bfloat16, as autocast does for the other products of a
             training step; moves the value by about 1e-5, the gradient by about 4e-3 of its length.
     """
     terms = [
-        _as_published(c.weight, c.stride[0])
-        if published
-        else _of(c.weight, c.stride[0], bf16 and c.weight.numel() >= NARROW_FROM)
-        for c in convolutions
+        _of(c.weight, c.stride[0], bf16 and c.weight.numel() >= NARROW_FROM) for c in convolutions
     ]
     return torch.stack(terms).sum()
 
@@ -176,19 +168,3 @@ def _waves(k: int, device: torch.device) -> tuple[Tensor, Tensor]:
         dtype=torch.float64,
     )
     return angles.cos().float().to(device), angles[1:].sin().float().to(device)
-
-
-# for comparison --------------------------------------------------------------------------------
-
-
-def _as_published(kernel: Tensor, stride: int) -> Tensor:
-    """The norm with the published code's padding of 1; 1 x 1 kernels are alike in both."""
-    if kernel.shape[-1] == 1:
-        return _of(kernel, stride, False)
-    with torch.autocast(kernel.device.type, enabled=False):
-        gram = F.conv2d(kernel.float(), kernel.float(), stride=stride, padding=1)
-        middle = gram.shape[-1] // 2
-        target = torch.zeros_like(gram)
-        target[:, :, middle, middle] = torch.eye(len(gram), device=gram.device)
-        distance: Tensor = torch.linalg.vector_norm(gram - target)
-        return distance

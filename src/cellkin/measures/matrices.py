@@ -12,19 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.labels import CLINICAL_CLASSES, NO_CELL, LabelSet
 from cellkin.core.studies import Mixup
-from cellkin.measures import ranking
 
 __all__ = [
     "BINARY",
     "Spread",
     "accuracy",
-    "auroc",
     "balanced_accuracy",
     "confusion",
     "merged",
@@ -167,21 +164,6 @@ def sensitivity(counts: Ints, labels: LabelSet) -> float | None:
 def specificity(counts: Ints, labels: LabelSet) -> float | None:
     """Share of the other cells (and cell-free patches) not called lymphoblast; None as above."""
     return None if labels.positive is None else recalls(sides(counts, labels))[1]
-
-
-def auroc(positive: ArrayLike, scores: ArrayLike) -> float | None:
-    """Area under the ROC curve: how often a lymphoblast scores above another cell, ties half.
-
-    Args:
-        positive: N booleans. scores: N numbers.
-
-    Returns:
-        0 to 1, or None where one side is empty.
-    """
-    is_positive, values = np.asarray(positive, bool), np.asarray(scores, np.float64)
-    if is_positive.all() or not is_positive.any():
-        return None
-    return ranking.auroc(values[~is_positive].tolist(), values[is_positive].tolist())
 
 
 def spread(values: Sequence[float | None]) -> Spread:

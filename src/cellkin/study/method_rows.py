@@ -15,6 +15,7 @@ from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
 from cellkin.core.units import Owners
 from cellkin.measures import matrices
 from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_few, unit_index
+from cellkin.measures.ranking import auroc
 from cellkin.study.predictions import Job, Results
 
 __all__ = ["binary", "right", "study_rows"]
@@ -184,11 +185,11 @@ class _Measuring:
             if self.clinical or not _is_clinical(name):
                 found[name] = read(sides if _is_clinical(name) else fine)
         if self.clinical and calls and all(call.score is not None for call in calls):
-            found["auroc"] = matrices.auroc(self._positive(calls), [c.score or 0.0 for c in calls])
+            scores: dict[bool, list[float]] = {False: [], True: []}
+            for call in calls:
+                scores[self.labels.is_positive(call.truth)].append(call.score or 0.0)
+            found["auroc"] = auroc(scores[False], scores[True]) if all(scores.values()) else None
         return found
-
-    def _positive(self, calls: Sequence[Call]) -> list[bool]:
-        return [self.labels.is_positive(call.truth) for call in calls]
 
     def _intervals(self, calls: Sequence[Call]) -> dict[str, Interval]:
         """Wilson for shares of independent cells, else bootstraps over what is independent."""
