@@ -72,7 +72,7 @@ def test_every_cell_is_tested_once_by_every_method(whole: tuple[Experiment, Path
                 assert 0 <= p.score <= 1
                 assert p.clinical == labels.clinical[p.label]
                 assert len(p.neighbors) == (0 if "head" in job.method else 3)
-                assert {n["subject"] for n in p.neighbors}.isdisjoint({p.subject})
+                assert {n.subject for n in p.neighbors}.isdisjoint({p.subject})
             assert training["test"] == len(predictions)
         counts = {method: len(ids) for method, ids in tested.items()}
         assert len(set(map(frozenset, tested.values()))) == 1

@@ -5,7 +5,7 @@ They are part of `cellkin.core.records` and imported from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from cellkin.core.arrays import Array
 from cellkin.core.decisions import Decision, Neighbor
 from cellkin.core.labels import NOTICE, LabelSet, frozen
+from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.reading import read_record
 
 __all__ = [
@@ -54,6 +55,9 @@ class Heatmap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", frozen(self.values))
 
+    def to_json(self) -> dict[str, Any]:
+        return {**plain_fields(self), "warning": self.warning or None}
+
 
 @dataclass(frozen=True)
 class PairMap:
@@ -84,7 +88,9 @@ class PairMap:
     def __post_init__(self) -> None:
         if self.tensor is not None:
             object.__setattr__(self, "tensor", frozen(self.tensor))
-        _freeze_marginals(self)
+        if self.marginals is not None:
+            on_query, on_reference = (frozen(m) for m in self.marginals)
+            object.__setattr__(self, "marginals", (on_query, on_reference))
 
     def on_query(self) -> Array:
         """(h, w): the query's heatmap, the tensor summed over the reference's positions."""
@@ -102,6 +108,11 @@ class PairMap:
     def refused(self) -> str:
         """Why this map must not be shown, or an empty string."""
         return _refusal(self.exact, self.completeness)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the query, which is that of the evidence, and without maps that are refused."""
+        told = plain_fields(self, without=("query", "tensor", "marginals"))
+        return {**told, **_shown(self, self.on_query, self.on_reference)}
 
     def _marginal(self, side: int, axes: tuple[int, int]) -> Array:
         if self.marginals is not None:
@@ -145,6 +156,11 @@ class DifferenceMap:
         """Why this map must not be shown, or an empty string."""
         return _refusal(self.exact, self.completeness)
 
+    def to_json(self) -> dict[str, Any]:
+        """Without the query, which is that of the evidence, and without maps that are refused."""
+        told = plain_fields(self, without=("query",))
+        return {**told, **_shown(self, lambda: self.on_query, lambda: self.on_reference)}
+
 
 @dataclass(frozen=True)
 class CounterEvidence:
@@ -165,17 +181,12 @@ class CounterEvidence:
     absent: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "side": self.side,
-            "neighbors": [n.to_json() for n in self.neighbors],
-            "pairs": [_pair_json(p) for p in self.pairs],
-            "differences": [_difference_json(d) for d in self.differences],
-            "absent": self.absent or None,
-        }
+        told = plain_fields(self, without=("images",))
+        return {**told, "absent": self.absent or None}
 
 
 @dataclass(frozen=True)
-class Influence:
+class Influence(Plain):
     """How the verdict hangs on single reference cells; see `cellkin.decision.influence`.
 
     Attributes:
@@ -194,19 +205,9 @@ class Influence:
     relabellings: int | None
     relabelled: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "shares": list(self.shares),
-            "other_shares": self.other_shares,
-            "removals": self.removals,
-            "removed": list(self.removed),
-            "relabellings": self.relabellings,
-            "relabelled": list(self.relabelled),
-        }
-
 
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(Plain):
     """Where a result comes from: enough to make it again. `created` is ISO 8601, UTC.
 
     `drawn` is True where the reference cells are synthetic.
@@ -221,9 +222,6 @@ class Provenance:
     space: str = ""
     dataset: str = ""
     drawn: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Provenance:
@@ -280,11 +278,11 @@ class Evidence:
         """Everything but the pictures and the N-point map, as plain data."""
         return {
             "decision": self.decision.to_json(),
-            "heatmap": _heatmap_json(self.heatmap) if self.heatmap else None,
+            "heatmap": self.heatmap.to_json() if self.heatmap else None,
             "heatmap_absent": self.heatmap_absent or None,
-            "reference_heatmaps": [_heatmap_json(h) for h in self.reference_heatmaps],
-            "pairs": [_pair_json(pair) for pair in self.pairs],
-            "differences": [_difference_json(d) for d in self.differences],
+            "reference_heatmaps": [h.to_json() for h in self.reference_heatmaps],
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "differences": [d.to_json() for d in self.differences],
             "counter": self.counter.to_json() if self.counter else None,
             "influence": self.influence.to_json() if self.influence else None,
             "pairs_absent": self.pairs_absent or None,
@@ -295,42 +293,15 @@ class Evidence:
         }
 
 
-def _heatmap_json(heatmap: Heatmap) -> dict[str, Any]:
+def _shown(
+    pair: PairMap | DifferenceMap, on_query: Callable[[], Array], on_reference: Callable[[], Array]
+) -> dict[str, Any]:
+    refused = bool(pair.refused)
     return {
-        "method": heatmap.method,
-        "layer": heatmap.layer,
-        "target": heatmap.target,
-        "image": heatmap.image,
-        "signed": heatmap.signed,
-        "warning": heatmap.warning or None,
-        "values": heatmap.values.tolist(),
-    }
-
-
-def _pair_json(pair: PairMap) -> dict[str, Any]:
-    return {
-        "reference": pair.reference,
-        "similarity": pair.similarity,
-        "completeness": pair.completeness,
-        "exact": pair.exact,
         "refused": pair.refused or None,
         "warning": pair.warning or None,
-        "on_query": None if pair.refused else pair.on_query().tolist(),
-        "on_reference": None if pair.refused else pair.on_reference().tolist(),
-    }
-
-
-def _difference_json(difference: DifferenceMap) -> dict[str, Any]:
-    return {
-        "reference": difference.reference,
-        "measure": difference.measure,
-        "total": difference.total,
-        "completeness": difference.completeness,
-        "exact": difference.exact,
-        "refused": difference.refused or None,
-        "warning": difference.warning or None,
-        "on_query": None if difference.refused else difference.on_query.tolist(),
-        "on_reference": None if difference.refused else difference.on_reference.tolist(),
+        "on_query": None if refused else on_query().tolist(),
+        "on_reference": None if refused else on_reference().tolist(),
     }
 
 
@@ -338,9 +309,3 @@ def _refusal(exact: bool, completeness: float) -> str:
     if not exact or completeness <= CLOSES:
         return ""
     return f"refused: it does not add up to what it explains (error {completeness:.1g})"
-
-
-def _freeze_marginals(pair: PairMap) -> None:
-    if pair.marginals is not None:
-        on_query, on_reference = (frozen(m) for m in pair.marginals)
-        object.__setattr__(pair, "marginals", (on_query, on_reference))

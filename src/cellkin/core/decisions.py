@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from cellkin.core.plain import Plain
 from cellkin.core.reading import read_record
 
 __all__ = [
@@ -68,14 +69,11 @@ class Neighbor:
 
 
 @dataclass(frozen=True)
-class HeadCall:
+class HeadCall(Plain):
     """What the network's class head says, beside the vote: its class and softmax in (0, 1]."""
 
     label: str
     probability: float
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
 
 @dataclass(frozen=True)

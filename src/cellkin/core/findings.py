@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+from cellkin.core.plain import Plain, plain_fields
 
 __all__ = ["ALARM", "FAINT", "SILENT", "AuditReport", "Cue", "DuplicatePair"]
 
@@ -46,11 +48,11 @@ class DuplicatePair:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "crosses": list(self.crosses)}
+        return {**plain_fields(self), "crosses": list(self.crosses)}
 
 
 @dataclass(frozen=True)
-class Cue:
+class Cue(Plain):
     """How well a target can be told from something that is not the cell.
 
     Attributes:
@@ -79,9 +81,6 @@ class Cue:
     unit: str
     units: int
     told: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "null": list(self.null), "told": dict(self.told)}
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,6 @@ class AuditReport:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data, with the counts of what was found."""
-        data = dict(self.__dict__)
-        for key in ("pairs", "cues", "subject_cues"):
-            data[key] = [item.to_json() for item in data[key]]
         found = {
             **self.kinds(),
             **{
@@ -145,12 +141,4 @@ class AuditReport:
             "alarms": sum(cue.state == ALARM for cue in self.cues),
             "images in pairs": sum(len(group) for group in self.groups),
         }
-        return {
-            **data,
-            "found": found,
-            "counts": dict(self.counts),
-            "titles": dict(self.titles),
-            "unreadable": [list(row) for row in self.unreadable],
-            "groups": [list(group) for group in self.groups],
-            "notes": list(self.notes),
-        }
+        return {**plain_fields(self), "found": found}

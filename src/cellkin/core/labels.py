@@ -12,6 +12,7 @@ import numpy as np
 
 from cellkin.core.arrays import Array
 from cellkin.core.errors import LabelError, did_you_mean
+from cellkin.core.plain import Plain
 
 __all__ = [
     "CLINICAL_CLASSES",
@@ -44,7 +45,7 @@ def frozen(array: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(Plain):
     """The classes of a data set and what each means to a clinician.
 
     Attributes:
@@ -147,13 +148,6 @@ class LabelSet:
         names = tuple(dict.fromkeys((*self.names, *other.names)))
         clinical, titles = {**other.clinical, **self.clinical}, {**other.titles, **self.titles}
         return LabelSet(names, clinical, titles)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "names": list(self.names),
-            "clinical": dict(self.clinical),
-            "titles": dict(self.titles),
-        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LabelSet:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from cellkin.core.arrays import Array
 from cellkin.core.decisions import Neighbor
 from cellkin.core.labels import LabelSet, frozen
+from cellkin.core.plain import plain_fields
 
 __all__ = ["MEASURES", "Call", "Measure", "PairedTest", "Study", "StudyRow", "Table"]
 
@@ -175,18 +176,7 @@ class StudyRow:
 
     def to_json(self) -> dict[str, Any]:
         """All but the single decisions, which lie in the results file."""
-        plain = {k: v for k, v in self.__dict__.items() if k != "calls"}
-        return {
-            **plain,
-            "seeds": list(self.seeds),
-            "labels": self.labels.to_json(),
-            "measures": {k: asdict(m) for k, m in self.measures.items()},
-            "real": None if self.real is None else {k: asdict(m) for k, m in self.real.items()},
-            "confusion": self.confusion.tolist(),
-            "clinical_names": list(self.clinical_names),
-            "clinical": self.clinical.tolist(),
-            "mixups": [asdict(entry) for entry in self.mixups],
-        }
+        return plain_fields(self, without=("calls",))
 
 
 @dataclass(frozen=True)
@@ -267,12 +257,4 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single decisions."""
-        return {
-            "title": self.title,
-            "rows": [row.to_json() for row in self.rows],
-            "tests": [asdict(test) for test in self.tests],
-            "leakage": [asdict(test) for test in self.leakage],
-            "findings": [dict(finding) for finding in self.findings],
-            "facts": dict(self.facts),
-            "missing": list(self.missing),
-        }
+        return plain_fields(self, without=("tables",))

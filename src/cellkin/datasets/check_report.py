@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cellkin.core.plain import plain_fields
+
 __all__ = ["CheckReport", "Table"]
 
 Table = Mapping[str, Mapping[str, int]]
@@ -78,8 +80,7 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data, with `ok` and `complete`."""
-        said = {"ok": self.ok, "complete": self.complete}
-        return {**said, **{key: _plain(value) for key, value in self.__dict__.items()}}
+        return {"ok": self.ok, "complete": self.complete, **plain_fields(self)}
 
     def lines(self) -> list[str]:
         """The report for people, line by line."""
@@ -119,9 +120,3 @@ class CheckReport:
         if name in self.clinical:
             told += f", {self.clinical[name]}"
         return f"  {told}: " + "; ".join(fact for fact in facts if fact)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from cellkin.core.plain import Plain
 from cellkin.core.records import Dataset, LabelSet, Sample
 
 __all__ = ["Published", "found_by_class"]
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(Plain):
     """One published data set, as a reader contributes it to the registry.
 
     Attributes:
@@ -88,17 +88,6 @@ class Published:
         if here != self.levels:
             lines.append(f"label levels of {_listed(here)} codes, published {_listed(self.levels)}")
         return [line for line in lines if line]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
-        return {
-            key: dict(value)
-            if isinstance(value, Mapping)
-            else list(value)
-            if isinstance(value, tuple)
-            else value
-            for key, value in self.__dict__.items()
-        }
 
     def lines(self) -> list[str]:
         """Everything for people, line by line; the first line is the name."""

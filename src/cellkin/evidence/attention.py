@@ -7,12 +7,12 @@ a network that looks elsewhere: this describes, it does not judge.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Floats
+from cellkin.core.plain import Plain
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
@@ -20,7 +20,7 @@ __all__ = ["Attention", "attention", "coverage"]
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Plain):
     """One method on M cells; all shares in [0, 1].
 
     Attributes:
@@ -35,14 +35,6 @@ class Attention:
     over_uniform: Mean
     pointing: Mean
     empty: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "share": self.share.to_json(),
-            "over_uniform": self.over_uniform.to_json(),
-            "pointing": self.pointing.to_json(),
-            "empty": self.empty,
-        }
 
 
 def attention(

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes, Floats, Ints
+from cellkin.core.plain import Plain
 from cellkin.core.progress import Progress, silent
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
@@ -33,7 +33,7 @@ BATCH = 32  # pictures asked about at once
 
 
 @dataclass(frozen=True)
-class Deletion:
+class Deletion(Plain):
     """The test of one method over M cells.
 
     Attributes:
@@ -52,14 +52,6 @@ class Deletion:
     deletion: Mean
     insertion: Mean
     spread: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **{name: list(getattr(self, name)) for name in ("covered", "most", "least", "random")},
-            "deletion": self.deletion.to_json(),
-            "insertion": self.insertion.to_json(),
-            "spread": self.spread,
-        }
 
 
 def deletion(

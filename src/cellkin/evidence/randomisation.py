@@ -12,12 +12,12 @@ ranks' variance in common. Otherwise every map of the method carries a warning.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from cellkin.core.arrays import Bools, Floats
+from cellkin.core.plain import Plain
 from cellkin.measures.intervals import FEWEST_UNITS, Mean, mean_of
 
 __all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
@@ -30,7 +30,7 @@ LEAST = 8  # positions within a cell; of fewer, ranks agree by chance alone
 
 
 @dataclass(frozen=True)
-class Randomisation:
+class Randomisation(Plain):
     """The test of one method.
 
     Attributes:
@@ -50,10 +50,6 @@ class Randomisation:
     left_out: int
     told_apart: bool | None
     note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        own = self.similarity
-        return {**self.__dict__, "similarity": None if own is None else own.to_json()}
 
 
 def randomisation(

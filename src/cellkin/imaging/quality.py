@@ -17,6 +17,7 @@ import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes, Floats
 from cellkin.core.errors import ArtifactError, DataError
+from cellkin.core.plain import Plain
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import QUALITY
 from cellkin.imaging.checks import BLACK
@@ -96,7 +97,7 @@ def _look(prepared: Bytes, grey: Bytes, black: Bools) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class QualityGate:
+class QualityGate(Plain):
     """Limits learned from an atlas's own cells.
 
     Attributes:
@@ -182,9 +183,6 @@ class QualityGate:
         look = np.array([measured.look])
         distance = _distances(look, np.array(self.centre), np.array(self.spread))[0]
         return float(distance / max(self.farthest, 1e-9))
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QualityGate:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DecisionError
+from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.units import Owners, plural
 
 __all__ = [
@@ -48,7 +49,7 @@ ALIKE = "score alike: resampling them cannot show the uncertainty"
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Plain):
     """Where a number may lie. Both ends, or neither and a `note` that says why not.
 
     Attributes:
@@ -87,9 +88,6 @@ class Interval:
     def ends(self) -> tuple[float | None, float | None]:
         return self.low, self.high
 
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
 
 def _apart(low: float, high: float) -> bool:
     """False for infinite ends and for those that are no numbers as well."""
@@ -107,8 +105,7 @@ class Share:
 
     def to_json(self) -> dict[str, Any]:
         """Flat: the ends stand beside the share."""
-        counted = {"count": self.count, "n": self.n, "share": self.share}
-        return {**counted, **self.interval.to_json()}
+        return {**plain_fields(self, without=("interval",)), **self.interval.to_json()}
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,7 @@ class Mean:
 
     def to_json(self) -> dict[str, Any]:
         """Flat: the ends stand beside the mean."""
-        counted = {"mean": self.mean, "n": self.n, "units": self.units, "unit": self.unit}
-        return {**counted, **self.interval.to_json()}
+        return {**plain_fields(self, without=("interval",)), **self.interval.to_json()}
 
 
 def wilson(correct: int, n: int, level: float = LEVEL, *, note: str = "") -> Interval:

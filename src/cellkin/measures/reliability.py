@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.errors import DecisionError
+from cellkin.core.plain import Plain
 
 __all__ = ["Reliability", "reliability"]
 
@@ -16,7 +17,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(Plain):
     """How far a confidence can be taken at its word.
 
     Attributes:
@@ -33,9 +34,6 @@ class Reliability:
     accuracy: float
     confidence: float
     bins: tuple[dict[str, Any], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "bins": list(self.bins)}
 
 
 def reliability(confidence: Sequence[float], right: Sequence[bool]) -> Reliability:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cellkin.core.arrays import Bools, Ints
 from cellkin.core.errors import DecisionError
+from cellkin.core.plain import Plain
 from cellkin.core.records import LabelSet, Sample, frozen
 from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
 from cellkin.measures import matrices
@@ -31,7 +32,7 @@ Subjects = Sequence[str | None]
 
 
 @dataclass(frozen=True)
-class ClassScore:
+class ClassScore(Plain):
     """One true class: n cells, `correct` of them found. `recall` is None where n is 0."""
 
     n: int
@@ -39,12 +40,9 @@ class ClassScore:
     recall: float | None
     interval: Interval
 
-    def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "interval": self.interval.to_json()}
-
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class Scores(Plain):
     """How many decisions were right. All shares are in [0, 1].
 
     Attributes:
@@ -86,17 +84,6 @@ class Scores:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confusion", frozen(self.confusion))
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
-        return {
-            **self.__dict__,
-            "per_class": {name: entry.to_json() for name, entry in self.per_class.items()},
-            "names": list(self.names),
-            "confusion": self.confusion.tolist(),
-            "interval": self.interval.to_json(),
-            "by_subject": [{**row, "classes": list(row["classes"])} for row in self.by_subject],
-        }
 
 
 def score(

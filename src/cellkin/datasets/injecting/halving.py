@@ -23,6 +23,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DataError
 from cellkin.core.numbers import percent
+from cellkin.core.plain import Plain
 from cellkin.core.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ FLOOR = 1e-6  # of the variance: a cloud of equal values keeps this much
 
 
 @dataclass(frozen=True)
-class HalvingEvidence:
+class HalvingEvidence(Plain):
     """What speaks for two modes.
 
     Attributes:
@@ -107,19 +108,6 @@ class HalvingEvidence:
     def two_modes(self) -> bool:
         """Whether all of it speaks for two modes."""
         return not self.faults
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "cells": list(self.cells),
-            "statistic": self.statistic,
-            "p_value": self.p_value,
-            "bootstraps": self.bootstraps,
-            "silhouette": self.silhouette,
-            "separation": self.separation,
-            "agreement": self.agreement,
-            "two_modes": self.two_modes,
-            "faults": list(self.faults),
-        }
 
 
 @dataclass(frozen=True)
