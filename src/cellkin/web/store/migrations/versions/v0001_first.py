@@ -23,8 +23,10 @@ SIGNED = "a signed revision is never changed"
 
 
 def upgrade() -> None:
-    for make in TABLES:
-        make()
+    for name, columns in TABLES.items():
+        op.create_table(name, *columns)
+    for index in INDEXES:
+        op.create_index(*index)
     op.execute(f"INSERT INTO audit_head (id, number, hash) VALUES (1, 0, '{'0' * 64}')")
     guard = _guard_sqlite if op.get_bind().dialect.name == "sqlite" else _guard_postgresql
     for table, words in APPEND_ONLY.items():
@@ -55,29 +57,20 @@ def _guard_postgresql(table: str, words: str, when: str) -> None:
     )
 
 
-def _atlases() -> None:
-    op.create_table(
-        "atlases",
+TABLES = {
+    "atlases": (
         sa.Column("id", sa.String(80), primary_key=True),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("facts", sa.Text, nullable=False),
         sa.Column("registered", TIME, nullable=False),
-    )
-
-
-def _reference_pictures() -> None:
-    op.create_table(
-        "reference_pictures",
+    ),
+    "reference_pictures": (
         sa.Column("atlas", sa.String(80), sa.ForeignKey("atlases.id"), nullable=False),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("picture", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("atlas", "id"),
-    )
-
-
-def _cases() -> None:
-    op.create_table(
-        "cases",
+    ),
+    "cases": (
         sa.Column("id", ID, primary_key=True),
         sa.Column("pseudonym", sa.Text, nullable=False),
         sa.Column("specimen", sa.Text),
@@ -99,13 +92,8 @@ def _cases() -> None:
         sa.Column("created_by", sa.Text, nullable=False),
         sa.Column("signed", TIME),
         sa.Column("signed_by", sa.Text),
-    )
-    op.create_index("cases_by_time", "cases", ["created", "id"])
-
-
-def _cells() -> None:
-    op.create_table(
-        "cells",
+    ),
+    "cells": (
         sa.Column("id", ID, primary_key=True),
         sa.Column("case", ID, sa.ForeignKey("cases.id"), nullable=False),
         sa.Column("position", sa.Integer, nullable=False),
@@ -132,22 +120,13 @@ def _cells() -> None:
         sa.Column("provenance", sa.Text, nullable=False),
         sa.UniqueConstraint("case", "sha256"),
         sa.UniqueConstraint("case", "position"),
-    )
-    op.create_index("cells_by_worry", "cells", ["case", sa.text("worry DESC"), "position"])
-
-
-def _pictures() -> None:
-    op.create_table(
-        "pictures",
+    ),
+    "pictures": (
         sa.Column("cell", ID, sa.ForeignKey("cells.id"), primary_key=True),
         sa.Column("png", sa.LargeBinary, nullable=False),
         sa.Column("original", sa.LargeBinary),
-    )
-
-
-def _uploads() -> None:
-    op.create_table(
-        "uploads",
+    ),
+    "uploads": (
         sa.Column("case", ID, sa.ForeignKey("cases.id"), nullable=False),
         sa.Column("key", sa.String(200), nullable=False),
         sa.Column("content", HASH, nullable=False),
@@ -155,12 +134,8 @@ def _uploads() -> None:
         sa.Column("duplicates", sa.Text, nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("case", "key"),
-    )
-
-
-def _reviews() -> None:
-    op.create_table(
-        "reviews",
+    ),
+    "reviews": (
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("case", ID, sa.ForeignKey("cases.id"), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
@@ -169,13 +144,8 @@ def _reviews() -> None:
         sa.Column("after", sa.Text, nullable=False),
         sa.Column("undone", sa.Boolean, nullable=False),
         sa.Column("at", TIME, nullable=False),
-    )
-    op.create_index("reviews_by_case", "reviews", ["case", "user"])
-
-
-def _revisions() -> None:
-    op.create_table(
-        "revisions",
+    ),
+    "revisions": (
         sa.Column("case", ID, sa.ForeignKey("cases.id"), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
@@ -186,12 +156,8 @@ def _revisions() -> None:
         sa.Column("document", sa.LargeBinary),
         sa.Column("sha256", HASH),
         sa.PrimaryKeyConstraint("case", "revision"),
-    )
-
-
-def _audit() -> None:
-    op.create_table(
-        "audit",
+    ),
+    "audit": (
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("at", TIME, nullable=False),
         sa.Column("user", sa.Text, nullable=False),
@@ -204,46 +170,28 @@ def _audit() -> None:
         sa.Column("after", sa.Text, nullable=False),
         sa.Column("previous", HASH, nullable=False),
         sa.Column("hash", HASH, nullable=False),
-    )
-    op.create_index("audit_by_case", "audit", ["case", "number"])
-
-
-def _audit_head() -> None:
-    op.create_table(
-        "audit_head",
+    ),
+    "audit_head": (
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("hash", HASH, nullable=False),
-    )
-
-
-def _users() -> None:
-    op.create_table(
-        "users",
+    ),
+    "users": (
         sa.Column("name", sa.String(80), primary_key=True),
         sa.Column("password", sa.Text, nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("disabled", sa.Boolean, nullable=False),
         sa.Column("created", TIME, nullable=False),
         sa.Column("created_by", sa.Text, nullable=False),
-    )
-
-
-def _sessions() -> None:
-    op.create_table(
-        "sessions",
+    ),
+    "sessions": (
         sa.Column("hash", HASH, primary_key=True),
         sa.Column("user", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
         sa.Column("minutes", sa.Integer, nullable=False),
         sa.Column("started", TIME, nullable=False),
         sa.Column("expires", TIME, nullable=False),
-    )
-    op.create_index("sessions_by_user", "sessions", ["user"])
-
-
-def _api_tokens() -> None:
-    op.create_table(
-        "api_tokens",
+    ),
+    "api_tokens": (
         sa.Column("id", ID, primary_key=True),
         sa.Column("hash", HASH, nullable=False, unique=True),
         sa.Column("user", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
@@ -252,33 +200,19 @@ def _api_tokens() -> None:
         sa.Column("created", TIME, nullable=False),
         sa.Column("expires", TIME, nullable=False),
         sa.Column("ended", sa.Boolean, nullable=False),
-    )
-
-
-def _attempts() -> None:
-    op.create_table(
-        "attempts",
+    ),
+    "attempts": (
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("name", sa.String(80), nullable=False),
         sa.Column("source", sa.String(80), nullable=False),
         sa.Column("at", TIME, nullable=False),
-    )
-    op.create_index("attempts_by_time", "attempts", ["at"])
-
-
-TABLES = (
-    _atlases,
-    _reference_pictures,
-    _cases,
-    _cells,
-    _pictures,
-    _uploads,
-    _reviews,
-    _revisions,
-    _audit,
-    _audit_head,
-    _users,
-    _sessions,
-    _api_tokens,
-    _attempts,
+    ),
+}
+INDEXES = (
+    ("cases_by_time", "cases", ["created", "id"]),
+    ("cells_by_worry", "cells", ["case", sa.text("worry DESC"), "position"]),
+    ("reviews_by_case", "reviews", ["case", "user"]),
+    ("audit_by_case", "audit", ["case", "number"]),
+    ("sessions_by_user", "sessions", ["user"]),
+    ("attempts_by_time", "attempts", ["at"]),
 )
