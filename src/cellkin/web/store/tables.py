@@ -22,7 +22,6 @@ from sqlalchemy import (
 )
 
 __all__ = [
-    "APPEND_ONLY",
     "api_tokens",
     "atlases",
     "attempts",
@@ -242,10 +241,3 @@ attempts = Table(
     Column("at", TIME, nullable=False),
 )
 Index("attempts_by_time", attempts.c.at)
-
-APPEND_ONLY = {
-    "audit": "the audit log is append-only",
-    "pictures": "pictures of cells are never changed",
-    "reference_pictures": "pictures of reference cells are never changed",
-}
-"""Tables whose rows can be added only; triggers refuse the rest."""

@@ -57,7 +57,7 @@ def _guard_postgresql(table: str, words: str, when: str) -> None:
     )
 
 
-TABLES = {
+TABLES: dict[str, tuple[sa.schema.SchemaItem, ...]] = {
     "atlases": (
         sa.Column("id", sa.String(80), primary_key=True),
         sa.Column("labels", sa.Text, nullable=False),
