@@ -80,6 +80,17 @@ def test_any_resolution_comes_from_the_nearest_finer_level(tmp_path: Path) -> No
             assert abs(float(found[..., 0].mean()) - float(ramp[40:240, 40:280, 0].mean())) < 2
 
 
+def test_a_large_part_is_averaged_down_band_by_band(
+    tmp_path: Path, picture: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Field(pyramid(tmp_path / "a.tif", picture)) as field:
+        whole = field.scaled((4, 8, 404, 288), 1.9)
+        monkeypatch.setattr("cellkin.smear.field.AT_ONCE", 20_000)
+        bands = field.scaled((4, 8, 404, 288), 1.9)
+    assert bands.shape == whole.shape
+    assert np.abs(bands.astype(int) - whole).mean() < 6  # noise, parted at other rows
+
+
 def test_tiles_cover_the_field(tmp_path: Path, picture: Bytes) -> None:
     Image.fromarray(picture).save(tmp_path / "a.png")
     with Field(tmp_path / "a.png") as field:

@@ -6,10 +6,12 @@ import csv
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -143,11 +145,11 @@ def test_outlines_lie_around_their_cells(
         if cell.kind != "white cell":
             continue
         assert outline.body is not None
-        assert outline.nucleus is not None
-        for points in (outline.body, outline.nucleus):
+        assert outline.nucleus
+        for points in (outline.body, np.concatenate(outline.nucleus)):
             middle = (points.min(axis=0) + points.max(axis=0)) / 2
             assert np.hypot(*(middle - [cell.x, cell.y])) < 0.35 * (cell.right - cell.left)
-        assert np.ptp(outline.nucleus, axis=0).max() <= np.ptp(outline.body, axis=0).max() + 1
+        assert np.ptp(outline.nucleus[0], axis=0).max() <= np.ptp(outline.body, axis=0).max() + 1
 
 
 def test_fields_of_one_size_share_a_ruler(tmp_path: Path) -> None:
@@ -192,6 +194,44 @@ def test_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ImageError):
         find(tmp_path / "a.png")
+
+
+def test_all_unreadable_fields_are_named(
+    field: tuple[Path, tuple[PlacedCell, ...], float], tmp_path: Path
+) -> None:
+    bad = [tmp_path / "first.png", tmp_path / "second.tif"]
+    for path in bad:
+        path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="2 fields cannot be read") as error:
+        find_all([bad[0], field[0], bad[1]])
+    assert all(str(path) in error.value.where for path in bad)
+
+
+def test_a_slide_is_searched_tile_by_tile(tmp_path: Path) -> None:
+    """A slide of 12,000 x 9,000 pixels, empty but for one drawn field; its scale is in the file."""
+    rgb, placed, um = drawn(6, 6.0, (512, 768), 10)
+    slide = np.full((9000, 12000, 3), rgb.reshape(-1, 3).max(axis=0), np.uint8)
+    slide[4096 : 4096 + 512, 6144 : 6144 + 768] = rgb
+    path = tmp_path / "slide.ome.tif"
+    metadata = {"axes": "YXS", "PhysicalSizeX": um, "PhysicalSizeXUnit": "µm"}
+    tile: dict[str, Any] = {"tile": (512, 512), "photometric": "rgb", "compression": "zlib"}
+    tifffile.imwrite(path, slide, metadata=metadata, **tile)
+    del slide
+    found = find(path)
+    assert found.ruler is not None
+    assert found.ruler.source == "metadata"
+    moved = tuple(
+        PlacedCell(
+            c.kind,
+            c.x + 6144,
+            c.y + 4096,
+            (c.box[0] + 6144, c.box[1] + 4096, c.box[2] + 6144, c.box[3] + 4096),
+        )
+        for c in placed
+    )
+    whites = [c for c in found.cells if c.kind in ("white cell", "border")]
+    assert hits(found.cells, moved) >= 9
+    assert len(whites) <= 11
 
 
 # --- how it is written -----------------------------------------------------------------------

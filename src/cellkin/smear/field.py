@@ -33,6 +33,7 @@ SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".vms", ".vmu", ".sv
 """Extensions of the slide formats that OpenSlide reads."""
 
 LIKELY = (0.02, 2.0)  # micrometres per pixel of a microscope's picture; 72 dots per inch is none
+AT_ONCE = 40_000_000  # pixels of a level that are read at once, where a part is averaged down
 INCH = 25_400.0  # micrometres
 TO_MICROMETRES = {"m": 1e6, "mm": 1e3, "cm": 1e4, "µm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3}
 
@@ -124,10 +125,25 @@ class Field:
         return max(fine, key=lambda k: self.downsamples[k], default=0)
 
     def scaled(self, box: Box, downsample: float) -> Bytes:
-        """A part of the field at any resolution, averaged down from the nearest finer level."""
-        part = self.read(box, self.level_for(downsample))
-        width = max(round((box[2] - box[0]) / downsample), 1)
-        height = max(round((box[3] - box[1]) / downsample), 1)
+        """A part of the field at any resolution, averaged down from the nearest finer level.
+
+        A large part is read band by band.
+        """
+        left, top, right, bottom = box
+        width, height = (max(round(n / downsample), 1) for n in (right - left, bottom - top))
+        level = self.level_for(downsample)
+        pixels = (right - left) * (bottom - top) / self.downsamples[level] ** 2
+        bands = min(int(pixels // AT_ONCE) + 1, height)
+        rows = np.linspace(0, height, bands + 1).round().astype(int)  # of the answer
+        edges = (top + rows * (bottom - top) / height).round().astype(int)  # in the field
+        found = [
+            self._shrunk((left, int(first), right, int(last)), level, width, int(high))
+            for first, last, high in zip(edges[:-1], edges[1:], np.diff(rows), strict=True)
+        ]
+        return found[0] if bands == 1 else np.concatenate(found)
+
+    def _shrunk(self, box: Box, level: int, width: int, height: int) -> Bytes:
+        part = self.read(box, level)
         smaller = width < part.shape[1]
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(part, (width, height), interpolation=how), np.uint8)

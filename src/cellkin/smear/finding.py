@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cellkin.core.arrays import Bytes, Singles
-from cellkin.core.errors import RecipeError
+from cellkin.core.errors import ImageError, RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Box, Field
@@ -43,6 +43,7 @@ PROBE = 480  # side of the part, in pixels of what the network sees, in which th
 SURE_RED = 0.3  # score from which on a red cell helps to tell the scale
 SCALES = (0.005, 5.0)  # micrometres per pixel that a microscope can have
 LIKE = 0.15  # a field's own red cells differ by less from those of its fellows
+SHOWN = 5  # unreadable fields named in one error
 TILE, OVERLAP = 768, 96  # pixels of what the network sees
 PHOTO = 60_000_000  # pixels up to which a field without levels is a photograph, lit by one lamp
 SHARED = 0.5  # overlap of two boxes, over the smaller one, from which on they are one cell
@@ -54,6 +55,7 @@ GUESSES = (
     28.0,
     50.0,
 )  # red cells along the shorter side, where nothing tells the scale
+FAINT, LEAST_PIXELS = 205, 20  # in green; so many darker pixels lie in every cell
 AGREES = 0.12  # of the scale: nearer than this it is not asked again
 
 
@@ -107,13 +109,31 @@ def find_all(
     camera leave several fields of one size.
 
     Raises:
-        ImageError, RecipeError: as `find`.
+        ImageError: some cannot be read; all are tried, and the error names them.
+        RecipeError: as `find`.
     """
-    found = []
+    found, faults = [], []
     for done, path in enumerate(paths, start=1):
-        found.append(find(path, um_per_pixel=um_per_pixel, finder=finder))
+        try:
+            found.append(find(path, um_per_pixel=um_per_pixel, finder=finder))
+        except ImageError as fault:
+            faults.append(fault)
         progress("finding cells", done, len(paths))
+    _raise(faults)
     return [_with_shared_ruler(field, found) for field in found]
+
+
+def _raise(faults: Sequence[ImageError]) -> None:
+    """All fields that cannot be read in one error."""
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        told = "; ".join(f"{fault.where}: {fault.what}" for fault in faults[:SHOWN])
+        raise ImageError(
+            f"{len(faults)} fields cannot be read",
+            where=told + "; ..." * (len(faults) > SHOWN),
+            mend="mend them, or leave them out",
+        )
 
 
 def _with_shared_ruler(field: FoundField, fields: Sequence[FoundField]) -> FoundField:
@@ -215,14 +235,22 @@ def _search(
     boxes = list(field.tiles(side, overlap))
     found: list[Cell] = []
     for done, box in enumerate(boxes, start=1):
-        heat, shapes = _looked(network, even.part(box, downsample))
+        progress("finding cells", done, len(boxes))
+        rgb = even.part(box, downsample)
+        if _is_empty(rgb):
+            continue
+        heat, shapes = _looked(network, rgb)
         found += [
             cell
             for cell in _decoded(heat, shapes, box, downsample)
             if _inner(cell, box, overlap / 2, field)
         ]
-        progress("finding cells", done, len(boxes))
     return [_at_border(cell, field) for cell in _single(found)]
+
+
+def _is_empty(rgb: Bytes) -> bool:
+    """Whether nothing lies on the ground: most of a slide is empty, and need not be looked at."""
+    return bool(np.count_nonzero(rgb[..., 1] < FAINT) < LEAST_PIXELS)
 
 
 def _looked(

@@ -20,10 +20,14 @@ Points = Singles
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Outlines of one cell's body and nucleus; None where none is seen."""
+    """Outlines of one cell.
+
+    Attributes:
+        body: None where none is seen. nucleus: its lobes, the largest first.
+    """
 
     body: Points | None
-    nucleus: Points | None
+    nucleus: tuple[Points, ...]
 
 
 @dataclass(frozen=True)

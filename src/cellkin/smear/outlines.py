@@ -25,6 +25,8 @@ FINE = 0.5  # pixels of what the network saw per pixel in which outlines are dra
 MARGIN = 1.15  # of a box, within which a body may lie
 BODY = 0.12  # optical density in green from which on something lies on the ground
 HALF = 0.5  # of a nucleus's own stain: where its edge is drawn
+TONGUE = 0.2  # of the shorter side of a cell's window: what is narrower is no body
+LOBE = 0.2  # of the area of the largest part: smaller ones are left out
 SIMPLE = 0.75  # pixels by which an outline may be simplified
 
 
@@ -58,10 +60,16 @@ def _outline(even: Evened, cell: Cell, near: Sequence[Cell], step: float) -> Out
     own = _own(rgb.shape[:2], box, near, step)
     stain = density[..., 0] + density[..., 1] - 2 * density[..., 2]
     nucleus = _nucleus(stain, own)
-    body = own & (density[..., 1] > BODY)
-    if nucleus is not None:
-        body |= nucleus
-    return Outline(_around(body, box, step), _around(nucleus, box, step))
+    body = _without_tongues(own & (density[..., 1] > BODY)) | nucleus
+    bodies = _around(body, box, step)
+    return Outline(bodies[0] if bodies else None, _around(nucleus, box, step))
+
+
+def _without_tongues(mask: Bools) -> Bools:
+    """What is left after an opening: parts of red cells and threads beside a body are narrow."""
+    side = max(int(TONGUE * min(mask.shape)), 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc) > 0, bool)
 
 
 def _window(even: Evened, cell: Cell) -> Box:
@@ -85,23 +93,24 @@ def _own(shape: tuple[int, int], box: Box, near: Sequence[Cell], step: float) ->
     return np.asarray((np.argmin(away, axis=0) == 0) & (away[0] < MARGIN**2), bool)
 
 
-def _nucleus(stain: Singles, own: Bools) -> Bools | None:
-    """Where nuclear stain lies, up to half of its own strength; None where there is hardly any."""
-    if not own.any() or np.percentile(stain[own], 90) < DOUBTFUL:
-        return None
-    return np.asarray(own & (stain > HALF * np.percentile(stain[own], 90)), bool)
+def _nucleus(stain: Singles, own: Bools) -> Bools:
+    """Where nuclear stain lies, up to half of its own strength; nowhere if there is hardly any."""
+    strong = float(np.percentile(stain[own], 90)) if own.any() else 0.0
+    return np.asarray(own & (stain > HALF * strong) & (strong > DOUBTFUL), bool)
 
 
-def _around(mask: Bools | None, box: Box, step: float) -> Points | None:
-    """The outline of the largest part of a mask, gaps closed, in pixels of the field."""
-    if mask is None:
-        return None
+def _around(mask: Bools, box: Box, step: float) -> tuple[Points, ...]:
+    """Outlines of the parts of a mask in pixels of the field, the largest first; those below a fifth
+    of the largest are left out.
+    """
     whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     found, _ = cv2.findContours(np.pad(whole, 1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not found:
-        return None
-    largest = cv2.approxPolyDP(max(found, key=cv2.contourArea), SIMPLE, True)
-    if len(largest) < 3:
-        return None
-    points = np.asarray(largest[:, 0], np.float32) - 1 + 0.5
-    return np.asarray(points * np.float32(step) + np.array(box[:2], np.float32), np.float32)
+    parts = sorted(found, key=cv2.contourArea, reverse=True)
+    kept = [p for p in parts if cv2.contourArea(p) >= max(LOBE * cv2.contourArea(parts[0]), 1)]
+    simple = [cv2.approxPolyDP(part, SIMPLE, True)[:, 0] for part in kept]
+    corner = np.array(box[:2], np.float32)
+    return tuple(
+        np.asarray((points - 0.5) * np.float32(step) + corner, np.float32)
+        for points in simple
+        if len(points) >= 3
+    )

@@ -83,15 +83,16 @@ def _feature(cell: Cell, outline: Outline) -> dict[str, Any]:
     body = outline.body if outline.body is not None else _rectangle(cell)
     feature: dict[str, Any] = {
         "type": "Feature",
-        "geometry": _polygon(body),
+        "geometry": {"type": "Polygon", "coordinates": [_ring(body)]},
         "properties": {
             "objectType": "cell",
             "classification": {"name": cell.kind, "color": list(COLOURS[cell.kind])},
             "measurements": {"score": round(cell.score, 4)},
         },
     }
-    if outline.nucleus is not None:
-        feature["nucleusGeometry"] = _polygon(outline.nucleus)
+    if outline.nucleus:
+        lobes = [[_ring(lobe)] for lobe in outline.nucleus]
+        feature["nucleusGeometry"] = {"type": "MultiPolygon", "coordinates": lobes}
     return feature
 
 
@@ -101,9 +102,10 @@ def _rectangle(cell: Cell) -> Points:
     return np.array([[box[i], box[j]] for i, j in corners], np.float32)
 
 
-def _polygon(points: Points) -> dict[str, Any]:
+def _ring(points: Points) -> list[list[float]]:
+    """A closed ring: its first point is its last."""
     ring = [[round(float(x), 1), round(float(y), 1)] for x, y in points]
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    return [*ring, ring[0]]
 
 
 def write_geojson(fields: Sequence[FoundField], folder: Path) -> list[Path]:
