@@ -100,7 +100,7 @@ def _nucleus(stain: Singles, own: Bools) -> Bools:
 
 
 def _around(mask: Bools, box: Box, step: float) -> tuple[Points, ...]:
-    """Outlines of the parts of a mask in pixels of the field, the largest first; those below a fifth
+    """Outlines of the parts of a mask in pixels of the field, largest first; those below a fifth
     of the largest are left out.
     """
     whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
