@@ -369,7 +369,7 @@ def test_kept_atlases_decide_as_the_table_says(tmp_path: Path) -> None:
     images = load_prepared([s.image for s in data.select(ids)], encoder.preprocessor)
     decisions = decide(atlas, Features(ids, encoder.vectors(images), atlas.space))
     assert [d.label for d in decisions] == [p.label for p in predictions]
-    assert [d.neighbors[0].id for d in decisions] == [p.neighbors[0]["id"] for p in predictions]
+    assert [d.neighbors[0].id for d in decisions] == [p.neighbors[0].id for p in predictions]
 
 
 def test_decisions_of_every_place_of_a_matrix_have_their_evidence(tmp_path: Path) -> None:
@@ -418,8 +418,8 @@ def check_pages(own: StudyRow, out: Path) -> None:
             assert 'href="../../index.html"' in text
             assert NOTICE in text
             for neighbor in call.neighbors:
-                assert neighbor["id"] in text
-                assert number(float(neighbor["distance"])) in text
+                assert neighbor.id in text
+                assert number(neighbor.distance) in text
 
 
 def test_evidence_that_cannot_be_written_costs_no_training(

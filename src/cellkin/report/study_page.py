@@ -178,7 +178,7 @@ class _View:
                 typical = calls[(len(calls) - 1) // 2]
                 cell = self._cell(row, typical, True, LARGE)
                 for kin, neighbor in zip(cell["kin"], typical.neighbors, strict=True):
-                    kin["image"] = self._picture(row.dataset, str(neighbor.id), LARGE)
+                    kin["image"] = self._picture(row.dataset, neighbor.id, LARGE)
                 sides.append(
                     {
                         "right": right,
