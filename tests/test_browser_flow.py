@@ -38,7 +38,7 @@ def confirm_held(page: Any, count: int, confirm: Callable[[], None]) -> None:
         heading = page.locator("h1").filter(has_not_text=re.compile("|".join(done) or "^$"))
         name = heading.inner_text()
         page.locator(".kin.query canvas").wait_for()
-        page.wait_for_function("document.querySelector('#map canvas')")
+        page.locator("#map canvas").wait_for()
         confirm()
         page.get_by_text(f"{name}: ").wait_for()
         done.add(re.escape(name))

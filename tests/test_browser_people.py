@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from browsing import Desk, decidable
 from workstation import PASSWORD, upload
+
+ASK = """async (paths) => {
+  const script = document.querySelector("script[type=module]").src;
+  const { api } = await import(new URL("api.js", script).href);
+  window.answers = [];
+  for (const path of paths) {
+    api(path).then(() => "answered", String).then((told) => window.answers.push(told));
+  }
+}"""
+"""Ask for several addresses at once, by the page's own module."""
 
 
 def test_the_second_of_two_people_is_told_and_loses_nothing(desk: Desk) -> None:
@@ -60,6 +72,38 @@ def test_signing_what_somebody_changed_meanwhile_is_told(desk: Desk) -> None:
     page.get_by_text("a note of hers").wait_for()
 
 
+def end_session(desk: Desk, page: Any) -> None:
+    """End the session of a page that waits for nothing: its own requests are answered."""
+    page.wait_for_load_state("networkidle")
+    secret = next(c for c in page.context.cookies() if c["name"] == "cellkin")["value"]
+    desk.workstation.store.end_session(secret)
+
+
+def log_in_again(page: Any) -> None:
+    dialog = page.get_by_role("dialog", name="Your session has ended")
+    dialog.get_by_label("Password").fill(PASSWORD)
+    dialog.get_by_role("button", name="Log in").click()
+    page.get_by_text("Logged in again").wait_for()
+
+
+def test_a_refusal_that_arrives_after_the_new_login_asks_nobody_twice(desk: Desk) -> None:
+    """Requests of one ended session are refused at any time, also after somebody logged in."""
+    page = desk.sit("rolf", "/atlas")
+    page.locator("#content *").first.wait_for()
+    end_session(desk, page)
+    refused: list[Any] = []
+    late = "**/api/v1/cases?late"
+    page.route(late, lambda route: refused.append((route, route.fetch())), times=1)
+    page.evaluate(ASK, ["/cases?late", "/me"])
+    log_in_again(page)
+    [(route, answer)] = refused
+    assert answer.status == 401
+    route.fulfill(response=answer)
+    page.wait_for_function("() => window.answers.length === 2")
+    assert page.evaluate("window.answers") == ["answered", "answered"]
+    assert page.get_by_role("dialog").count() == 0
+
+
 def test_a_session_that_ends_in_the_middle_of_an_edit(desk: Desk) -> None:
     case = desk.case(2)
     cell = desk.cells(case.id)[0]
@@ -68,8 +112,7 @@ def test_a_session_that_ends_in_the_middle_of_an_edit(desk: Desk) -> None:
     page.locator("body").press("u")
     page.locator("#reason").fill("out of focus at the nucleus")
     page.locator("#comment").fill("ask for another field")
-    secret = next(c for c in page.context.cookies() if c["name"] == "cellkin")["value"]
-    desk.workstation.store.end_session(secret)
+    end_session(desk, page)
 
     page.locator("#save").click()
     dialog = page.get_by_role("dialog", name="Your session has ended")
@@ -77,9 +120,7 @@ def test_a_session_that_ends_in_the_middle_of_an_edit(desk: Desk) -> None:
     dialog.get_by_label("Password").fill("not the password")
     dialog.get_by_role("button", name="Log in").click()
     dialog.get_by_role("alert").wait_for()
-    dialog.get_by_label("Password").fill(PASSWORD)
-    dialog.get_by_role("button", name="Log in").click()
-    page.get_by_text("Logged in again").wait_for()
+    log_in_again(page)
     page.get_by_text(": unidentifiable.").wait_for()
     found = desk.workstation.store.cell(cell.id)
     assert (found.disposition, found.reason) == ("unidentifiable", "out of focus at the nucleus")

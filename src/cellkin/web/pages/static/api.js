@@ -21,14 +21,18 @@ let askLogin = null; // () => Promise; resolves once somebody is logged in again
 export const setCsrf = (value) => { csrf = value || ""; };
 export const onExpired = (ask) => { askLogin = ask; };
 
-/** JSON in, JSON out. On a session that ended it asks to log in, then tries once more. */
+/** JSON in, JSON out. On a session that ended it asks to log in, then tries once more; `quiet`: it fails. */
 export async function api(path, { method = "GET", body, quiet = false } = {}) {
+  const session = csrf;
   const response = await send(path, method, body);
-  if (response.status === 401 && askLogin && !quiet) {
-    await askLogin();
-    return read(await send(path, method, body));
-  }
-  return read(response);
+  if (response.status !== 401 || !askLogin || quiet) return read(response);
+  await renewed(session);
+  return read(await send(path, method, body));
+}
+
+/** A session after this one; an answer that comes after somebody logged in again asks nobody twice. */
+async function renewed(session) {
+  if (csrf === session) await askLogin();
 }
 
 async function send(path, method, body) {
@@ -73,11 +77,12 @@ export function upload(path, form, { key, progress, signal }) {
 
 /** As upload, but on a session that ended it asks to log in and tries once more. */
 export async function uploadAgain(path, form, options) {
+  const session = csrf;
   try {
     return await upload(path, form, options);
   } catch (error) {
     if (error.status !== 401 || !askLogin) throw error;
-    await askLogin();
+    await renewed(session);
     return upload(path, form, options);
   }
 }

@@ -47,9 +47,10 @@ begin(async () => {
   await show(idHere());
 });
 
-const evidenceOf = (id) => {
+/** `quiet`: only in case it is wanted next; nobody is asked to log in for that. */
+const evidenceOf = (id, quiet = false) => {
   if (!evidences.has(id)) {
-    const asked = api(`/cells/${encodeURIComponent(id)}/evidence`);
+    const asked = api(`/cells/${encodeURIComponent(id)}/evidence`, { quiet });
     asked.catch(() => evidences.delete(id));
     evidences.set(id, asked);
     if (evidences.size > 6) evidences.delete(evidences.keys().next().value);
@@ -74,7 +75,7 @@ async function show(id) {
   document.title = `${cell.name} · ${record.pseudonym} · cellkin`;
   build();
   try {
-    const evidence = await asked;
+    const evidence = await asked.catch((error) => (error.status === 401 ? evidenceOf(id) : Promise.reject(error)));
     if (mine !== turn) return;
     drawEvidence(evidence);
   } catch (error) {
@@ -87,7 +88,7 @@ async function show(id) {
   noted = opened(id, mine);
   await noted;
   const next = neighbor(1);
-  if (next && mine === turn) evidenceOf(next).catch(() => {});
+  if (next && mine === turn) evidenceOf(next, true).catch(() => {});
 }
 
 /** Its evidence was on screen: that counts as opened. */
