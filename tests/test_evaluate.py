@@ -24,7 +24,7 @@ from cellkin.datasets.injecting.halving import Halving
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder
 from cellkin.study import fold_cells, jobs
-from cellkin.study.baselines import colour_histogram, packaged_encoder
+from cellkin.study.baselines import colour_histogram
 from cellkin.study.drilldown import RIGHT, WRONG
 from cellkin.study.engine import Crew, Trouble
 from cellkin.study.evaluate import StudyOptions, Summary, evaluate
@@ -34,6 +34,7 @@ from cellkin.study.method_rows import study_rows
 from cellkin.study.plan import plan
 from cellkin.study.predictions import Results
 from cellkin.study.sources import gather
+from cellkin.system.runs import packaged_encoder
 
 Tell = Callable[[str, int, int], None]
 

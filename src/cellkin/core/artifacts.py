@@ -7,14 +7,16 @@ found on opening. Nothing here is ever a pickle.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_manifest",
+    "write_table",
 ]
 
 CHUNK = 1 << 20
@@ -179,6 +182,17 @@ def write_bytes(path: Path, data: bytes) -> Path:
     with replacing(path) as part:
         part.write_bytes(data)
     return path
+
+
+def write_table(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
+    """Write rows as a CSV file, atomically; None is an empty cell.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return write_bytes(path, text.getvalue().encode())
 
 
 def write_json(path: Path, data: Any) -> None:

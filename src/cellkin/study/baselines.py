@@ -14,24 +14,11 @@ from cellkin.atlas import Atlas, head_shares
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.records import Decision, Features, LabelSet, Neighbor, Sample
 from cellkin.decision import Index, vote
-from cellkin.learning.encoder import Encoder, choose_device
-from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 from cellkin.study.predictions import Prediction
 
-__all__ = ["by_head", "by_histogram", "by_neighbors", "colour_histogram", "packaged_encoder"]
+__all__ = ["by_head", "by_histogram", "by_neighbors", "colour_histogram"]
 
 BINS = 8  # of each colour; 512 in all
-
-
-def packaged_encoder(size: int, device: str) -> Encoder:
-    """EfficientNet-Lite0 with its ImageNet weights, not trained any further.
-
-    Raises:
-        WeightsError: the data package with the weights is missing.
-    """
-    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
-    assert preprocessor is not None  # the packaged weights bring their own
-    return Encoder(network, preprocessor, ("cell",), device=choose_device(device))
 
 
 def colour_histogram(images: Bytes) -> Floats:

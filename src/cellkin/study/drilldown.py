@@ -21,7 +21,7 @@ from cellkin.learning.recipes import Recipe
 from cellkin.study.predictions import Prediction
 from cellkin.system import DecisionSupport
 from cellkin.system.atlases import PartedCells
-from cellkin.system.cards import data_facts
+from cellkin.system.cards import data_facts, made_now
 
 __all__ = ["RIGHT", "WRONG", "chosen", "explaining", "save_pages"]
 
@@ -57,10 +57,10 @@ def explaining(
             measured as the test cells are: whom the split does not keep apart may be kin.
     """
     cells, features = held_out
-    images = Rows(parted.images, parted.rows(atlas.cells.ids))
+    images = Rows(parted.images, parted.data.rows(atlas.cells.ids))
     facts = {
         **data_facts(parted.data, parted.split),
-        "provenance": parted.provenance(atlas.encoder, recipe.id),
+        "provenance": made_now(parted.data, atlas.encoder, recipe.id, parted.seed),
     }
     known = replace(atlas, facts=facts, images=images)
     return DecisionSupport(calibrated(known, [(cells, features)]))

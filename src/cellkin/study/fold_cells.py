@@ -30,8 +30,8 @@ from cellkin.imaging import mapped
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe
-from cellkin.study.baselines import packaged_encoder
 from cellkin.study.plan import Work
+from cellkin.system.runs import packaged_encoder
 
 __all__ = [
     "CHUNK",
@@ -109,8 +109,7 @@ class FoldCells:
 
     def rows(self, ids: Sequence[str]) -> Ints:
         """The rows of these cells."""
-        place = {sample.id: i for i, sample in enumerate(self.data.samples)}
-        return np.array([place[id_] for id_ in ids], np.int64)
+        return self.data.rows(ids)
 
 
 def run_folder(out: Path, work: Work) -> Path:
@@ -162,22 +161,19 @@ def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) ->
     """All cells of a data set with their images, as a recipe prepares them."""
     path = out / "data" / f"{name}.json"
     data = _described(path, path.stat().st_mtime_ns)
-    return FoldCells(name, data, _images(out, name, data, recipe, progress))
-
-
-def _cache(out: Path, name: str, recipe: Recipe) -> Path:
-    sharpened = "-unsharpened" if recipe.unsharpen else ""
-    return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
-
-
-def _images(out: Path, name: str, data: Dataset, recipe: Recipe, progress: Progress) -> Bytes:
-    return load_prepared(
+    images = load_prepared(
         [s.image for s in data.samples],
         recipe.geometry,
         progress=progress,
         cache=_cache(out, name, recipe),
         keep=True,
     )
+    return FoldCells(name, data, images)
+
+
+def _cache(out: Path, name: str, recipe: Recipe) -> Path:
+    sharpened = "-unsharpened" if recipe.unsharpen else ""
+    return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
 
 
 def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Singles:

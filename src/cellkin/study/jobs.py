@@ -27,15 +27,9 @@ from cellkin.core.units import Owners
 from cellkin.decision import Calibration, Index, MinMaxScale
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.training import Place as TrainingPlace
-from cellkin.learning.training import Trained, TrainingData, train_encoder
+from cellkin.learning.training import Trained, train_encoder
 from cellkin.learning.weights import seen_by
-from cellkin.study.baselines import (
-    by_head,
-    by_histogram,
-    by_neighbors,
-    colour_histogram,
-    packaged_encoder,
-)
+from cellkin.study.baselines import by_head, by_histogram, by_neighbors, colour_histogram
 from cellkin.study.drilldown import chosen, explaining, save_pages
 from cellkin.study.external import mapped_classes
 from cellkin.study.fold_cells import (
@@ -53,7 +47,7 @@ from cellkin.study.predictions import Job, Prediction
 from cellkin.system import DecisionSupport
 from cellkin.system.atlases import PartedCells, refuse_early, save_trained
 from cellkin.system.cards import data_facts
-from cellkin.system.runs import refuse_seen
+from cellkin.system.runs import packaged_encoder, refuse_seen
 
 __all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]
 
@@ -131,11 +125,10 @@ def _by_network(
         encoder = packaged_encoder(work.recipe.size, place.device)
     atlas = atlas_of(work, cells, encoder, progress)
     pages = _Pages(work, cells, atlas, place, progress)
-    decided = _by_head if work.recipe.select_by == "head" else _by_vote
     found: list[_Found] = []
     for row in work.rows:
         look = _look(work, row, cells, atlas, (place, progress))
-        predictions = decided(atlas, look)
+        predictions = _predicted(work.recipe.select_by, atlas, look)
         found.append((predictions, pages.of(look, predictions, row.job)))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
     if trained is not None:
@@ -164,32 +157,19 @@ def trained_on(
         SplitError: its first weights have seen cells of the test part.
         TrainingError: see `cellkin.learning.training`.
     """
-    split, labels = work.split, cells.data.labels
+    split = work.split
     refuse_early(cells.data, split, work.recipe)
     if seen:
         test = cells.images[cells.rows((*split.calibration, *split.test))]
         refuse_seen(test, seen, init=work.recipe.init)
-    data = TrainingData(
-        images=cells.images,
-        ids=tuple(s.id for s in cells.data.samples),
-        targets=np.array([_target(s, labels) for s in cells.data.samples], np.int64),
-        train=cells.rows(split.train),
-        val=cells.rows(split.val),
-        labels=labels,
-    )
     return train_encoder(
-        data,
+        _parted(work, cells, progress).training_data(),
         work.recipe,
         seed=work.seed,
         run=run_folder(place.out, work),
         place=TrainingPlace(choose_device(place.device)),
         progress=progress,
     )
-
-
-def _target(sample: Sample, labels: LabelSet) -> int:
-    """The class index; 0 for cells that take no part in this fold, which nobody asks for."""
-    return labels.index(sample.label) if sample.label in labels.names else 0
 
 
 def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress) -> Atlas:
@@ -251,13 +231,11 @@ def _look(
     return _Look(target, rows, samples, features, places, owners)
 
 
-def _by_vote(atlas: Atlas, look: _Look) -> list[Prediction]:
-    decisions = decide(atlas, look.features, owners=look.owners)
-    return by_neighbors(decisions, look.samples, atlas.labels, look.places)
-
-
-def _by_head(atlas: Atlas, look: _Look) -> list[Prediction]:
-    return by_head(atlas, look.features, look.samples, atlas.labels, look.places)
+def _predicted(how: str, atlas: Atlas, look: _Look) -> list[Prediction]:
+    told = look.samples, atlas.labels, look.places
+    if how == "head":
+        return by_head(atlas, look.features, *told)
+    return by_neighbors(decide(atlas, look.features, owners=look.owners), *told)
 
 
 class _Pages:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -231,13 +231,11 @@ class Results:
         Args:
             seconds: what it took. extra: plain data that belongs to it (hashes, timings, notes).
         """
-        values = job.to_json()
-        row = [values[name] for name in JOB_COLUMNS]
+        row = astuple(job)
         kept = json.dumps(dict(extra or {}), sort_keys=True, allow_nan=False)
         with self._whole():
-            self._base.execute("DELETE FROM predictions WHERE job = ?", (job.key,))
-            self._base.execute("DELETE FROM jobs WHERE key = ?", (job.key,))
-            self._base.execute("DELETE FROM failures WHERE key = ?", (job.key,))
+            for column in ("predictions WHERE job", "jobs WHERE key", "failures WHERE key"):
+                self._base.execute(f"DELETE FROM {column} = ?", (job.key,))
             marks = ", ".join("?" * (len(row) + 2))
             columns = ", ".join((*JOB_COLUMNS, "seconds", "extra"))
             self._base.execute(
@@ -360,31 +358,19 @@ class Results:
             )
         if injection is not None:
             return found[injection]
-        return reduce(LabelSet.joined, [found[name] for name in sorted(found, key=_plain_first)])
+        plain_first = sorted(found, key=lambda name: name != "none")
+        return reduce(LabelSet.joined, [found[name] for name in plain_first])
 
     def digest(self) -> str:
         """Hash of every prediction of every job, without times: equal for equal results."""
-        total = []
-        for job in sorted(self.jobs(), key=lambda job: job.key):
-            total.append([job.to_json(), [asdict(p) for p in self.predictions(job.key)]])
-        return digest(total)
-
-
-def _plain_first(injection: str) -> bool:
-    return injection != "none"
+        jobs = sorted(self.jobs(), key=lambda job: job.key)
+        return digest([[j.to_json(), [asdict(p) for p in self.predictions(j.key)]] for j in jobs])
 
 
 def _row(p: Prediction) -> tuple[Any, ...]:
     x, y = p.map_xy if p.map_xy is not None else (None, None)
     return (
-        p.id,
-        p.truth,
-        p.label,
-        p.truth_clinical,
-        p.clinical,
-        p.score,
-        p.subject,
-        p.group,
+        *(getattr(p, name) for name in PLAIN),
         json.dumps(dict(p.votes), sort_keys=True),
         json.dumps([n.to_json() for n in p.neighbors], allow_nan=False),
         x,
@@ -393,10 +379,9 @@ def _row(p: Prediction) -> tuple[Any, ...]:
 
 
 def _prediction(row: tuple[Any, ...]) -> Prediction:
-    plain, (votes, neighbors, x, y) = row[:8], row[8:]
-    told = dict(zip(PLAIN, plain, strict=True))
+    *plain, votes, neighbors, x, y = row
     return Prediction(
-        **told,
+        *plain,
         votes=json.loads(votes),
         neighbors=tuple(Neighbor(**n) for n in json.loads(neighbors)),
         map_xy=None if x is None else (x, y),

@@ -9,8 +9,6 @@ decisions in turn, so that a machine that slows down slows both.
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import statistics
 import time
@@ -25,7 +23,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from cellkin.atlas import Atlas, Cells, decide
-from cellkin.core.artifacts import digest, read_json, refuse_existing, write_bytes, write_json
+from cellkin.core.artifacts import (
+    digest,
+    read_json,
+    refuse_existing,
+    write_bytes,
+    write_json,
+    write_table,
+)
 from cellkin.core.progress import Progress
 from cellkin.core.records import Features
 from cellkin.imaging.loading import load_prepared
@@ -264,9 +269,7 @@ def _write(out: Path, experiment: Experiment, result: Mapping[str, Any]) -> None
     }
     write_json(out / FILE, {key: value for key, value in told.items() if key != "out"})
     table = timing_table(result["rows"])
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(table)
-    write_bytes(out / "timing.csv", buffer.getvalue().encode())
+    write_table(out / "timing.csv", table)
     lines = [f"| {' | '.join(row)} |" for row in table]
     lines.insert(1, "|" + "---|" * len(COLUMNS))
     write_bytes(out / "timing.md", ("\n".join(lines) + "\n").encode())

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas, Cells, Settings, build, decide
 from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
-from cellkin.core.arrays import Bytes, Ints
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
-from cellkin.core.records import Dataset, Features, Provenance, Split
+from cellkin.core.records import Dataset, Features, Split
 from cellkin.datasets.parts import splits
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import Encoder, choose_device
@@ -63,12 +60,9 @@ class PartedCells:
     maps: str = "none"
     seen: tuple[str, ...] = ()
 
-    @cached_property
-    def _places(self) -> Mapping[str, int]:
-        return {sample.id: i for i, sample in enumerate(self.data.samples)}
-
-    def rows(self, ids: Sequence[str]) -> Ints:
-        return np.array([self._places[id_] for id_ in ids], dtype=np.int64)
+    def pictures(self, ids: Sequence[str]) -> Bytes:
+        """The prepared images (N, S, S, 3) of these cells."""
+        return self.images[self.data.rows(ids)]
 
     def cells(self, part: str, ids: Sequence[str]) -> Cells:
         samples = self.data.select(ids)
@@ -80,20 +74,18 @@ class PartedCells:
             tuple(s.group for s in samples),
         )
 
-    def provenance(self, encoder: Encoder, recipe: str) -> dict[str, Any]:
-        """Where an atlas made now by this encoder comes from, see `Provenance`; `recipe` is the
-        recipe's id, or words for it.
-        """
-        return Provenance(
-            version=cellkin.__version__,
-            weights=encoder.weights_sha256,
-            atlas="",
-            recipe=recipe,
-            seed=self.seed,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            dataset=self.data.name,
-            drawn=self.data.drawn,
-        ).to_json()
+    def training_data(self) -> TrainingData:
+        """What a training sees; a cell of no class that is asked for, in no part, counts as 0."""
+        samples, labels = self.data.samples, self.data.labels
+        known = {name: labels.index(name) for name in labels.names}
+        return TrainingData(
+            images=self.images,
+            ids=tuple(s.id for s in samples),
+            targets=np.array([known.get(s.label, 0) for s in samples], np.int64),
+            train=self.data.rows(self.split.train),
+            val=self.data.rows(self.split.val),
+            labels=labels,
+        )
 
 
 def train(
@@ -136,9 +128,9 @@ def train(
         images = load_images(data, recipe.geometry, options.progress, cache=run / "prepared")
         seen = seen_by(recipe.init)
         job = PartedCells(data, split, images, seed, options.progress, options.maps, seen)
-        refuse_seen(images[job.rows((*split.calibration, *split.test))], seen, init=recipe.init)
+        refuse_seen(job.pictures((*split.calibration, *split.test)), seen, init=recipe.init)
         trained = train_encoder(
-            _training_data(job), recipe, seed=seed, run=run, place=place, progress=job.progress
+            job.training_data(), recipe, seed=seed, run=run, place=place, progress=job.progress
         )
     if not trained.first:
         return out
@@ -159,8 +151,8 @@ def save_trained(
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
     report.training_curve(trained.history, run / "training.png")
-    used = np.concatenate([job.rows(job.split.train), job.rows(job.split.val)])
-    trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(job.images[used]))))
+    used = job.pictures((*job.split.train, *job.split.val))
+    trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(used))))
     atlas, predictions = _atlas(job, trained.encoder, *_settings(trained, job))
     trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
     texts = {"split.json": job.split.to_json(), "predictions.json": predictions}
@@ -234,18 +226,6 @@ def refuse_early(data: Dataset, split: Split, recipe: Recipe, maps: str = "none"
         refuse_maps(Network(recipe.backbone, 1, size=recipe.size).pooling)
 
 
-def _training_data(job: PartedCells) -> TrainingData:
-    labels = job.data.labels
-    return TrainingData(
-        images=job.images,
-        ids=tuple(s.id for s in job.data.samples),
-        targets=np.array([labels.index(s.label) for s in job.data.samples], dtype=np.int64),
-        train=job.rows(job.split.train),
-        val=job.rows(job.split.val),
-        labels=labels,
-    )
-
-
 def _settings(trained: Trained, job: PartedCells) -> tuple[Settings, str]:
     recipe = Recipe(**trained.encoder.recipe)
     best = trained.best
@@ -268,14 +248,14 @@ def _atlas(
     for part in ("val", "calibration", "test"):
         ids = job.split.parts()[part]
         if ids:
-            features = encoder.embed(job.images[job.rows(ids)], ids, progress=job.progress)
+            features = encoder.embed(job.pictures(ids), ids, progress=job.progress)
             held_out.append((job.cells(part, ids), features))
     references = job.cells(REFERENCE, job.split.train)
-    made = {"provenance": job.provenance(encoder, recipe)}
+    made = {"provenance": made_now(job.data, encoder, recipe, job.seed)}
     facts = {**data_facts(job.data, job.split), **settings.facts, **made}
     atlas = build(
         encoder,
-        (references, job.images[job.rows(job.split.train)]),
+        (references, job.pictures(job.split.train)),
         held_out,
         labels=job.data.labels,
         settings=replace(settings, facts=facts),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cellkin.core.artifacts import new_folder, refuse_existing, write_bytes, write_json
-from cellkin.core.findings import AuditReport
+from cellkin.core.artifacts import new_folder, refuse_existing, write_json, write_table
+from cellkin.core.findings import AuditReport, DuplicatePair
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Split
 from cellkin.datasets import auditing
@@ -49,17 +48,11 @@ def audit(
     with new_folder(out, overwrite=overwrite) as folder:
         save_audit(report, lambda name: decode(images[name]), folder / "audit.html")
         write_json(folder / "audit.json", report.to_json())
-        write_bytes(folder / "audit.csv", _table(report).encode("utf-8"))
+        write_table(folder / "audit.csv", [COLUMNS, *map(_row, report.pairs)])
     return report
 
 
-def _table(report: AuditReport) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for pair in report.pairs:
-        what = (pair.first, pair.second, pair.kind, pair.relation)
-        how = (pair.score, pair.overlap, pair.difference, " ".join(pair.crosses))
-        whose = (*pair.labels, *pair.subjects, *pair.sides)
-        rows.writerow([*what, *how, *("" if value is None else value for value in whose)])
-    return text.getvalue()
+def _row(pair: DuplicatePair) -> tuple[Any, ...]:
+    what = (pair.first, pair.second, pair.kind, pair.relation)
+    how = (pair.score, pair.overlap, pair.difference, " ".join(pair.crosses))
+    return (*what, *how, *pair.labels, *pair.subjects, *pair.sides)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas
-from cellkin.core.records import Dataset, Split
+from cellkin.core.records import Dataset, Provenance, Split
 from cellkin.learning.encoder import PRECISION, Encoder
 from cellkin.learning.recipes import FINE_TUNING, ONLY
 
@@ -18,6 +20,7 @@ __all__ = [
     "atlas_card",
     "data_facts",
     "documents",
+    "made_now",
     "network_facts",
     "recipe_facts",
 ]
@@ -76,6 +79,22 @@ def recipe_facts(recipe: Mapping[str, Any]) -> dict[str, Any]:
     own = recipe.get("task", FINE_TUNING)
     silent = {key for task, keys in ONLY.items() if task != own for key in keys}
     return {key: value for key, value in recipe.items() if key not in silent}
+
+
+def made_now(data: Dataset, encoder: Encoder, recipe: str, seed: int) -> dict[str, Any]:
+    """Where what is made now by an encoder comes from, see `Provenance`; `recipe` is the recipe's
+    id, or words for it.
+    """
+    return Provenance(
+        version=cellkin.__version__,
+        weights=encoder.weights_sha256,
+        atlas="",
+        recipe=recipe,
+        seed=seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset=data.name,
+        drawn=data.drawn,
+    ).to_json()
 
 
 def data_facts(data: Dataset, split: Split) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cellkin import datasets, report
 from cellkin.atlas.map import fit_map
 from cellkin.core.arrays import Array, Bytes
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
-from cellkin.core.errors import DataError, RecipeError, did_you_mean
+from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
@@ -33,9 +33,8 @@ from cellkin.datasets.injecting.injection import halved, require_class
 from cellkin.decision import Index, MinMaxScale
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
-from cellkin.learning.encoder import Encoder, choose_device
-from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
-from cellkin.system.runs import open_encoder
+from cellkin.learning.encoder import Encoder
+from cellkin.system.runs import open_encoder, packaged_encoder
 
 __all__ = ["HalvingOptions", "HalvingProposal", "propose_halving"]
 
@@ -164,11 +163,7 @@ def _others(data: Dataset, name: str, seed: int) -> list[Sample]:
 def _encoder(options: HalvingOptions) -> Encoder:
     if options.encoder is not None:
         return open_encoder(Path(options.encoder).expanduser(), options.device)
-    size = options.size
-    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
-    if preprocessor is None:
-        raise DataError("the packaged weights name no preprocessor", where=PACKAGED_BACKBONE)
-    return Encoder(network, preprocessor, ("cell",), device=choose_device(options.device))
+    return packaged_encoder(options.size, options.device)
 
 
 def _trials(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import cellkin
 from cellkin import report
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, refuse_existing, write_json
 from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import Dataset, Provenance, Split
+from cellkin.core.records import Dataset, Split
 from cellkin.datasets.multilabel import hold_out, levels_of, target_matrix
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import choose_device
@@ -24,13 +22,8 @@ from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
 from cellkin.learning.training import Trained
 from cellkin.learning.weights import seen_by
-from cellkin.system.cards import data_facts, documents, network_facts, recipe_facts
-from cellkin.system.runs import (
-    load_images,
-    open_run,
-    run_folder,
-    tidied,
-)
+from cellkin.system.cards import data_facts, documents, made_now, network_facts, recipe_facts
+from cellkin.system.runs import load_images, open_run, run_folder, tidied
 
 __all__ = ["PretrainOptions", "pretrain"]
 
@@ -104,14 +97,13 @@ def pretrain(
 
 
 def _tagged(data: Dataset, split: Split, images: Bytes) -> TaggedData:
-    place = {sample.id: i for i, sample in enumerate(data.samples)}
     return TaggedData(
         images=images,
-        ids=tuple(place),
+        ids=tuple(sample.id for sample in data),
         targets=target_matrix(data),
         levels=levels_of(data),
-        train=np.array([place[id_] for id_ in split.train], np.int64),
-        val=np.array([place[id_] for id_ in split.val], np.int64),
+        train=data.rows(split.train),
+        val=data.rows(split.val),
     )
 
 
@@ -138,14 +130,5 @@ def _card(trained: Trained, data: Dataset, split: Split, tagged: TaggedData) -> 
             for codes, scores in zip(tagged.levels, best["levels"], strict=True)
         ],
         "absent_codes": absent,
-        "provenance": Provenance(
-            version=cellkin.__version__,
-            weights=encoder.weights_sha256,
-            atlas="",
-            recipe=recipe.id,
-            seed=split.seed,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            dataset=data.name,
-            drawn=data.drawn,
-        ).to_json(),
+        "provenance": made_now(data, encoder, recipe.id, split.seed),
     }

@@ -22,6 +22,7 @@ from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "load_images",
     "open_encoder",
     "open_run",
+    "packaged_encoder",
     "refuse_seen",
     "run_folder",
     "tidied",
@@ -145,6 +147,17 @@ def refuse_seen(images: Bytes, seen: Sequence[str], *, init: str) -> None:
             mend="start from weights that do not know them, or take the split (seed and unit) that "
             "those weights were made with",
         )
+
+
+def packaged_encoder(size: int, device: str) -> Encoder:
+    """EfficientNet-Lite0 with its ImageNet weights, not trained any further.
+
+    Raises:
+        WeightsError: the data package with the weights is missing.
+    """
+    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
+    assert preprocessor is not None  # the packaged weights bring their own
+    return Encoder(network, preprocessor, ("cell",), device=choose_device(device))
 
 
 def open_encoder(folder: Path, device: str) -> Encoder:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cellkin.core.artifacts import read_json, write_bytes
+from cellkin.core.artifacts import read_json, write_table
 from cellkin.core.errors import LayoutError, SplitError
-from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.records import Dataset, Split
 from cellkin.datasets.parts.grouping import grouped
 from cellkin.datasets.parts.leakage import twins
 from cellkin.datasets.parts.splits import single, verify_split
 from cellkin.datasets.saved import save_dataset
+from cellkin.imaging.series import is_shared
 
 __all__ = ["merged", "read_split", "sides_of", "write_merged"]
 
@@ -104,31 +103,17 @@ def write_merged(dataset: Dataset, groups: Sequence[Sequence[str]], path: str | 
             mend="name it labels.csv, to be put into the data set's folder, or groups.json, which "
             "cellkin opens from anywhere",
         )
-    if any(not _is_file_of_its_own(sample, dataset.root) for sample in dataset):
+    refs = [sample.image for sample in dataset]
+    if any(is_shared(ref) or not ref.path.is_relative_to(dataset.root) for ref in refs):
         raise LayoutError(
             "a labels.csv lists files, and images of this data set are parts of files",
             where=path,
             mend="write --groups groups.json: cellkin opens it like a data set",
         )
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    columns = ["file", "label", "subject", "group", *(["fold"] if _has_folds(joined) else [])]
-    rows.writerow(columns)
-    for sample in joined:
-        file = sample.image.path.relative_to(dataset.root).as_posix()
-        rows.writerow(
-            [file, sample.label, sample.subject or "", sample.group, sample.fold or ""][
-                : len(columns)
-            ]
-        )
-    return write_bytes(path, text.getvalue().encode())
-
-
-def _has_folds(dataset: Dataset) -> bool:
-    return any(sample.fold is not None for sample in dataset)
-
-
-def _is_file_of_its_own(sample: Sample, root: Path) -> bool:
-    ref = sample.image
-    parts = ref.member is None and ref.row is None and ref.box is None
-    return parts and ref.path.is_relative_to(root)
+    rows = [
+        (s.image.path.relative_to(dataset.root).as_posix(), s.label, s.subject, s.group, s.fold)
+        for s in joined
+    ]
+    width = 5 if any(s.fold is not None for s in joined) else 4
+    table = [("file", "label", "subject", "group", "fold"), *rows]
+    return write_table(path, [row[:width] for row in table])

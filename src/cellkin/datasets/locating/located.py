@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
-from cellkin.core.artifacts import write_bytes
+from cellkin.core import artifacts
 from cellkin.core.errors import DataError
 from cellkin.core.records import Dataset
 from cellkin.datasets.locating.locating import Located, Location
@@ -15,19 +12,9 @@ from cellkin.datasets.locating.locating import Located, Location
 __all__ = ["COLUMNS", "rows", "write_labels", "write_table"]
 
 COLUMNS = (
-    "crop",
-    "field",
-    "left",
-    "top",
-    "right",
-    "bottom",
-    "scale",
-    "rotation",
-    "mirrored",
-    "score",
-    "group",
-    "state",
-)
+    "crop", "field", "left", "top", "right", "bottom", "scale", "rotation", "mirrored", "score",
+    "group", "state",
+)  # fmt: skip
 
 
 def rows(located: Located) -> list[dict[str, object]]:
@@ -60,7 +47,7 @@ def write_table(located: Located, path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return _write(path, COLUMNS, rows(located))
+    return artifacts.write_table(path, [COLUMNS, *(row.values() for row in rows(located))])
 
 
 def write_labels(located: Located, data: Dataset, path: Path) -> Path:
@@ -80,15 +67,5 @@ def write_labels(located: Located, data: Dataset, path: Path) -> Path:
             where=data.root or data.name,
             mend="locate the folder that the data set lies in",
         )
-    table: list[dict[str, object]] = [
-        {"file": s.id, "label": s.label, "group": groups[s.id]} for s in data.samples
-    ]
-    return _write(path, ("file", "label", "group"), table)
-
-
-def _write(path: Path, columns: Sequence[str], table: Sequence[dict[str, object]]) -> Path:
-    text = StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return write_bytes(path, text.getvalue().encode())
+    table = [(s.id, s.label, groups[s.id]) for s in data.samples]
+    return artifacts.write_table(path, [("file", "label", "group"), *table])
