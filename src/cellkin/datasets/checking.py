@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cellkin.datasets.listing import shown
 from cellkin.datasets.opening import open_dataset
 from cellkin.datasets.published import found_by_class
 from cellkin.datasets.readers.allidb1 import BLASTS
+from cellkin.imaging.fingerprints import pixels_sha256
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 __all__ = ["CheckReport", "check"]
@@ -69,13 +69,11 @@ def _look(sample: Sample, series: Series) -> _Look:
     except ImageError as error:
         return _Look(sample, bytes=_file_bytes(ref.path), error=error.what)
     height, width = image.shape[:2]
-    pixels = hashlib.sha256(f"{width}x{height}".encode())
-    pixels.update(image.data)
     return _Look(
         sample,
         bytes=_file_bytes(ref.path),
         sha256=None if is_shared(ref) else file_sha256(ref.path),
-        pixels=pixels.hexdigest(),
+        pixels=pixels_sha256(image),
         format=ref.path.suffix.lower().lstrip(".").replace("jpeg", "jpg").replace("tiff", "tif"),
         size=f"{width} x {height}",
         misplaced=_misplaced(sample, width, height),

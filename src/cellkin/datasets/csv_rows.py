@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellkin.core.errors import LabelError, did_you_mean
 from cellkin.core.names import likeness, plain
+from cellkin.core.records import Sample
 from cellkin.datasets.listing import shown
 
 __all__ = ["SHOWN", "Rows", "columns_of", "raise_faults", "read_rows"]
@@ -39,6 +40,12 @@ class Rows:
     rows: tuple[tuple[int, Mapping[str, str]], ...]
     columns: tuple[str, ...]
     ignored: tuple[str, ...]
+
+    def unlisted(self, images: Iterable[str], samples: Iterable[Sample]) -> list[str]:
+        """A note on images that no row lists; none where every one is a sample."""
+        left = sorted(set(images) - {sample.id for sample in samples})
+        told = f"{len(left)} images are not listed in {self.path.name}: {shown(left)}"
+        return [told] if left else []
 
 
 def read_rows(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> Rows:

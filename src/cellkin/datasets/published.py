@@ -59,10 +59,10 @@ class Published(Plain):
         notes: Sequence[str],
         levels: tuple[tuple[str, ...], ...] = (),
     ) -> Dataset:
-        """What a reader found of it, with all that the publisher states."""
+        """What a reader found of it, sorted by id, with all that the publisher states."""
         return Dataset(
             name=self.layout,
-            samples=tuple(samples),
+            samples=tuple(sorted(samples, key=lambda sample: sample.id)),
             labels=labels,
             citation=self.citation,
             licence=self.licence,

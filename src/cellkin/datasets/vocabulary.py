@@ -45,30 +45,17 @@ class Meaning(NamedTuple):
     title: str
 
 
+OTHER_CELLS = (
+    "normal", "lymphocyte", "basophil", "eosinophil", "erythroblast", "immature granulocyte",
+    "metamyelocyte", "myelocyte", "promyelocyte", "monocyte", "neutrophil", "band neutrophil",
+    "segmented neutrophil", "platelet",
+)  # fmt: skip
 KNOWN: Mapping[str, Meaning] = {
     **{
         name: Meaning(LYMPHOBLAST, name)
         for name in ("lymphoblast", "lymphoblast (1)", "lymphoblast (2)")
     },
-    **{
-        name: Meaning(OTHER_CELL, name)
-        for name in (
-            "normal",
-            "lymphocyte",
-            "basophil",
-            "eosinophil",
-            "erythroblast",
-            "immature granulocyte",
-            "metamyelocyte",
-            "myelocyte",
-            "promyelocyte",
-            "monocyte",
-            "neutrophil",
-            "band neutrophil",
-            "segmented neutrophil",
-            "platelet",
-        )
-    },
+    **{name: Meaning(OTHER_CELL, name) for name in OTHER_CELLS},
     "ig": Meaning(OTHER_CELL, "immature granulocyte"),
     **{name: Meaning(NO_CELL, name) for name in ("nothing", "background")},
 }

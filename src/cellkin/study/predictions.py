@@ -381,7 +381,7 @@ def _row(p: Prediction) -> tuple[Any, ...]:
 def _prediction(row: tuple[Any, ...]) -> Prediction:
     *plain, votes, neighbors, x, y = row
     return Prediction(
-        *plain,
+        **dict(zip(PLAIN, plain, strict=True)),
         votes=json.loads(votes),
         neighbors=tuple(Neighbor(**n) for n in json.loads(neighbors)),
         map_xy=None if x is None else (x, y),

@@ -29,7 +29,7 @@ from cellkin.learning.training import Place, Trained, TrainingData, train_encode
 from cellkin.learning.weights import seen_by
 from cellkin.measures.scores import score_samples
 from cellkin.measures.triage import triage
-from cellkin.system.cards import atlas_card, data_facts, documents
+from cellkin.system.cards import atlas_card, data_facts, documents, made_now
 from cellkin.system.runs import (
     IndexOptions,
     TrainOptions,

@@ -130,7 +130,8 @@ def _laid_over(
 ) -> Keyed:
     for done, proposal in enumerate(proposals, start=1):
         match = _verified(proposal, pictures(proposal.first), pictures(proposal.second))
-        yield _key(proposal), match
+        first, second = sorted((proposal.first, proposal.second))
+        yield (first, second), match
         progress("laying pairs over each other", done, len(proposals))
 
 
@@ -151,10 +152,6 @@ def _of_fields(
         if fit is not None:
             proved = replace(fit, detail=overlap.score)
             yield (first, second), _matched((first, second), proved, *pair)
-
-
-def _key(proposal: Proposal) -> tuple[int, int]:
-    return min(proposal.first, proposal.second), max(proposal.first, proposal.second)
 
 
 def _verified(proposal: Proposal, first: Picture, second: Picture) -> Match | None:
@@ -220,8 +217,5 @@ def _spread(matches: Sequence[Match], twins: Mapping[int, Sequence[int]]) -> lis
         left, right = twins[match.first], twins[match.second]
         if len(left) * len(right) > EVERY_PAIR**2:
             left, right = left[:1], right[:1]
-        found += [
-            Match(a, b, match.kind, match.relation, match.score, match.overlap, match.difference)
-            for a, b in product(left, right)
-        ]
+        found += [replace(match, first=a, second=b) for a, b in product(left, right)]
     return found

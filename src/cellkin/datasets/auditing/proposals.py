@@ -69,7 +69,9 @@ def by_looks(grids: Singles, progress: Progress = silent) -> list[Proposal]:
     n, windows = grids.shape[:2]
     if n < 2:
         return []
-    axes, mean = _principal_axes(grids)
+    whole = grids[:: max(1, n // 2000), 0]
+    every = [turned(whole, o).reshape(len(whole), -1) for o in range(8)]
+    mean, axes = _axes(np.concatenate(every), COMPONENTS)
     index = faiss.IndexFlatL2(axes.shape[1])
     index.add(_projected(grids.reshape(n * windows, -1), mean, axes))
     best: dict[tuple[int, int], Proposal] = {}
@@ -98,13 +100,11 @@ def _projected(flat: Singles, mean: Singles, axes: Singles) -> Singles:
     return np.ascontiguousarray((flat - mean) @ axes, np.float32)
 
 
-def _principal_axes(grids: Singles) -> tuple[Singles, Singles]:
-    """(432, d) axes of the whole images in all orientations, and their mean (432,)."""
-    whole = grids[:: max(1, len(grids) // 2000), 0]
-    flat = np.concatenate([turned(whole, o).reshape(len(whole), -1) for o in range(8)])
-    mean = flat.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(flat - mean, rowvar=False))
-    return np.ascontiguousarray(vectors[:, ::-1][:, :COMPONENTS], np.float32), mean
+def _axes(points: Singles, count: int) -> tuple[Singles, Singles]:
+    """Mean (d,) and so many leading principal axes (d, count) of (N, d) points."""
+    mean = points.mean(0)
+    _, axes = np.linalg.eigh(np.cov(points - mean, rowvar=False))
+    return mean, np.ascontiguousarray(axes[:, ::-1][:, :count], np.float32)
 
 
 def _keep(
@@ -131,7 +131,8 @@ def by_keypoints(points: Sequence[Keypoints], progress: Progress = silent) -> li
         return []
     xy = np.concatenate([p.xy for p in points])
     vectors = np.concatenate([p.vectors for p in points])
-    mean, axes = _word_axes(vectors)
+    sample = vectors[:: max(1, len(vectors) // 20_000)]
+    mean, axes = _axes(np.sqrt(sample.astype(np.float32)), WORDS)
     index = _index(_rooted(vectors, mean, axes))
     proposals: dict[tuple[int, int], Proposal] = {}
     for turn, flip in enumerate((False, True)):
@@ -145,13 +146,6 @@ def by_keypoints(points: Sequence[Keypoints], progress: Progress = silent) -> li
                 proposals[key] = Proposal(*key, strength=moved[1], matrix=moved[0])
     progress("comparing details", 2 * len(owners), 2 * len(owners))
     return [proposals[key] for key in sorted(proposals)]
-
-
-def _word_axes(vectors: Bytes) -> tuple[Singles, Singles]:
-    sample = np.sqrt(vectors[:: max(1, len(vectors) // 20_000)].astype(np.float32))
-    mean = sample.mean(0)
-    _, axes = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
-    return mean, np.ascontiguousarray(axes[:, ::-1][:, :WORDS], np.float32)
 
 
 def _rooted(vectors: Bytes, mean: Singles, axes: Singles) -> Singles:

@@ -187,14 +187,11 @@ def _state(real: float, chance: float, p_value: float) -> str:
 
 def _verdict(name: str, target: str, state: str, real: float, chance: float) -> str:
     what = WORDS.get(name, name)
-    be = "tell" if name == "corners" else "tells"
+    several = name in ("corners", "size and format")
     if state == SILENT:
-        be = "do not tell" if name == "corners" else "does not tell"
-        if name == "size and format":
-            be = "do not tell"
+        be = "do not tell" if several else "does not tell"
         return f"{what[:1].upper()}{what[1:]} {be} the {target}"
-    if name == "size and format":
-        be = "tell"
+    be = "tell" if several else "tells"
     skill = (real - chance) / (1 - chance)
     how = " almost surely" if skill >= 0.8 else "" if skill >= 0.4 else " in part"
     how = " a little better than chance" if state == FAINT else how

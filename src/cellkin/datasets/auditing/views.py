@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,9 @@ from cellkin.datasets.auditing.pictures import (
     picture,
 )
 from cellkin.imaging.decode import decode
+from cellkin.imaging.fingerprints import pixels_sha256
 from cellkin.imaging.focus import focus_score
+from cellkin.imaging.series import is_shared
 
 __all__ = ["CUES", "View", "view", "view_all"]
 
@@ -88,17 +89,13 @@ def view(sample: Sample) -> View:
         image = decode(ref, name=sample.id)
     except ImageError as error:
         return View(sample, error=error.what)
-    height, width = image.shape[:2]
-    pixels = hashlib.sha256(f"{width}x{height}".encode())
-    pixels.update(image.data)
-    whole = ref.member is None and ref.row is None and ref.box is None
     seen = picture(image)
     cut, _ = cut_to_content(image)
     whole_field = is_field(cut)
     return View(
         sample,
-        sha256=file_sha256(ref.path) if whole else None,
-        pixels=pixels.hexdigest(),
+        sha256=None if is_shared(ref) else file_sha256(ref.path),
+        pixels=pixels_sha256(image),
         grids=describe(seen),
         points=NO_KEYPOINTS if whole_field else keypoints(seen),
         field=field_look(cut) if whole_field else None,

@@ -15,7 +15,7 @@ took no part in the fit, than the halves of any slope are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,7 +207,7 @@ def explained_by(halves: Ints, known: Array, *, seed: int, permutations: int = 9
     null = np.array(
         [_mutual_information(rng.permutation(halves), names) for _ in range(permutations)]
     )
-    room = _entropy(halves) - null.mean()
+    room = _mutual_information(halves, halves) - null.mean()  # their entropy, less chance
     share = (own - null.mean()) / room if room > 1e-9 else 0.0
     p_value = (1 + np.count_nonzero(null >= own - 1e-12)) / (permutations + 1)
     return Explained(float(share), float(p_value))
@@ -378,12 +378,6 @@ def _silhouette(scores: Floats, halves: Ints) -> float:
     from sklearn.metrics import silhouette_score
 
     return float(silhouette_score(scores, halves))
-
-
-def _entropy(halves: Ints) -> float:
-    shares = np.bincount(halves, minlength=2) / len(halves)
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum())
 
 
 def _mutual_information(halves: Ints, names: Ints) -> float:

@@ -10,7 +10,7 @@ magnification.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Trial:
         return {
             "by": self.by,
             "evidence": None if self.evidence is None else self.evidence.to_json(),
-            "subjects": None if known is None else {"share": known.share, "p_value": known.p_value},
+            "subjects": None if known is None else asdict(known),
             "medians": None if self.medians is None else list(self.medians),
             "like_features": self.like_features,
             "unavailable": self.unavailable,

@@ -172,17 +172,16 @@ def _by_field(fields: Dataset, others: OtherCells) -> list[_Field]:
             where=fields.root,
             mend="restore their .xyc files: their windows cannot be labelled",
         )
-    return [_field(name, sample, others) for name, sample in names.items()]
-
-
-def _field(name: str, sample: Sample, others: OtherCells) -> _Field:
-    key = name if name in others.points else sample.id
-    return _Field(
-        sample,
-        sample.annotations.get(allidb1.BLASTS, ()),
-        others.points.get(key, ()),
-        key in others.complete,
-    )
+    keys = {name if name in others.points else s.id: s for name, s in names.items()}
+    return [
+        _Field(
+            sample,
+            sample.annotations.get(allidb1.BLASTS, ()),
+            others.points.get(key, ()),
+            key in others.complete,
+        )
+        for key, sample in keys.items()
+    ]
 
 
 def _boxes(field: _Field, window: int, overlap: float) -> Iterator[Box]:
@@ -246,16 +245,11 @@ def _dataset(
     notes = [f"windows over {len(fields)} fields, {words}"]
     notes += [f"{n} windows are left out: {why}" for why, n in sorted(dropped.items())]
     notes.append("a window is labelled by the centroids inside: its border may cut a cell")
-    return Dataset(
+    return replace(
+        fields,
         name=LAYOUT if ours else f"patches of {fields.name}",
         samples=tuple(sorted(samples, key=lambda sample: sample.id)),
         labels=LabelSet(names, {name: CLINICAL[name] for name in names}),
-        citation=fields.citation,
-        licence=fields.licence,
         layout=LAYOUT if ours else f"patches of {fields.layout}",
-        root=fields.root,
-        specimen=fields.specimen,
-        stain=fields.stain,
-        drawn=fields.drawn,
         notes=(*notes, *fields.notes),
     )

@@ -15,6 +15,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, ImageRef, Sample, Split
 from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.grouping import clusters
+from cellkin.imaging.series import is_shared
 
 __all__ = ["TWINS", "hashed", "leaders", "leaks", "twins"]
 
@@ -35,7 +36,7 @@ def hashed(dataset: Dataset, *, progress: Progress = silent) -> Dataset:
 
 
 def _sha256(ref: ImageRef) -> str | None:
-    if ref.member is not None or ref.row is not None or ref.box is not None:
+    if is_shared(ref):
         return None
     try:
         return file_sha256(ref.path)

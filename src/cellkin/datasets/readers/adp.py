@@ -76,18 +76,12 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     _refuse_faults(table, codes, places)
     depth = max(code.count(".") for code in codes) + 1
     levels = tuple(tuple(c for c in codes if c.count(".") <= i) for i in range(depth))
-    samples = tuple(
-        sorted((_sample(listing, row, levels, places) for _, row in table.rows), key=_id)
-    )
+    samples = [_sample(listing, row, levels, places) for _, row in table.rows]
     used = [table.path.relative_to(listing.root).as_posix()]
     notes = (*listing.notes(expected=used), *_notes(listing, samples, table))
     return PUBLISHED[0].dataset(
         samples, LabelSet((), {}), root=listing.root, notes=notes, levels=levels
     )
-
-
-def _id(sample: Sample) -> str:
-    return sample.id
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -186,12 +180,8 @@ def _sample(
 
 def _notes(listing: Listing, samples: Sequence[Sample], table: Rows) -> list[str]:
     notes = ["several labels per image: for pretraining, not for a vote"]
-    unlisted = sorted(set(listing.images) - {sample.id for sample in samples})
-    if unlisted:
-        notes.append(
-            f"{len(unlisted)} images are not listed in {table.path.name}: {shown(unlisted)}"
-        )
-    torn = [sample.id for sample in samples if _is_torn(sample.labels[-1])]
+    notes += table.unlisted(listing.images, samples)
+    torn = sorted(sample.id for sample in samples if _is_torn(sample.labels[-1]))
     if torn:
         notes.append(
             f"{len(torn)} patches carry a code without the code above it, as their file says: "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from cellkin.core.arrays import Array
 from cellkin.core.errors import ImageError, LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
-from cellkin.datasets.published import Published
 from cellkin.datasets.readers import pbc
 from cellkin.datasets.vocabulary import fixed_label_set
 from cellkin.imaging.npz import shape_of
@@ -28,24 +28,17 @@ LAYOUT = "BloodMNIST"
 FILE = re.compile(r"bloodmnist.*\.npz", re.IGNORECASE)
 PARTS = ("train", "val", "test")
 CLASSES = tuple(pbc.CLASSES)  # label 0 to 7, in the order of MedMNIST
-CITATION = (
-    "Yang J. et al. (2023). MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D "
-    "biomedical image classification. Scientific Data 10:41. doi:10.1038/s41597-022-01721-8; "
-    + pbc.CITATION
-)
 AGAIN = "download it again from https://medmnist.com"
 PUBLISHED = (
-    Published(
+    replace(
+        pbc.PUBLISHED[0],
         name=LAYOUT,
         layout=LAYOUT,
         files="bloodmnist*.npz with train/val/test_images and _labels; 28, 64, 128 or 224 pixels",
-        counts=pbc.PUBLISHED_COUNTS,
-        total=17_092,
         source="publisher; Table 4 of the paper for PBC",
-        citation=CITATION,
-        licence="CC BY 4.0",
-        specimen=pbc.SPECIMEN,
-        stain=pbc.STAIN,
+        citation="Yang J. et al. (2023). MedMNIST v2: a large-scale lightweight benchmark for 2D "
+        "and 3D biomedical image classification. Scientific Data 10:41. "
+        "doi:10.1038/s41597-022-01721-8; " + pbc.PUBLISHED[0].citation,
         access="https://medmnist.com",
         about="The images of PBC, resized; none is a lymphoblast. Its official parts are train, "
         "val and test (--by official).",
@@ -86,16 +79,11 @@ def read_file(path: Path, clinical: Mapping[str, str] | None = None) -> Dataset:
     for part in PARTS:
         _refuse_other_images(path, part, len(labels[part]))
     _refuse_other_labels(path, labels)
-    samples = tuple(
-        sorted(
-            (
-                _sample(path, part, row, int(value))
-                for part in PARTS
-                for row, value in enumerate(labels[part])
-            ),
-            key=lambda sample: sample.id,
-        )
-    )
+    samples = [
+        _sample(path, part, row, int(value))
+        for part in PARTS
+        for row, value in enumerate(labels[part])
+    ]
     label_set = fixed_label_set(pbc.CLASSES, root=path.parent, clinical=clinical)
     notes = (
         "BloodMNIST names no subjects: cells are taken as independent",

@@ -27,14 +27,7 @@ CLASSES = {
     "hem": Meaning(OTHER_CELL, "normal B-lymphoid precursor"),
     "all": Meaning(LYMPHOBLAST, "lymphoblast"),
 }
-CITATION = (
-    "Gupta A., Gupta R. (2019). ALL Challenge dataset of ISBI 2019 (C-NMC 2019). "
-    "The Cancer Imaging Archive. doi:10.7937/tcia.2019.dc64i46r"
-)
-LICENCE = "CC BY 3.0"
 SPECIMEN = "bone marrow"
-STAIN = "Jenner-Giemsa"
-ACCESS = "The Cancer Imaging Archive: https://doi.org/10.7937/tcia.2019.dc64i46r"
 PUBLISHED = (
     Published(
         name=LAYOUT,
@@ -45,11 +38,12 @@ PUBLISHED = (
         total=10_661,
         source="Table 3 of the paper",
         subjects=PUBLISHED_SUBJECTS,
-        citation=CITATION,
-        licence=LICENCE,
+        citation="Gupta A., Gupta R. (2019). ALL Challenge dataset of ISBI 2019 (C-NMC 2019). "
+        "The Cancer Imaging Archive. doi:10.7937/tcia.2019.dc64i46r",
+        licence="CC BY 3.0",
         specimen=SPECIMEN,
-        stain=STAIN,
-        access=ACCESS,
+        stain="Jenner-Giemsa",
+        access="The Cancer Imaging Archive: https://doi.org/10.7937/tcia.2019.dc64i46r",
         about="hem cells are normal B-lymphoid precursors. The folds share no subject; cells of "
         "one subject are alike, so split by subject. Stain-normalised by its publisher.",
     ),

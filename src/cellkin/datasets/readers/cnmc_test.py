@@ -20,7 +20,6 @@ from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.csv_rows import Rows, columns_of, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
-from cellkin.datasets.published import Published
 from cellkin.datasets.readers import cnmc
 from cellkin.datasets.vocabulary import fixed_label_set
 
@@ -38,7 +37,8 @@ NUMBERED = re.compile(r"(?:(.*)/)?\d+\.(?:bmp|png|jpe?g|tiff?)", re.IGNORECASE)
 FINAL = re.compile(r"test_?final|final_?(?:test|phase)", re.IGNORECASE)
 TRAINED = re.compile(r"(?:(.*?)/)??((?:fold_\d+/)?(?:all|hem)/[^/]+)", re.IGNORECASE)
 
-_ALONE = Published(
+_ALONE = replace(
+    cnmc.PUBLISHED[0],
     name=LAYOUT,
     layout=LAYOUT,
     files="1.bmp to 1867.bmp and a csv Patient_ID,new_names,labels (1 = all); 450 x 450 pixels",
@@ -46,11 +46,6 @@ _ALONE = Published(
     total=1867,
     subjects=PUBLISHED_SUBJECTS,
     about="Its subjects are others than those of the training folds.",
-    citation=cnmc.CITATION,
-    licence=cnmc.LICENCE,
-    specimen=cnmc.SPECIMEN,
-    stain=cnmc.STAIN,
-    access=cnmc.ACCESS,
     source="publisher",
 )
 _BESIDE = replace(
@@ -89,15 +84,10 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     places = {PurePosixPath(image).name.casefold(): image for image in numbered}
     tested = _tested(listing, table, places)
     trained = _trained(listing, set(numbered))
-    samples = tuple(sorted((*trained, *tested), key=lambda sample: sample.id))
+    samples = (*trained, *tested)
     refuse_subjects_in_two_folds(samples, where=listing.root)
     used = [table.path.relative_to(listing.root).as_posix()]
-    unlisted = sorted(set(numbered) - {sample.id for sample in tested})
-    notes = [*listing.notes(expected=used)]
-    if unlisted:
-        notes.append(
-            f"{len(unlisted)} images are not listed in {table.path.name}: {shown(unlisted)}"
-        )
+    notes = [*listing.notes(expected=used), *table.unlisted(numbered, tested)]
     if final:
         notes.append(f"{len(final)} cells of the final test phase have no label: not read")
     if trained:

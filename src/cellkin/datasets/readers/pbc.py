@@ -39,13 +39,7 @@ PREFIXES = {
 CLASSES = {
     name: Meaning(OTHER_CELL, "immature granulocyte" if name == "ig" else name) for name in PREFIXES
 }
-CITATION = (
-    "Acevedo A. et al. (2020). A dataset of microscopic peripheral blood cell images. "
-    "Data in Brief 30:105474. doi:10.17632/snkd93bnjr.1"
-)
-LICENCE = "CC BY 4.0"
 SPECIMEN = "peripheral blood"
-STAIN = "May-Gruenwald-Giemsa"
 PUBLISHED = (
     Published(
         name=LAYOUT,
@@ -54,10 +48,11 @@ PUBLISHED = (
         counts=PUBLISHED_COUNTS,
         total=17_092,
         source="Table 4 of the paper",
-        citation=CITATION,
-        licence=LICENCE,
+        citation="Acevedo A. et al. (2020). A dataset of microscopic peripheral blood cell "
+        "images. Data in Brief 30:105474. doi:10.17632/snkd93bnjr.1",
+        licence="CC BY 4.0",
         specimen=SPECIMEN,
-        stain=STAIN,
+        stain="May-Gruenwald-Giemsa",
         access="Mendeley Data: https://doi.org/10.17632/snkd93bnjr.1",
         about="Cells of healthy blood: none is a lymphoblast. ig are immature granulocytes.",
     ),

@@ -172,9 +172,7 @@ def _notes(images: Iterable[str], table: Rows, samples: Sequence[Sample]) -> lis
     notes = []
     if table.ignored:
         notes.append(f"columns of {FILE} that are not used: {', '.join(table.ignored)}")
-    unlisted = sorted(set(images) - {sample.id for sample in samples})
-    if unlisted:
-        notes.append(f"{len(unlisted)} images are not listed in {FILE}: {shown(unlisted)}")
+    notes += table.unlisted(images, samples)
     lacking = sum(sample.subject is None for sample in samples)
     if lacking == len(samples):
         notes.append(f"{FILE} names no subjects: cells are taken as independent")
