@@ -19,13 +19,12 @@ from cellkin.atlas.cells import (
     Images,
     Pictures,
     read_cells,
-    read_image,
     read_marks,
     read_pictures,
     write_cells,
 )
 from cellkin.atlas.map import place
-from cellkin.core.arrays import Array, Bytes, Floats, Singles
+from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.artifacts import (
     digest,
     map_array,
@@ -174,11 +173,7 @@ class Atlas:
 
     def image(self, position: int) -> Bytes:
         """The prepared image (S, S, 3) uint8 of the reference cell at a position."""
-        if self.images is not None:
-            return np.asarray(self.images[position])
-        if self.folder is None:
-            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
-        return read_image(self.folder / "cells.sqlite", self.cells.ids[position])
+        return self.pictures([[position]])[0][0]
 
     def mark(self, position: int) -> str:
         """The fingerprint of a reference cell's image; computed where it was not kept."""
@@ -304,14 +299,8 @@ class Atlas:
         return Path(folder)
 
     def _write_vectors(self, path: Path) -> None:
-        arrays: dict[str, Array] = {
-            "vectors": self.vectors,
-            "scale": self.scale.scale,
-            "offset": self.scale.offset,
-            "xy": self.xy,
-            "held_out_xy": self.held_out_xy,
-        }
-        write_arrays(path, arrays)
+        arrays = {name: getattr(self, name) for name in ("vectors", "xy", "held_out_xy")}
+        write_arrays(path, {**arrays, "scale": self.scale.scale, "offset": self.scale.offset})
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -25,7 +25,6 @@ __all__ = [
     "Images",
     "Pictures",
     "read_cells",
-    "read_image",
     "read_marks",
     "read_pictures",
     "write_cells",
@@ -152,15 +151,6 @@ class Pictures(Sequence[Bytes]):
 
     def __iter__(self) -> Iterator[Bytes]:
         return iter(self._decoded)
-
-
-def read_image(path: Path, cell: str) -> Bytes:
-    """The prepared image (S, S, 3) uint8 of a reference cell.
-
-    Raises:
-        DecisionError: no such reference cell.
-    """
-    return _decoded(read_pictures(path, [cell])[0])
 
 
 def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:

@@ -63,7 +63,7 @@ class Trial:
     @cached_property
     def kin_positions(self) -> list[int]:
         """Of each cell of the sample, its nearest reference cell."""
-        place = {id_: i for i, id_ in enumerate(self.dss.atlas.cells.ids)}
+        place = self.dss.atlas.cells.positions
         return [place[self.decisions[i].neighbors[0].id] for i in self.chosen]
 
     @cached_property
@@ -159,7 +159,7 @@ def completeness(trial: Trial, tell: Progress) -> dict[str, Any]:
     }
 
 
-def randomised(trial: Trial, networks: int, tell: Progress) -> dict[str, Any]:
+def randomised(networks: int, trial: Trial, tell: Progress) -> dict[str, Any]:
     """Every method against the maps of random networks."""
     atlas = trial.dss.atlas
     rows = np.linspace(0, len(atlas.cells) - 1, min(SETTLING, len(atlas.cells))).astype(int)
@@ -191,12 +191,7 @@ def deleted(trial: Trial, tell: Progress) -> dict[str, Any]:
         return targets(trial.space, trial.probe.part(cells).with_images(images), kin[cells])
 
     tested = deletion(
-        trial.images,
-        trial.maps,
-        measure,
-        owners=trial.owners,
-        seed=trial.seed,
-        progress=tell,
+        trial.images, trial.maps, measure, owners=trial.owners, seed=trial.seed, progress=tell
     )
     return {name: found.to_json() for name, found in tested.items()}
 
@@ -211,12 +206,15 @@ def pointed(trial: Trial) -> dict[str, Any] | None:
     maps = {name: values[kept] for name, values in trial.maps.items()}
     maps["uniform"] = np.ones_like(next(iter(maps.values())))
     regions = {"nucleus": masks == NUCLEUS, "nucleus and cytoplasm": masks >= CYTOPLASM}
-    tables: dict[str, dict[str, Any]] = {}
-    for region, pixels in regions.items():
-        tables[region] = {}
-        for name, values in maps.items():
-            found = attention(values, pixels, owners, seed=trial.seed)
-            tables[region][name] = None if found is None else found.to_json()
+
+    def row(values: Floats, pixels: Bools) -> dict[str, Any] | None:
+        found = attention(values, pixels, owners, seed=trial.seed)
+        return None if found is None else found.to_json()
+
+    tables = {
+        region: {name: row(values, pixels) for name, values in maps.items()}
+        for region, pixels in regions.items()
+    }
     return {"cells": len(kept), "regions": tables}
 
 

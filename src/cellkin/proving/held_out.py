@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
         LabelError: the data set has several labels per image.
     """
     data.require_cells()
-    why: dict[str, int] = {}
+    why: Counter[str] = Counter()
     kept = []
     ids, owners = _known(atlas)
     for sample in data.samples:
@@ -81,7 +82,7 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
         if reason is None:
             kept.append(sample)
         else:
-            why[reason] = why.get(reason, 0) + 1
+            why[reason] += 1
     images = load_prepared([s.image for s in kept], atlas.encoder.preprocessor, progress=progress)
     trained = set(atlas.encoder.trained_on)
     fresh = [i for i, mark in enumerate(fingerprints(images)) if mark not in trained]

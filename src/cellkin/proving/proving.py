@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +186,19 @@ def _measured(
     truth = [s.label for s in held.samples]
     chosen = spread_by_class(held.samples, settings.cells, settings.seed)
     trial = heatmaps.Trial(dss, data, held, inside.decisions, chosen, settings.seed)
+    kept: dict[str, Callable[..., Any]] = {
+        "completeness": heatmaps.completeness,
+        "randomisation": partial(heatmaps.randomised, settings.networks),
+        "deletion": heatmaps.deleted,
+        "stability": heatmaps.stable,
+    }
     result = {
         **_head(dss, data, held, settings, chosen),
         "sets": set_tables(inside.decisions, truth, held.owners(atlas.unit), atlas.labels),
         "calibration": calibration_tables(inside.decisions, truth, atlas.labels),
         "outside": _outside(atlas, inside, others, settings, parts),
-        "completeness": parts.get("completeness", lambda tell: heatmaps.completeness(trial, tell)),
-        "randomisation": parts.get(
-            "randomisation", lambda tell: heatmaps.randomised(trial, settings.networks, tell)
-        ),
-        "deletion": parts.get("deletion", lambda tell: heatmaps.deleted(trial, tell)),
+        **{name: parts.get(name, partial(make, trial)) for name, make in kept.items()},
         "attention": heatmaps.pointed(trial),
-        "stability": parts.get("stability", lambda tell: heatmaps.stable(trial, tell)),
         "decisions": [
             {**d.to_json(), "truth": s.label, "subject": s.subject, "unlike": says_unlike(d)}
             for d, s in zip(inside.decisions, held.samples, strict=True)
@@ -246,27 +248,22 @@ def _outside(
     atlas: Atlas, inside: Answers, others: Outside, settings: Verifying, parts: _Parts
 ) -> dict[str, Any]:
     """False alarms on held-out cells, and a row for every kind of pictures from outside."""
-    decisions = inside.decisions
-    rows = {}
-    for i, (name, sources) in enumerate(others.items()):
+    coverage = settings.coverage
 
-        def row(
-            tell: Progress, name: str = name, sources: Sequence[ImageRef] = sources
-        ) -> dict[str, Any]:
-            images, names, refused = readable(sources, atlas.encoder.preprocessor, progress=tell)
-            if not names:
-                return {"n": 0, "unreadable": refused}
-            found = answers(atlas, images, names, coverage=settings.coverage, progress=tell)
-            return {
-                **outside_row(atlas, inside, found, settings.coverage),
-                "unreadable": refused,
-            }
+    def row(sources: Sequence[ImageRef], tell: Progress) -> dict[str, Any]:
+        images, names, refused = readable(sources, atlas.encoder.preprocessor, progress=tell)
+        if not names:
+            return {"n": 0, "unreadable": refused}
+        found = answers(atlas, images, names, coverage=coverage, progress=tell)
+        return {**outside_row(atlas, inside, found, coverage), "unreadable": refused}
 
-        rows[name] = parts.get(f"outside-{i}", row)
     return {
-        **shares(decisions, settings.coverage),
-        "allowed": float(np.round(1 - settings.coverage, 9)),
-        "sets": any(d.prediction_set is not None for d in decisions),
+        **shares(inside.decisions, coverage),
+        "allowed": float(np.round(1 - coverage, 9)),
+        "sets": any(d.prediction_set is not None for d in inside.decisions),
         "gate": atlas.quality is not None,
-        "kinds": rows,
+        "kinds": {
+            name: parts.get(f"outside-{i}", partial(row, sources))
+            for i, (name, sources) in enumerate(others.items())
+        },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cellkin.core.numbers import number, percent, percent_range
@@ -50,58 +50,50 @@ def _by_method(found: Data) -> list[tuple[str, Any]]:
     return [(name, found[name]) for name in METHODS if name in found]
 
 
-def _completeness(found: Data) -> list[dict[str, str]]:
+def _completeness(found: Data) -> Iterator[dict[str, str]]:
     methods = found["methods"].values()
     largest, maps = max(m["largest"] for m in methods), sum(m["maps"] for m in methods)
+    state, gap = "good", number(largest, 2)
+    text = f"All {maps} pair maps add up to what they explain: largest error {gap}."
     if not found["exact"]:
-        text = f"The pair maps are approximate: the largest gap of {maps} is {number(largest, 2)}."
-        return [_verdict("completeness", "warn", text)]
-    refused = sum(m["refused"] for m in methods)
-    if refused:
+        state, text = "warn", f"The pair maps are approximate: the largest gap of {maps} is {gap}."
+    elif refused := sum(m["refused"] for m in methods):
+        state = "bad"
         text = f"{refused} of {maps} pair maps do not add up to what they explain: a defect."
-        return [_verdict("completeness", "bad", text)]
-    text = f"All {maps} pair maps add up to what they explain: largest error {number(largest, 2)}."
-    return [_verdict("completeness", "good", text)]
+    yield _verdict("completeness", state, text)
 
 
-def _randomisation(found: Data) -> list[dict[str, str]]:
-    rows = []
+def _randomisation(found: Data) -> Iterator[dict[str, str]]:
     for name, own in _by_method(found["methods"]):
         title, told = METHODS[name], own["told_apart"]
         if told is None:
             text = f"{title}: not compared with random networks: {own['note']}."
-            rows.append(_verdict("randomisation", "warn", text))
+            yield _verdict("randomisation", "warn", text)
             continue
         what = "can be told" if told else "cannot be told"
         text = (
             f"{title} {what} from {own['networks']} random networks: rank correlation "
             f"{_mean(own['similarity'])}; below {LIMIT} as a whole would tell it."
         )
-        rows.append(_verdict("randomisation", "good" if told else "bad", text))
-    return rows
+        yield _verdict("randomisation", "good" if told else "bad", text)
 
 
-def _deletion(found: Data) -> list[dict[str, str]]:
-    rows = []
+def _deletion(found: Data) -> Iterator[dict[str, str]]:
     for name, own in _by_method(found):
         for test in ("deletion", "insertion"):
             gain = own[test]
             head = f"{METHODS[name]}: {test}"
-            if gain["low"] is None:
-                text = f"{head} against random order: difference {_mean(gain)}."
-                rows.append(_verdict(test, "warn", text))
-                continue
-            beats = gain["low"] > 0
-            what = "beats" if beats else "does not beat"
-            text = f"{head} {what} random order: difference {_mean(gain)}."
-            rows.append(_verdict(test, "good" if beats else "bad", text))
-    return rows
+            state, what = "warn", "against"
+            if gain["low"] is not None:
+                state, what = ("good", "beats") if gain["low"] > 0 else ("bad", "does not beat")
+            yield _verdict(test, state, f"{head} {what} random order: difference {_mean(gain)}.")
 
 
-def _attention(found: Data | None) -> list[dict[str, str]]:
+def _attention(found: Data | None) -> Iterator[dict[str, str]]:
     if found is None:
         text = "Where the maps point was not measured: these cells have no masks."
-        return [_verdict("attention", "warn", text)]
+        yield _verdict("attention", "warn", text)
+        return
     rows = found["regions"]["nucleus and cytoplasm"]
     uniform = rows["uniform"]["share"]["mean"]
     told = [
@@ -117,11 +109,10 @@ def _attention(found: Data | None) -> list[dict[str, str]]:
         (own["over_uniform"]["mean"] for n, own in rows.items() if n != "uniform" and own),
         default=0.0,
     )
-    return [_verdict("attention", "good" if least > 0 else "warn", text)]
+    yield _verdict("attention", "good" if least > 0 else "warn", text)
 
 
-def _stability(found: Data) -> list[dict[str, str]]:
-    rows = []
+def _stability(found: Data) -> Iterator[dict[str, str]]:
     for own in found.values():
         label = own["label"]
         text = (
@@ -130,13 +121,13 @@ def _stability(found: Data) -> list[dict[str, str]]:
         )
         if own["title"].startswith("noise"):
             text = text.replace("Pictures noise", "Pictures with noise", 1)
-        rows.append(_verdict("stability", "good" if label["share"] >= 0.95 else "warn", text))
-    return rows
+        yield _verdict("stability", "good" if label["share"] >= 0.95 else "warn", text)
 
 
-def _sets(found: Data) -> list[dict[str, str]]:
+def _sets(found: Data) -> Iterator[dict[str, str]]:
     if found["absent"]:
-        return [_verdict("sets", "warn", f"Prediction sets were not measured: {found['absent']}.")]
+        yield _verdict("sets", "warn", f"Prediction sets were not measured: {found['absent']}.")
+        return
     covered = found["together"]["covered"]
     promised = found["promised"]
     kept = covered["high"] >= promised
@@ -145,47 +136,44 @@ def _sets(found: Data) -> list[dict[str, str]]:
         f"the true class; {percent(promised, None)} by {found['unit']} were promised; "
         f"{number(found['together']['size'], 3)} classes in a set."
     )
-    return [_verdict("sets", "good" if kept else "bad", text)]
+    yield _verdict("sets", "good" if kept else "bad", text)
 
 
-def _calibration(found: Data) -> list[dict[str, str]]:
-    rows = []
+def _calibration(found: Data) -> Iterator[dict[str, str]]:
     for name, title in (("vote", "Agreement of the kin"), ("head", "The class head")):
         own = found[name]
         if own is None:
             text = f"{title}: not measured, it knows other classes."
-            rows.append(_verdict("calibration", "warn", text))
+            yield _verdict("calibration", "warn", text)
             continue
         text = (
             f"{title}: calibration error (ECE) {number(own['ece'], 2)}, Brier score "
             f"{number(own['brier'], 2)}; mean confidence {percent(own['confidence'])}, right "
             f"{percent(own['accuracy'])}."
         )
-        rows.append(_verdict("calibration", "good" if own["ece"] <= 0.05 else "warn", text))
-    return rows
+        yield _verdict("calibration", "good" if own["ece"] <= 0.05 else "warn", text)
 
 
-def _outside(found: Data) -> list[dict[str, str]]:
+def _outside(found: Data) -> Iterator[dict[str, str]]:
     alarms, allowed = found["unlike"], found["allowed"]
     text = (
         f"False alarms: {alarms['count']} of {alarms['n']} held-out cells "
         f"({_share(alarms)}) are called unlike this atlas; {percent(allowed, None)} are allowed."
     )
-    rows = [_verdict("outside", "good" if alarms["share"] <= allowed else "warn", text)]
+    yield _verdict("outside", "good" if alarms["share"] <= allowed else "warn", text)
     for name, own in found["kinds"].items():
         if not own["n"]:
             text = f"{name}: none of them can be read as a colour picture."
-            rows.append(_verdict("outside", "warn", text))
+            yield _verdict("outside", "warn", text)
             continue
         unlike = own["unlike"]
         text = (
             f"{name}: {unlike['count']} of {unlike['n']} ({_share(unlike)}) are called unlike this "
             "atlas."
         )
-        rows.append(_verdict("outside", "good" if unlike["share"] >= REFUSED else "bad", text))
+        yield _verdict("outside", "good" if unlike["share"] >= REFUSED else "bad", text)
     if not found["kinds"]:
-        rows.append(_verdict("outside", "warn", "No picture from outside was given."))
-    return rows
+        yield _verdict("outside", "warn", "No picture from outside was given.")
 
 
 def _share(found: Data) -> str:

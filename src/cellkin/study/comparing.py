@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
+from operator import attrgetter, eq
 
 from cellkin.core.numbers import percent, points
 from cellkin.core.studies import Call, PairedTest, StudyRow
@@ -17,15 +18,13 @@ from cellkin.study.method_rows import right
 
 __all__ = ["compare", "leakage", "unlearned_findings", "win_findings"]
 
-Key = tuple[int, int, str]
-
 
 def compare(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...]:
     """The proposed method against every other row of its data set and unit, and its own variants
     against each other; Holm's correction over all of these tests.
     """
     found = [_test(a, b, "method", seed) for a, b in _pairs(rows)]
-    return _corrected([test for test in found if test is not None])
+    return _corrected(found)
 
 
 def leakage(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...]:
@@ -34,13 +33,13 @@ def leakage(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...
     The difference is over the same cells, decided by trainings that had seen their subject (or
     slide) and by trainings that had not.
     """
-    found = []
-    for a in rows:
-        for b in rows:
-            same = _but_unit(a) == _but_unit(b) and not a.external
-            if same and a.unit == "image" and b.unit != "image":
-                found.append(_test(a, b, "leakage", seed))
-    return _corrected([test for test in found if test is not None])
+    found = [
+        _test(a, b, "leakage", seed)
+        for a, b in product(rows, rows)
+        if a.unit == "image" and b.unit != "image" and not a.external
+        if _but_unit(a) == _but_unit(b)
+    ]
+    return _corrected(found)
 
 
 def _but_unit(row: StudyRow) -> tuple[str, ...]:
@@ -57,17 +56,14 @@ def _pairs(rows: Sequence[StudyRow]) -> Iterator[tuple[StudyRow, StudyRow]]:
     for family in families.values():
         proposed = [row for row in family if row.proposed]
         for other in (row for row in family if not row.proposed):
-            likeness = [_likeness(row, other) for row in proposed]
+            names = ("injection", "backbone", "init", "recipe")
+            likeness = [
+                sum(getattr(row, n) == getattr(other, n) for n in names) for row in proposed
+            ]
             for row, alike in zip(proposed, likeness, strict=True):
                 if alike == max(likeness):
                     yield row, other
         yield from combinations(proposed, 2)
-
-
-def _likeness(a: StudyRow, b: StudyRow) -> int:
-    return sum(
-        getattr(a, name) == getattr(b, name) for name in ("injection", "backbone", "init", "recipe")
-    )
 
 
 def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
@@ -126,17 +122,14 @@ def _shared(a: StudyRow, b: StudyRow, *, by_fold: bool) -> list[tuple[Call, Call
     then the fold is part of the key.
     """
     with_fold = by_fold and (a.external or b.external)
-    second = {_key(call, with_fold): call for call in b.calls}
-    return [
-        (call, second[_key(call, with_fold)]) for call in a.calls if _key(call, with_fold) in second
-    ]
+    first, second = (
+        {(c.seed, c.fold if with_fold else 0, c.id): c for c in row.calls} for row in (a, b)
+    )
+    return [(call, second[key]) for key, call in first.items() if key in second]
 
 
-def _key(call: Call, with_fold: bool) -> Key:
-    return (call.seed, call.fold if with_fold else 0, call.id)
-
-
-def _corrected(tests: Sequence[PairedTest]) -> tuple[PairedTest, ...]:
+def _corrected(found: Sequence[PairedTest | None]) -> tuple[PairedTest, ...]:
+    tests = [test for test in found if test is not None]
     values = holm([test.p_value for test in tests])
     return tuple(replace(test, p_holm=p) for test, p in zip(tests, values, strict=True))
 

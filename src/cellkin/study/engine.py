@@ -100,7 +100,9 @@ class Crew:
             return self.workers
         if place.device.startswith("cuda"):
             return max(1, torch.cuda.device_count())
-        return max(1, _cores() // place.threads)
+        known = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+        return max(1, cores // place.threads)
 
 
 def run_all(
@@ -132,10 +134,6 @@ def _attempt(work: Work, place: Place, progress: Progress = silent) -> Answer:
         if os.environ.get("CELLKIN_DEBUG") == "1":
             traceback.print_exc()
         return Trouble.of(error)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # workers on this machine -----------------------------------------------------------------------

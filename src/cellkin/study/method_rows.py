@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -47,9 +47,9 @@ def study_rows(results: Results, *, progress: Progress = silent) -> tuple[StudyR
 
     Rows follow the order of the plan. Folds and seeds of one row are pooled.
     """
-    groups: dict[tuple[str, ...], list[Job]] = {}
+    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in results.jobs():
-        groups.setdefault(_key(job), []).append(job)
+        groups[_key(job)].append(job)
     planned = Counter(map(_key, results.planned()))
     rows: list[StudyRow] = []
     for jobs, title in zip(groups.values(), _titles(groups), strict=True):

@@ -109,14 +109,12 @@ def plan(
     Raises:
         RecipeError: weights that are not given. SplitError: parts that cannot be cut.
     """
-    works: list[Work] = []
+    unique: dict[str, Work] = {}
     for source in experiment.trained_on:
         own = gathered[source.name]
         for setting in _settings(experiment, own, _recipes(experiment, inits)):
-            works += _works(experiment, setting, gathered)
-    unique: dict[str, Work] = {}
-    for work in works:  # a frozen look is the same for all recipes that only train otherwise
-        unique.setdefault(work.key, work)
+            for work in _works(experiment, setting, gathered):
+                unique.setdefault(work.key, work)  # one frozen look for all recipes
     return list(unique.values())
 
 

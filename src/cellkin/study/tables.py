@@ -132,18 +132,8 @@ def _measures_table(rows: Sequence[StudyRow], *, real: bool) -> Table | None:
             if measure.value is None:
                 continue
             both = [points(row.measures[name].value)] if real else []
-            lines.append(
-                (
-                    row.data,
-                    row.unit,
-                    row.title,
-                    title,
-                    _mean(measure),
-                    points(measure.value),
-                    *_interval(measure),
-                    *both,
-                )
-            )
+            told = (title, _mean(measure), points(measure.value), *_interval(measure), *both)
+            lines.append((row.data, row.unit, row.title, *told))
     name, title = ("real_cells", "Real cells alone") if real else ("measures", "All measures")
     numeric = (4, 5, 6, 8) if real else (4, 5, 6)
     return Table(name, title, tuple(header), tuple(lines), numeric, MEASURE_NOTE)
