@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
-from operator import attrgetter, eq
 
 from cellkin.core.numbers import percent, points
 from cellkin.core.studies import Call, PairedTest, StudyRow
