@@ -28,7 +28,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -36,6 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from clocks import cost
 from PIL import Image
 
 from cellkin import datasets
@@ -47,13 +47,6 @@ from cellkin.system import DecisionSupport, TrainOptions, train
 SIZE, K = 224, 3
 POSITIONS = 49
 CPU: dict[str, float] = {}  # the same ratios in processor time
-
-
-def cost(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock and of the processor."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def ratio(
@@ -136,47 +129,22 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
     for path, image in zip(files, group, strict=True):
         Image.fromarray(image).save(path)
     few = max(5, rounds // 3)
-    single = ratio(
-        "explain one image, reference maps stored",
-        lambda: dss.explain(next(singles), gate=False),
-        lambda: bare(one),
-        rounds,
-    )
-    at_once = ratio(
-        "explain 64 images at once, reference maps stored",
-        lambda: dss.explain(next(heaps), gate=False),
-        lambda: bare(many),
-        few,
-    )
-    computed = ratio(
-        "explain one image, reference maps computed",
-        lambda: unstored.explain(next(singles), gate=False),
-        lambda: bare(one),
-        rounds,
-    )
-    loops = ratio(
-        "three pair tensors by loops over positions",
-        lambda: published(next(singles)),
-        lambda: bare(one),
-        few,
-    )
-    alone = ratio(
-        "decide one image in memory",
-        lambda: dss.decide(dss.look(next(singles)), gate=False),
-        lambda: bare(one),
-        rounds,
-    )
-    memory = ratio(
-        "decide 32 images in memory",
-        lambda: dss.decide(group, gate=False),
-        lambda: bare(some),
-        rounds,
-    )
-    disk = ratio(
-        "decide 32 images from PNG files",
-        lambda: dss.decide(files, gate=False),
-        lambda: bare(some),
-        rounds,
+    works = {
+        "explain one image, reference maps stored": (
+            lambda: dss.explain(next(singles), gate=False), one, rounds),
+        "explain 64 images at once, reference maps stored": (
+            lambda: dss.explain(next(heaps), gate=False), many, few),
+        "explain one image, reference maps computed": (
+            lambda: unstored.explain(next(singles), gate=False), one, rounds),
+        "three pair tensors by loops over positions": (
+            lambda: published(next(singles)), one, few),
+        "decide one image in memory": (
+            lambda: dss.decide(dss.look(next(singles)), gate=False), one, rounds),
+        "decide 32 images in memory": (lambda: dss.decide(group, gate=False), some, rounds),
+        "decide 32 images from PNG files": (lambda: dss.decide(files, gate=False), some, rounds),
+    }  # fmt: skip
+    single, at_once, computed, loops, alone, memory, disk = (
+        ratio(name, ours, lambda x=x: bare(x), times) for name, (ours, x, times) in works.items()
     )
     return {
         "evidence_single_ratio": single,

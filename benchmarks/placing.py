@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
+from clocks import cost
 from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
 from openTSNE.tsne import PartialTSNEEmbedding, TSNEEmbedding
 from scipy.sparse import csr_matrix
@@ -25,18 +24,6 @@ from cellkin.atlas.map import place
 from cellkin.decision import Index
 
 CELLS, WIDTH, ROUNDS, EACH = 20_000, 512, 3, 3
-
-
-def milliseconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - started)
-
-
-def processor_milliseconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return 1e3 * (time.process_time() - started)
 
 
 def main() -> None:
@@ -64,12 +51,12 @@ def main() -> None:
 
     ours()
     rows = [
-        (milliseconds(library), [milliseconds(ours) for _ in range(EACH)]) for _ in range(ROUNDS)
+        (1e3 * cost(library)[0], [1e3 * cost(ours)[0] for _ in range(EACH)]) for _ in range(ROUNDS)
     ]
     result = {
         "placing_ms": round(statistics.median(b for _, each in rows for b in each), 1),
         "placing_cpu_ms": round(
-            statistics.median(processor_milliseconds(ours) for _ in range(EACH * ROUNDS)), 1
+            1e3 * statistics.median(cost(ours)[1] for _ in range(EACH * ROUNDS)), 1
         ),
         "placing_ratio": round(statistics.median(b / a for a, each in rows for b in each), 4),
         "opentsne_ms": round(statistics.median(a for a, _ in rows), 1),

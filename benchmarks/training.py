@@ -24,13 +24,13 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from clocks import cost
 from PIL import Image
 from pytorch_metric_learning import distances, losses
 
@@ -84,7 +84,7 @@ def ours(files: list[bytes], targets: np.ndarray, run: Path, **changes: object) 
     optimizer = training._optimizer(warm_up=False)
     loss_of = training._loss(warm_up=False)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    watch = LossWatch(1, run, "")
+    watch = LossWatch(1, run)
 
     def step() -> None:
         batch = order(rng)
@@ -149,13 +149,6 @@ def gap(kernel: torch.Tensor, stride: int, same_loss: bool) -> torch.Tensor:
     return torch.norm(gram - target)
 
 
-def timed(step: Step) -> tuple[float, float]:
-    """Seconds on the wall and of the processor."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    step()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def main() -> None:
     keep_freed_memory()
     files, targets = cells()
@@ -173,7 +166,7 @@ def main() -> None:
         }
         for step in steps.values():
             step()
-        rounds = [{key: timed(step) for key, step in steps.items()} for _ in range(ROUNDS)]
+        rounds = [{key: cost(step) for key, step in steps.items()} for _ in range(ROUNDS)]
     result: dict[str, object] = {}
     for clock, suffix in enumerate(("", "_cpu")):
         rows = [{key: row[key][clock] for key in row} for row in rounds]

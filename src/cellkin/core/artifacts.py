@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.arrays import Array
-from cellkin.core.errors import ArtifactError, OutputError
+from cellkin.core.errors import ArtifactError, OutputError, damaged
 
 __all__ = [
     "digest",
@@ -214,11 +214,7 @@ def read_json(path: Path) -> Any:
             f"{path.name} is missing", where=path, mend="give the folder that cellkin wrote"
         ) from None
     except (ValueError, OSError) as error:
-        raise ArtifactError(
-            f"{path.name} cannot be read: {error}",
-            where=path,
-            mend="restore the folder from a copy, or make it again",
-        ) from error
+        raise damaged(path.name, error, where=path) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -250,11 +246,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         return load_file(str(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path.name} cannot be read: {error}",
-            where=path,
-            mend="restore the folder from a copy, or make it again",
-        ) from error
+        raise damaged(path.name, error, where=path) from error
 
 
 def map_array(path: Path, name: str) -> Array:
@@ -272,11 +264,7 @@ def map_array(path: Path, name: str) -> Array:
         start = 8 + length + entry["data_offsets"][0]
         return np.memmap(path, np.float16, "r", start, tuple(entry["shape"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{path.name} cannot be read: {error}",
-            where=path,
-            mend="restore the folder from a copy, or make it again",
-        ) from error
+        raise damaged(path.name, error, where=path) from error
 
 
 def write_manifest(folder: Path, name: str, data: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "SplitError",
     "TrainingError",
     "WeightsError",
+    "damaged",
     "did_you_mean",
 ]
 
@@ -103,6 +104,15 @@ class TrainingError(CellkinError):
 
 class ArtifactError(CellkinError):
     """An atlas or encoder on disk is damaged, foreign, or written by a newer version."""
+
+
+def damaged(what: str, error: Exception, *, where: object) -> ArtifactError:
+    """The error for something on disk that cannot be read."""
+    return ArtifactError(
+        f"{what} cannot be read: {error}",
+        where=where,
+        mend="restore the folder from a copy, or make it again",
+    )
 
 
 class SpaceMismatch(CellkinError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.errors import DecisionError, damaged
 
 __all__ = ["Calibration"]
 
@@ -101,11 +101,7 @@ class Calibration:
         try:
             return cls({str(label): tuple(cells) for label, cells in data["distances"].items()})
         except (KeyError, TypeError, AttributeError, ValueError, DecisionError) as error:
-            raise ArtifactError(
-                f"the calibration cannot be read: {error}",
-                where="distances",
-                mend="restore the folder from a copy, or make it again",
-            ) from error
+            raise damaged("the calibration", error, where="distances") from error
 
     def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies do not travel between processes
         return (Calibration, (dict(self.distances),))

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.arrays import Floats
-from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.errors import DecisionError, damaged
 from cellkin.core.records import LabelSet, PredictionSet
 from cellkin.core.units import plural
 
@@ -183,11 +183,7 @@ class Conformal:
             scores = {c: tuple(tuple(u) for u in units) for c, units in data["scores"].items()}
             return cls(str(data["unit"]), scores, str(data["note"]))
         except (KeyError, TypeError, AttributeError, ValueError, DecisionError) as error:
-            raise ArtifactError(
-                f"the conformal scores cannot be read: {error}",
-                where="conformal",
-                mend="restore the folder from a copy, or make it again",
-            ) from error
+            raise damaged("the conformal scores", error, where="conformal") from error
 
     def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies do not travel between processes
         return (Conformal, (self.unit, dict(self.scores), self.note))

@@ -8,14 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellkin.core.arrays import Singles
-from cellkin.drawing.canvas import (
-    NUCLEAR,
-    Rng,
-    Spot,
-    notched,
-    outline,
-    scattered,
-)
+from cellkin.drawing.canvas import NUCLEAR, Rng, Spot, notched, outline, scattered
 from cellkin.drawing.elements import Chromatin, Cytoplasm, Granules, WhiteCell
 
 __all__ = ["aside", "bent", "lymphoblast", "lymphocyte", "precursor"]

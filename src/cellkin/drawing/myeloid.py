@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellkin.core.arrays import Singles
-from cellkin.drawing.canvas import (
-    EOSIN,
-    NUCLEAR,
-    Rng,
-    Spot,
-    notched,
-    outline,
-    scattered,
-)
+from cellkin.drawing.canvas import EOSIN, NUCLEAR, Rng, Spot, notched, outline, scattered
 from cellkin.drawing.elements import Chromatin, Cytoplasm, Granules, Part, WhiteCell
 from cellkin.drawing.lymphoid import aside, bent
 

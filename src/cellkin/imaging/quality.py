@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes, Floats
-from cellkin.core.errors import ArtifactError, DataError
+from cellkin.core.errors import DataError, damaged
 from cellkin.core.plain import Plain
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import QUALITY
@@ -197,11 +197,7 @@ class QualityGate(Plain):
             gate = cls(**plain)
             np.array(gate.spread, np.float64).reshape(len(gate.centre), len(gate.centre))
         except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"the quality gate cannot be read: {error}",
-                where="quality",
-                mend="restore the folder from a copy, or make it again",
-            ) from error
+            raise damaged("the quality gate", error, where="quality") from error
         return gate
 
 

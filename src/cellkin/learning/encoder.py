@@ -101,7 +101,7 @@ class Encoder:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network: Network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.preprocessor = preprocessor
         self.classes = tuple(classes)
         self.recipe = dict(recipe or {})
@@ -113,12 +113,12 @@ class Encoder:
     @property
     def backbone(self) -> str:
         """The name of the backbone."""
-        return str(self.network.backbone)
+        return self.network.backbone
 
     @property
     def pooling(self) -> str:
         """ "average" or "token", see `Network`."""
-        return str(self.network.pooling)
+        return self.network.pooling
 
     @property
     def weights_sha256(self) -> str:
@@ -151,11 +151,8 @@ class Encoder:
             images: (N, S, S, 3) uint8, as `Preprocessor.prepare` makes them. The result for one
                 image does not depend on the others.
         """
-        parts = list(self._passes(images))
-        maps, features, logits = zip(*parts, strict=True)
-        return Views(
-            *(torch.cat(part).cpu().numpy() for part in (maps, features, logits)),
-        )
+        parts = zip(*self._passes(images), strict=True)
+        return Views(*(torch.cat(part).cpu().numpy() for part in parts))
 
     def embed(self, images: Bytes, ids: Sequence[str], *, progress: Progress = silent) -> Features:
         """The features of prepared images (N, S, S, 3) uint8, without keeping their maps."""

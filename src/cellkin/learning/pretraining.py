@@ -150,8 +150,7 @@ class _Pretraining:
 
     @property
     def network(self) -> Network:
-        network: Network = self.encoder.network
-        return network
+        return self.encoder.network
 
     def finish(self) -> Trained:
         self._set_mode()

@@ -156,9 +156,8 @@ class Recipe:
                 raise _bad(
                     key, value, did_you_mean(value, allowed) or f"use {' or '.join(allowed)}"
                 )
-        for key in ("size", "epochs", "k", "lr_every", "validate_every", "validate_from"):
-            _at_least(self, key, 1)
-        for key in ("accumulate", "together"):
+        whole = ("size", "epochs", "k", "lr_every", "validate_every", "validate_from")
+        for key in (*whole, "accumulate", "together"):
             _at_least(self, key, 1)
         _at_least(self, "batch", 2)
         for key in ("lr", "warmup_lr", "lr_factor", "margin"):

@@ -160,8 +160,7 @@ class _Run:
 
     @property
     def network(self) -> Network:
-        network: Network = self.encoder.network
-        return network
+        return self.encoder.network
 
     def _batches(self, order: Ints) -> list[Ints]:
         return list(batches(order, self.recipe.batch, least=max(2, self.processes.count)))

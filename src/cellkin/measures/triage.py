@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.errors import DecisionError
+from cellkin.core.plain import plain_fields
 from cellkin.core.records import Decision, LabelSet
 
 __all__ = ["Triage", "triage"]
@@ -35,14 +36,8 @@ class Triage:
     blasts: int
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "automatic": list(self.automatic),
-            "errors": list(self.errors),
-            "missed": None if self.missed is None else list(self.missed),
-            "n": self.n,
-            "blasts": self.blasts,
-            "order": "agreement, then how usual its distance is for its class",
-        }
+        order = "agreement, then how usual its distance is for its class"
+        return {**plain_fields(self), "order": order}
 
 
 def triage(decisions: Sequence[Decision], truth: Sequence[str], label_set: LabelSet) -> Triage:
@@ -76,9 +71,9 @@ def triage(decisions: Sequence[Decision], truth: Sequence[str], label_set: Label
     ends = _group_ends([keys[i] for i in order])
     counts = ends + 1
     return Triage(
-        automatic=_floats(counts / len(true)),
-        errors=_floats(wrong[ends] / counts),
-        missed=_floats(missed[ends] / blasts) if blasts else None,
+        automatic=tuple((counts / len(true)).tolist()),
+        errors=tuple((wrong[ends] / counts).tolist()),
+        missed=tuple((missed[ends] / blasts).tolist()) if blasts else None,
         n=len(true),
         blasts=blasts,
     )
@@ -103,7 +98,3 @@ def _group_ends(keys: Sequence[tuple[float, ...]]) -> Any:
         return np.array(last)
     chosen = np.unique(np.linspace(0, len(last) - 1, POINTS).round().astype(int))
     return np.array(last)[chosen]
-
-
-def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)

@@ -30,13 +30,14 @@ from cellkin.printed.fixed_folds import Column, Found, Witness, allowed_totals, 
 from cellkin.printed.random_folds import search_random
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
-__all__ = ["FITS", "IMPOSSIBLE", "OPEN", "Outcome", "RowCheck", "SourceCheck", "check_rows"]
+__all__ = ["ANY", "FITS", "IMPOSSIBLE", "OPEN", "Outcome", "RowCheck", "SourceCheck", "check_rows"]
 
 FITS, IMPOSSIBLE, OPEN = "fits", "impossible", "open"
 MOST_DEPARTURES = 3
 MOST_CUT = 6  # mixes of stratified folds whose search was cut, until all of it is
 STRATIFIED, RANDOM = "stratified folds", "folds drawn at random"
 ONE = "one test set"
+ANY = (-1, -1, -1)  # whichever definition of the deviation, in each column
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class _Judge:
 
     def either(self, reading: Reading) -> Outcome:
         """Whether the row can be read so with whichever definition in each column."""
-        free = replace(reading, ddofs=(-1, -1, -1))
+        free = replace(reading, ddofs=ANY)
         if free not in self.known:
             self.known[free] = self._searched(free)
         return self.known[free]
@@ -246,7 +247,7 @@ class _Judge:
         why = _refuted(self.row, reading, columns)
         if why:
             return Outcome(IMPOSSIBLE, why=why)
-        either = self.known.get(replace(reading, ddofs=(-1, -1, -1)))
+        either = self.known.get(replace(reading, ddofs=ANY))
         ways = [(STRATIFIED, _stratified), (RANDOM, _random)]
         if self.row.folds == 1:
             ways = [(ONE, _stratified)]
@@ -272,14 +273,11 @@ def _refuted(row: PrintedRow, reading: Reading, columns: Mapping[str, Column]) -
         return ""
     sizes = whole_sizes(row, reading)
     low = high = 0.0
-    covered: set[str] = set()
     for name, classes in reading.parts:
         least, most = window_of(row, classes, reading)
         low += columns[name].wrong[0] * least / int(sizes.max())
         high += columns[name].wrong[1] * most / int(sizes.min())
-        covered |= set(classes)
-    rest = [name for name in row.classes if name not in covered]
-    if rest:
+    if rest := _rest(row, reading):
         high += window_of(row, rest, reading)[1] / int(sizes.min())
     wrong = columns["accuracy"].wrong
     if low <= wrong[1] + 1e-9 and high >= wrong[0] - 1e-9:

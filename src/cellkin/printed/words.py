@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cellkin.printed.definitions import Reading
 from cellkin.printed.fixed_folds import Witness
-from cellkin.printed.judging import FITS, OPEN, Outcome, RowCheck, SourceCheck
+from cellkin.printed.judging import ANY, FITS, OPEN, Outcome, RowCheck, SourceCheck
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
 __all__ = ["check_json", "check_lines"]
@@ -102,8 +103,8 @@ def _other_lines(found: RowCheck, source: SourceCheck) -> Iterator[str]:
 
 def _in_common(found: RowCheck, source: SourceCheck) -> list[tuple[Reading, Outcome]]:
     """The readings of a row that its source's other rows allow as well; all where none is."""
-    common = {_bare(reading) for reading in source.common}
-    both = [(r, o) for r, o in found.fitting if _bare(r) in common]
+    common = {replace(reading, ddofs=ANY) for reading in source.common}
+    both = [(r, o) for r, o in found.fitting if replace(r, ddofs=ANY) in common]
     return both or list(found.fitting)
 
 
@@ -115,12 +116,6 @@ def _with_definitions(
     for reading, outcome in fitting:
         seen.setdefault(reading.departures(row), (reading, outcome))
     return list(seen.values())
-
-
-def _bare(reading: Reading) -> tuple[Any, ...]:
-    return (
-        reading.sensitivity, reading.specificity, reading.swapped, reading.cut, reading.half,
-    )  # fmt: skip
 
 
 def _witness(row: PrintedRow, reading: Reading, outcome: Outcome) -> str:
