@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.console import progress, say, talk
 from cellkin.cli.options import Clinical, Data, Json, Overwrite, examples, opened
 
 
@@ -54,8 +54,4 @@ def audit(
     if groups is not None:
         talk(f"duplicates joined: {write_merged(dataset, report.groups, groups)}")
     talk(f"\nThe audit: {out / 'audit.html'}")
-    if json:
-        print_json(report.to_json())
-        return
-    for head in headlines(report):
-        typer.echo(head["text"])
+    say(json, report.to_json(), (head["text"] for head in headlines(report)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,7 +25,7 @@ from cellkin.core.numbers import percent, percent_range
 from cellkin.core.progress import Progress as Tell
 from cellkin.core.ranks import process_rank
 
-__all__ = ["fail", "plain", "print_json", "progress", "talk", "tell_scores"]
+__all__ = ["fail", "plain", "print_json", "progress", "say", "talk", "tell_scores"]
 
 DECIMALS = 6  # distances are float64 over float32 features: more digits would be noise
 
@@ -55,6 +56,15 @@ def plain(value: Any) -> Any:
 def print_json(value: Any) -> None:
     """One JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
+
+
+def say(as_json: bool, value: Any, lines: Iterable[str]) -> None:
+    """Data on stdout: as JSON for programs, or in lines for people."""
+    if as_json:
+        print_json(value)
+        return
+    for line in lines:
+        typer.echo(line)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.console import progress, say, talk
 from cellkin.cli.options import Clinical, Data, Json, clinical_of, examples
 
 
@@ -54,8 +54,4 @@ def check(data: Data, clinical: Clinical = None, json: Json = False) -> None:
         report = datasets.check(
             dataset, progress=lambda done, total: tell("reading images", done, total)
         )
-    if json:
-        print_json(report.to_json())
-        return
-    for line in report.lines():
-        typer.echo(line)
+    say(json, report.to_json(), report.lines())

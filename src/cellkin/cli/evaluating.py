@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cellkin.cli.console import err, print_json, progress, talk
+from cellkin.cli.console import err, print_json, progress, say, talk
 from cellkin.cli.options import Device, Json, examples, pairs_of
 from cellkin.core.errors import ArtifactError, CellkinError, RecipeError
 from cellkin.core.progress import Progress
@@ -127,12 +127,8 @@ def evaluate(
 def _list(json: bool) -> None:
     from cellkin.study.experiment_file import experiment_names, load_experiment
 
-    found = {name: load_experiment(name) for name in experiment_names()}
-    if json:
-        print_json({name: one.title for name, one in found.items()})
-        return
-    for name, one in found.items():
-        typer.echo(f"{name:24} {one.title}")
+    titles = {name: load_experiment(name).title for name in experiment_names()}
+    say(json, titles, (f"{name:24} {title}" for name, title in titles.items()))
 
 
 def _command() -> str:
@@ -153,7 +149,7 @@ def _evaluated(
     try:
         summary = run(plan, out, options=options)
     except KeyboardInterrupt:
-        talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {_resuming()}")
+        talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {_command()} --resume")
         talk(f"To see what is there now:\n  cellkin evaluate --page --out {shlex.quote(str(out))}")
         raise
     talk(f"{summary.done} of {summary.planned} jobs are done ({summary.seconds / 60:.1f} minutes)")
@@ -230,10 +226,6 @@ def _refuse_crew(engine: str, address: str | None, workers: int) -> None:
         )
 
 
-def _resuming() -> str:
-    return f"{_command()} --resume"
-
-
 def _tell_failures(failures: Sequence[Any]) -> None:
     """What failed, one text for jobs that failed alike."""
     groups: dict[str, list[Any]] = {}
@@ -247,7 +239,8 @@ def _tell_failures(failures: Sequence[Any]) -> None:
         if len(jobs) > SHOWN:
             talk(f"    and {len(jobs) - SHOWN} more")
     if failures:
-        talk(f"\nThe tables are made of what is there. To try the rest again:\n  {_resuming()}")
+        talk("\nThe tables are made of what is there. To try the rest again:")
+        talk(f"  {_command()} --resume")
 
 
 @contextmanager

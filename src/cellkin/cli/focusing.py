@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.console import progress, say, talk
 from cellkin.cli.options import Clinical, Data, Json, Overwrite, examples, opened
 
 SHOWN = 9
@@ -61,7 +61,5 @@ def focus(
     focus_figure(f"Focus of {dataset.name}: {len(images)} images", cells, titled, out)
     for name, values in titled.items():
         talk(f"{name}: median focus {np.median(values):.2f} of {len(values)} images")
-    if json:
-        print_json({s.id: score for s, score in zip(dataset.samples, scores.tolist(), strict=True)})
-    else:
-        typer.echo(out)
+    by_id = zip((s.id for s in dataset.samples), scores.tolist(), strict=True)
+    say(json, dict(by_id), [str(out)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.console import progress, say, talk
 from cellkin.cli.options import Clinical, Json, Overwrite, clinical_of, examples
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
@@ -69,19 +69,16 @@ def locate(
     if labels and dataset is not None:
         write_labels(located, dataset, labels)
     counts = located.counts()
-    merged = len(located.groups) - len(set(located.groups.values()))
+    groups = len(set(located.groups.values()))
+    merged = len(located.groups) - groups
     talk(
         f"{counts['found']} of {len(located.crops)} crops found, {counts['ambiguous']} ambiguous, "
         f"{counts['none']} in none of {len(located.groups)} fields"
-        + (
-            f"; {merged} fields overlap others: {len(set(located.groups.values()))} groups"
-            * (merged > 0)
-        )
+        + f"; {merged} fields overlap others: {groups} groups"
+        * (merged > 0)
     )
-    if json:
-        print_json({"counts": counts, "crops": rows(located), "groups": dict(located.groups)})
-    else:
-        typer.echo(out)
+    found = {"counts": counts, "crops": rows(located), "groups": dict(located.groups)}
+    say(json, found, [str(out)])
 
 
 def _range(text: str) -> tuple[float, float]:

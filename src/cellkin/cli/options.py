@@ -18,8 +18,10 @@ __all__ = [
     "Clinical",
     "Data",
     "Device",
+    "Field",
     "Json",
     "Overwrite",
+    "Resume",
     "clinical_of",
     "examples",
     "images_of",
@@ -32,6 +34,8 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies at --out.")]
 Clinical = Annotated[
     list[str] | None,

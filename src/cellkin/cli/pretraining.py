@@ -8,14 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Clinical, Device, Json, Overwrite, examples, opened
+from cellkin.cli.options import Clinical, Device, Field, Json, Overwrite, Resume, examples, opened
 from cellkin.core.numbers import percent
 
 Images = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="Folder of labelled tissue or cells; its layout is known."),
 ]
-Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 
 
 @examples("""
@@ -42,7 +41,7 @@ def pretrain(
     orthogonality: Annotated[float | None, Field] = None,
     clinical: Clinical = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -53,16 +52,8 @@ def pretrain(
     from cellkin.system import pretrain as pretrain_encoder
 
     keep_freed_memory()
-    fields = {
-        "backbone": backbone,
-        "init": init,
-        "epochs": epochs,
-        "size": size,
-        "batch": batch,
-        "lr": lr,
-        "orthogonality": orthogonality,
-    }
-    chosen = load_recipe(recipe, **fields)
+    fields = {"backbone": backbone, "init": init, "epochs": epochs, "size": size, "batch": batch}
+    chosen = load_recipe(recipe, **fields, lr=lr, orthogonality=orthogonality)
     dataset = opened(data, clinical)
     levels = dataset.levels or (dataset.labels.names,)
     sizes = ", ".join(str(len(codes)) for codes in levels)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cellkin.cli.console import err, print_json, progress, talk
+from cellkin.cli.console import err, print_json, progress, say, talk
 from cellkin.cli.options import Json, examples
 from cellkin.cli.serving_http import STORE, StoreAt, adding_people, require_web
 from cellkin.core.errors import ArtifactError, RecipeError
@@ -177,11 +177,8 @@ def audit_log(
             _verify(kept, _witness(witness, heads), heads, json)
             return
         entries, _ = kept.audit(case=case, limit=limit)
-    if json:
-        print_json({"entries": [entry.to_json() for entry in reversed(entries)]})
-        return
-    for entry in reversed(entries):
-        typer.echo(_line(entry))
+    entries.reverse()
+    say(json, {"entries": [entry.to_json() for entry in entries]}, map(_line, entries))
 
 
 def _line(entry: AuditEntry) -> str:
@@ -209,13 +206,9 @@ def _witness(given: str | None, heads: Path | None) -> tuple[int, str] | None:
 def _verify(store: Store, witness: tuple[int, str] | None, heads: Path | None, json: bool) -> None:
     with progress() as tell:
         found = store.verify_audit(witness, tell)
-    if json:
-        print_json({**found.to_json(), "intact": found.intact})
-    elif found.intact:
-        typer.echo(f"intact: {found.entries} entries, the last one is {found.entries}:{found.head}")
-    else:
-        for fault in found.faults:
-            typer.echo(fault)
+    whole = f"intact: {found.entries} entries, the last one is {found.entries}:{found.head}"
+    told = {**found.to_json(), "intact": found.intact}
+    say(json, told, [whole] if found.intact else found.faults)
     if not found.intact:
         talk("This log or store was tampered with. Keep it as it is, and restore a backup beside.")
         raise typer.Exit(2)
@@ -239,10 +232,7 @@ def backup(
     """Write all cases, people and the log into one file, while the workstation is in use."""
     with _opened(store) as kept, progress() as tell:
         path = kept.backup(out, tell)
-    if json:
-        print_json({"out": str(path), "bytes": path.stat().st_size})
-    else:
-        typer.echo(str(path))
+    say(json, {"out": str(path), "bytes": path.stat().st_size}, [str(path)])
 
 
 @examples("""

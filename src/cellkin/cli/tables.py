@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cellkin.cli.console import print_json, progress
+from cellkin.cli.console import progress, say
 from cellkin.cli.options import Json, examples
 
 
@@ -67,9 +67,4 @@ def check_table(
         title, rows = "row", (parse_row(classes or [], positive or [], folds, printed),)
     with progress() as tell:
         checks = check_rows(rows, progress=tell)
-    if json:
-        print_json(check_json(title, checks))
-        return
-    typer.echo(title)
-    for line in check_lines(checks):
-        typer.echo(line)
+    say(json, check_json(title, checks), (title, *check_lines(checks)))

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, talk, tell_scores
-from cellkin.cli.options import Clinical, Data, Device, Json, Overwrite, examples, opened
+from cellkin.cli.options import (
+    Clinical,
+    Data,
+    Device,
+    Field,
+    Json,
+    Overwrite,
+    Resume,
+    examples,
+    opened,
+)
 from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.numbers import percent
@@ -21,7 +31,6 @@ Maps = Annotated[
     str,
     typer.Option(help="none, or fp16: keep the references' feature maps; evidence is then faster."),
 ]
-Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
 
 
 @examples("""
@@ -76,7 +85,7 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard's event files.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     maps: Maps = "none",
     json: Json = False,
@@ -89,19 +98,9 @@ def train(
     from cellkin.system import TrainOptions
 
     keep_freed_memory()
-
-    fields = {
-        "backbone": backbone,
-        "init": init,
-        "epochs": epochs,
-        "size": size,
-        "unsharpen": unsharpen,
-        "batch": batch,
-        "lr": lr,
-        "k": k,
-        "distance": distance,
-    }
-    chosen = load_recipe(recipe, **fields)
+    fields = {"backbone": backbone, "init": init, "epochs": epochs, "size": size, "batch": batch}
+    more = {"unsharpen": unsharpen, "lr": lr, "k": k, "distance": distance}
+    chosen = load_recipe(recipe, **fields, **more)
     if folds == 1 and split is None and not overwrite:
         refuse_existing(out)
     dataset = opened(data, clinical)
@@ -177,12 +176,7 @@ def _said(split: Any) -> str:
 
 
 def _cross_validated(
-    dataset: Any,
-    recipe: Any,
-    seed: int,
-    out: Path,
-    parts: Sequence[Any],
-    options: Any,
+    dataset: Any, recipe: Any, seed: int, out: Path, parts: Sequence[Any], options: Any
 ) -> dict[str, Any]:
     from cellkin.system import cross_validate
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellkin.cli.cells import AtlasFolder
-from cellkin.cli.console import print_json, progress, talk
+from cellkin.cli.console import progress, say, talk
 from cellkin.cli.options import (
     Clinical,
     Data,
@@ -85,11 +85,7 @@ def verify(
                 device=device, overwrite=overwrite, into_atlas=into_atlas, progress=tell
             ),
         )
-    if json:
-        print_json(result)
-    else:
-        for verdict in result["verdicts"]:
-            typer.echo(f"{STATES[verdict['state']]}  {verdict['text']}")
+    say(json, result, (f"{STATES[v['state']]}  {v['text']}" for v in result["verdicts"]))
     for warning in result["warnings"].values():
         kept = "kept in the atlas" if into_atlas else "not kept in the atlas: add --into-atlas"
         talk(f"warning: {warning} ({kept})")

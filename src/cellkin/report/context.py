@@ -161,12 +161,7 @@ def _pairs(evidence: Evidence) -> dict[str, Any]:
     counter, shown = evidence.counter, opponents(evidence)
     pairs = (*evidence.pairs, *(counter.pairs[:shown] if counter else ()))
     sides = [(pair.on_query(), pair.on_reference()) for pair in pairs]
-    made = _two_sided(evidence, pairs, sides)
-    words = [
-        {"name": "similarity", "value": number(pair.similarity), "error": _error(pair)}
-        for pair in pairs
-    ]
-    return {**made, "cells": [{**c, **w} for c, w in zip(made["cells"], words, strict=True)]}
+    return _two_sided(evidence, pairs, sides, [("similarity", p.similarity) for p in pairs])
 
 
 def _differences(evidence: Evidence) -> dict[str, Any]:
@@ -175,9 +170,8 @@ def _differences(evidence: Evidence) -> dict[str, Any]:
         return {"absent": "no reason was given", "cells": []}
     counter, shown = evidence.counter, opponents(evidence)
     found = (*evidence.differences, *(counter.differences[:shown] if counter else ()))
-    made = _two_sided(evidence, found, [(d.on_query, d.on_reference) for d in found])
-    words = [{"name": d.measure, "value": number(d.total), "error": _error(d)} for d in found]
-    return {**made, "cells": [{**c, **w} for c, w in zip(made["cells"], words, strict=True)]}
+    sides = [(d.on_query, d.on_reference) for d in found]
+    return _two_sided(evidence, found, sides, [(d.measure, d.total) for d in found])
 
 
 def _error(found: PairMap | DifferenceMap) -> tuple[str, str]:
@@ -189,8 +183,11 @@ def _two_sided(
     evidence: Evidence,
     found: Sequence[PairMap | DifferenceMap],
     sides: Sequence[tuple[Array, Array]],
+    totals: Sequence[tuple[str, float]],
 ) -> dict[str, Any]:
-    """Both maps of every pair; a map that fails its own test is not drawn, and does not scale."""
+    """Both maps of every pair and their total; a map that fails its own test is not drawn, and does
+    not scale.
+    """
     good = [m for one, both in zip(found, sides, strict=True) if not one.refused for m in both]
     scale = shared_scale(good, signed=True)
     counter = evidence.counter.images if evidence.counter else ()
@@ -199,8 +196,13 @@ def _two_sided(
         {
             "query": _map_cell(evidence.query_image, on_query, scale, pair=True, no=one.refused),
             "kin": _map_cell(image, on_kin, scale, pair=True, no=one.refused),
+            "name": name,
+            "value": number(total),
+            "error": _error(one),
         }
-        for one, image, (on_query, on_kin) in zip(found, images, sides, strict=False)
+        for one, image, (on_query, on_kin), (name, total) in zip(
+            found, images, sides, totals, strict=False
+        )
     ]
     return {
         "absent": "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ __all__ = ["Sharpened", "focus_figure"]
 
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
 BINS = 24
+PLAIN: dict[str, Any] = {"color": INK, "family": FONT}
+SOFT: dict[str, Any] = {"color": MUTED, "family": FONT}
 
 Sharpened = tuple[str, Bytes, float, Bytes, float]
 """Title, image (S, S, 3) uint8 as it is and its score, the same sharpened and its score."""
@@ -39,14 +41,12 @@ def focus_figure(
     """
     width = 1.45 * max(len(cells), 6) + 0.6
     tall = 0.34 * len(scores) + 0.9
-    figure = new_figure(width, 4.3 + tall)
     height = 4.3 + tall
-    figure.text(
-        0.02, 1 - 0.12 / height, printable(title), va="top", color=INK, size=12, family=FONT
-    )
+    figure = new_figure(width, height)
+    figure.text(0.02, 1 - 0.12 / height, printable(title), va="top", size=12, **PLAIN)
     _cells(figure, cells, (1 - 0.75 / height, 1.45 / height, 1 / width))
     _histograms(figure, scores, (0.75 / height, tall / height))
-    figure.text(0.02, 0.08 / height, printable(NOTICE), color=MUTED, size=7.5, family=FONT)
+    figure.text(0.02, 0.08 / height, printable(NOTICE), size=7.5, **SOFT)
     return write_figure(figure, path)
 
 
@@ -59,30 +59,13 @@ def _cells(figure: Figure, cells: Sequence[Sharpened], room: tuple[float, float,
             axes.imshow(image)
             axes.set_axis_off()
             label = f"{value:.2f}" if down == 0 or value != score else f"{value:.2f} (as it was)"
-            axes.set_title(label, size=8, color=INK, family=FONT, pad=2)
+            axes.set_title(label, size=8, pad=2, **PLAIN)
             if down == 0:
-                named = printable(name, 22, 2)
-                axes.text(
-                    0.5,
-                    1.2,
-                    named,
-                    transform=axes.transAxes,
-                    ha="center",
-                    size=8,
-                    color=MUTED,
-                    family=FONT,
-                )
+                manner = {"transform": axes.transAxes, "ha": "center", "size": 8, **SOFT}
+                axes.text(0.5, 1.2, printable(name, 22, 2), **manner)
     for down, word in enumerate(("before", "after")):
-        figure.text(
-            0.1 * inch,
-            top - (down + 0.65) * row * 1.1,
-            word,
-            rotation=90,
-            va="center",
-            size=8.5,
-            color=INK,
-            family=FONT,
-        )
+        middle = top - (down + 0.65) * row * 1.1
+        figure.text(0.1 * inch, middle, word, rotation=90, va="center", size=8.5, **PLAIN)
 
 
 def _histograms(
@@ -97,25 +80,11 @@ def _histograms(
         axes.axvline(float(np.median(values)), color=INK, linewidth=1)
         axes.set_xlim(0, 1)
         axes.set_yticks([])
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(GRID)
-        axes.text(
-            -0.01,
-            0.3,
-            printable(f"{name} ({len(values)})", 32, 2),
-            ha="right",
-            size=8,
-            transform=axes.transAxes,
-            color=INK,
-            family=FONT,
-        )
+        named = printable(f"{name} ({len(values)})", 32, 2)
+        axes.text(-0.01, 0.3, named, ha="right", size=8, transform=axes.transAxes, **PLAIN)
         last = at == len(scores) - 1
         axes.tick_params(labelbottom=last, bottom=last, labelsize=8, colors=MUTED)
         if last:
-            axes.set_xlabel(
-                "focus score at 224 pixels; the line is the median",
-                size=8.5,
-                color=INK,
-                family=FONT,
-            )
+            axes.set_xlabel("focus score at 224 pixels; the line is the median", size=8.5, **PLAIN)

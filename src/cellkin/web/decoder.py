@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.preprocess import Preprocessor
 
-__all__ = ["main", "read_frame", "write_frame"]
+__all__ = ["main", "png_of", "write_frame"]
 
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
 LONGEST = 64 * 1024  # of a header line
@@ -53,9 +54,14 @@ def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     except MemoryError:
         mend = "give the crop of one cell"
         return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
+    return {}, png_of(prepared)
+
+
+def png_of(image: Bytes) -> bytes:
+    """A prepared picture (S, S, 3) as lossless PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(prepared).save(buffer, format="PNG", compress_level=4)
-    return {}, buffer.getvalue()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()
 
 
 def _guard() -> None:

@@ -23,7 +23,7 @@ from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.web.decoder import write_frame
 from cellkin.web.settings import Settings
 
-__all__ = ["Decoded", "Decoders", "Unanswered"]
+__all__ = ["Decoded", "Decoders", "Unanswered", "pixels"]
 
 STARTING = 60.0  # seconds in which a process must be ready
 PIECE = 1 << 20
@@ -91,7 +91,7 @@ class Decoders:
             self._free.put(kept)
         if "what" in head:
             raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-        return Decoded(name, _pixels(png), png)
+        return Decoded(name, pixels(png), png)
 
     def close(self) -> None:
         """End the processes; waits for images that are being decoded."""
@@ -103,7 +103,8 @@ class Decoders:
             self._free.put(None)
 
 
-def _pixels(png: bytes) -> Bytes:
+def pixels(png: bytes) -> Bytes:
+    """A prepared picture (S, S, 3) of the PNG that is kept of it."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
-
-from PIL import Image
 
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
@@ -14,6 +11,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
 from cellkin.web.app import register
+from cellkin.web.decoder import png_of
 from cellkin.web.intake import stored
 from cellkin.web.store import Actor, Case, NewCell, Store
 from cellkin.web.uploads import shown_name
@@ -63,9 +61,7 @@ def _decided(
     pictures = [Prepared(name, array) for name, array in zip(names, arrays, strict=True)]
     cells = []
     for picture, decision in zip(pictures, support.decide(pictures), strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(picture.image).save(buffer, format="PNG", compress_level=4)
-        png = buffer.getvalue()
+        png = png_of(picture.image)
         sha256 = hashlib.sha256(png).hexdigest()
         cells.append(stored(support, decision, picture.name, sha256, png))
     return cells

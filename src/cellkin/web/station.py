@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from anyio import CapacityLimiter
-from PIL import Image
 
 from cellkin.core.errors import CellkinError
 from cellkin.system import DecisionSupport
+from cellkin.web.decoder import png_of
 from cellkin.web.decoding import Decoders
 from cellkin.web.evidence import EvidenceCache
 from cellkin.web.identity import Identities
@@ -64,12 +63,10 @@ class Station:
         """Start the processes, let the network see a cell and explain it once, so that neither the
         first upload nor the first look at the evidence need wait for that.
         """
-        image = self.support.atlas.image(0)
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, format="PNG")
+        png = png_of(self.support.atlas.image(0))
         try:
             made = self.threads.map(
-                lambda _: self.decoders.prepare(buffer.getvalue(), "reference cell"),
+                lambda _: self.decoders.prepare(png, "reference cell"),
                 range(self.settings.workers),
             )
             first, *_ = made

@@ -130,11 +130,7 @@ def worklist(
 def create(new: NewCase, actor: Uploader, station: Stationed) -> Case:
     """A new case, without cells."""
     return station.store.create_case(
-        actor,
-        new.pseudonym,
-        specimen=new.specimen,
-        consecutive=new.consecutive,
-        note=new.note,
+        actor, new.pseudonym, specimen=new.specimen, consecutive=new.consecutive, note=new.note
     )
 
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Response
-from PIL import Image
 from pydantic import BaseModel
 
 from cellkin.imaging.preprocess import Prepared
-from cellkin.web.api.asking import (
-    Body,
-    CellId,
-    Line,
-    Note,
-    Reader,
-    Reviewer,
-    Stationed,
-    Version,
-)
+from cellkin.web.api.asking import Body, CellId, Line, Note, Reader, Reviewer, Stationed, Version
+from cellkin.web.decoding import pixels
 from cellkin.web.evidence import evidence_json
 from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
@@ -103,9 +92,8 @@ def _evidence(station: Station, cell: Cell) -> bytes:
     remembered = station.evidence.get(cell.id)
     if remembered is not None:
         return remembered
-    with Image.open(io.BytesIO(station.store.image(cell.id)), formats=("PNG",)) as stored:
-        prepared = np.asarray(stored.convert("RGB"), dtype=np.uint8)
-    found = station.deciding.explain(Prepared(cell.name, prepared)).result()
+    picture = Prepared(cell.name, pixels(station.store.image(cell.id)))
+    found = station.deciding.explain(picture).result()
     query: dict[str, Any] = {"id": cell.id, "image": f"/api/v1/cells/{cell.id}/image"}
     content = json.dumps(evidence_json(found, query), allow_nan=False).encode()
     station.evidence.put(cell.id, content)

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from cellkin.web.store.converting import (
     case_of,
-    cursor_of,
     cursor_to,
     new_id,
+    paged,
     require_role,
     written,
 )
@@ -88,9 +88,7 @@ def listed(
             or_(cases.c.created < at, and_(cases.c.created == at, cases.c.id > last))
         )
     found = [case_of(row) for row in conn.execute(query.limit(limit + 1)).mappings()]
-    page = found[:limit]
-    more = len(found) > limit
-    return page, cursor_of(page[-1].created, page[-1].id) if more else None
+    return paged(found, limit, lambda last: (last.created, last.id))
 
 
 def _conditions(wanted: Mapping[str, str | None]) -> list[Any]:

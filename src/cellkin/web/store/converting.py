@@ -6,12 +6,15 @@ import base64
 import binascii
 import json
 import secrets
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cellkin.web.store.errors import Forbidden, Refused
 from cellkin.web.store.records import ROLES, Actor, Case, Cell
 
-__all__ = ["case_of", "cell_of", "cursor_of", "cursor_to", "new_id", "require_role", "written"]
+__all__ = ["case_of", "cell_of", "cursor_to", "new_id", "paged", "require_role", "written"]
+
+Item = TypeVar("Item")
 
 LONGEST = {"pseudonym": 80, "specimen": 80, "note": 4000, "reason": 1000, "comment": 4000}
 
@@ -74,9 +77,16 @@ def cell_of(row: Any) -> Cell:
     return Cell(**{**data, "held_reasons": tuple(json.loads(data["held_reasons"]))})
 
 
-def cursor_of(*key: Any) -> str:
-    """Where a page ends, as an opaque word."""
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+def paged(
+    found: list[Item], limit: int, key: Callable[[Item], tuple[Any, ...]]
+) -> tuple[list[Item], str | None]:
+    """The first `limit` items, and where the next page goes on, as an opaque word; None where all
+    that was found fits.
+    """
+    page = found[:limit]
+    if len(found) == len(page):
+        return page, None
+    return page, base64.urlsafe_b64encode(json.dumps(key(page[-1])).encode()).decode().rstrip("=")
 
 
 def cursor_to(cursor: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:

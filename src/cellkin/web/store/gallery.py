@@ -15,9 +15,9 @@ from cellkin.core.records import LabelSet
 from cellkin.web.store.cases import get, refresh, require_open
 from cellkin.web.store.converting import (
     cell_of,
-    cursor_of,
     cursor_to,
     new_id,
+    paged,
     require_role,
     storable,
 )
@@ -62,12 +62,7 @@ FIXED = (
 def add(
     tx: Transaction, actor: Actor, case_id: str, new: Sequence[NewCell], key: str | None
 ) -> Added:
-    """Add cells to a case that is not signed; the same key again gives the first answer.
-
-    Raises:
-        NotFound: no such case. Refused: it is signed; the key was used for other images; the atlas
-            of a cell was not registered.
-    """
+    """Add cells to a case that is not signed; see `Store.add_cells`."""
     require_role(actor, "reviewer")
     found = get(tx.conn, case_id)
     content = digest([cell.sha256 for cell in new])
@@ -237,11 +232,7 @@ class Wanted:
 def listed(
     conn: Connection, case_id: str, wanted: Wanted, limit: int, cursor: str | None
 ) -> tuple[list[Cell], str | None]:
-    """A page of the cells of a case, and the cursor of the next page.
-
-    Raises:
-        NotFound: no such case. Refused: an unknown order or cursor.
-    """
+    """A page of the cells of a case, and the cursor of the next page."""
     get(conn, case_id)
     by_worry = wanted.order == "worry"
     if wanted.order not in ORDERS:
@@ -255,11 +246,7 @@ def listed(
         query = query.where(_after(cursor, by_worry))
     keys = (cells.c.worry.desc(), cells.c.position) if by_worry else (cells.c.position,)
     rows = conn.execute(query.order_by(*keys).limit(limit + 1)).mappings()
-    found = [cell_of(row) for row in rows]
-    if len(found) <= limit:
-        return found, None
-    last = found[limit - 1]
-    return found[:limit], cursor_of(last.worry, last.position)
+    return paged([cell_of(row) for row in rows], limit, lambda last: (last.worry, last.position))
 
 
 def _after(cursor: str, by_worry: bool) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from cellkin.core.artifacts import digest
-from cellkin.web.store.converting import cursor_of, cursor_to
+from cellkin.web.store.converting import cursor_to, paged
 from cellkin.web.store.records import Actor, AuditEntry
 from cellkin.web.store.tables import audit, audit_head
 
@@ -101,6 +101,4 @@ def page(
 ) -> tuple[list[AuditEntry], str | None]:
     """A page of entries, the newest first, and the cursor of the next page."""
     before = None if cursor is None else int(cursor_to(cursor, (int,))[0])
-    found = entries(conn, case, before, limit + 1)
-    more = len(found) > limit
-    return found[:limit], cursor_of(found[limit - 1].number) if more else None
+    return paged(entries(conn, case, before, limit + 1), limit, lambda last: (last.number,))

@@ -45,12 +45,7 @@ def decided(cell: Cell) -> dict[str, Any]:
 def review(
     tx: Transaction, actor: Actor, cell_id: str, version: int, verdict: Verdict
 ) -> tuple[Cell, Case]:
-    """Decide on one cell: `verdict` holds label or disposition, reason and comment.
-
-    Raises:
-        NotFound, Conflict; Refused: the case is signed, the class is none of the atlas's, or a
-            change has no reason.
-    """
+    """Decide on one cell: `verdict` holds label or disposition, reason and comment."""
     require_role(actor, "reviewer")
     found = gallery.cell(tx.conn, cell_id)
     case = locked(tx, found.case, version)
@@ -112,11 +107,7 @@ def _check_label(conn: Connection, cell: Cell, label: str) -> None:
 def confirm_many(
     tx: Transaction, actor: Actor, case_id: str, version: int, ids: Sequence[str]
 ) -> Case:
-    """Confirm the proposed classes of many cells; those decided already stay as they are.
-
-    Raises:
-        NotFound: a cell is none of this case. Conflict. Refused: signed, or a held cell among them.
-    """
+    """Confirm the proposed classes of many cells; those decided already stay as they are."""
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     require_open(case)
@@ -154,12 +145,7 @@ def together(proposed: str, actor: Actor, now: str, how: str = "together") -> di
 
 
 def undo(tx: Transaction, actor: Actor, case_id: str, version: int) -> tuple[list[Cell], Case]:
-    """Take back the actor's last review of this case in its present revision.
-
-    Raises:
-        NotFound, Conflict; Refused: the case is signed, there is nothing to undo, or somebody
-            decided on these cells since.
-    """
+    """Take back the actor's last review of this case in its present revision."""
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     require_open(case)

@@ -26,11 +26,7 @@ NAMED = 5
 
 
 def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
-    """Sign a case: what was seen and not changed is confirmed with it, and all is frozen.
-
-    Raises:
-        NotFound, Conflict; Refused: it is signed, or something is missing (`Refused.missing`).
-    """
+    """Sign a case: what was seen and not changed is confirmed with it, and all is frozen."""
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     require_open(case)
@@ -120,11 +116,7 @@ def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str
 
 
 def amend(tx: Transaction, actor: Actor, case_id: str, version: int, reason: str) -> Case:
-    """Open a signed case again, as a new revision; what was signed stays as it is.
-
-    Raises:
-        NotFound, Conflict; Refused: it is not signed, or there is no reason.
-    """
+    """Open a signed case again, as a new revision; what was signed stays as it is."""
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     why = written("reason", reason, needed=True)
@@ -183,10 +175,6 @@ def _revisions(conn: Connection, case_id: str) -> list[Revision]:
 
 
 def listed(conn: Connection, case_id: str) -> list[Revision]:
-    """The revisions of a case, the first one first.
-
-    Raises:
-        NotFound: no such case.
-    """
+    """The revisions of a case, the first one first."""
     get(conn, case_id)
     return _revisions(conn, case_id)

@@ -18,42 +18,37 @@ FAR = 95.0
 """Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out
 cells of its class. It holds a cell back for a look; it decides nothing."""
 
-REASONS: Mapping[str, str] = MappingProxyType(
-    {
-        "lymphoblast proposed": "a lymphoblast is proposed",
-        "lymphoblast among neighbours": "a lymphoblast is among its closest kin",
-        "lymphoblast in set": "a lymphoblast is in its prediction set",
-        "failed quality": "the picture failed the quality gate",
-        "nothing proposed": "no cell is seen in it",
-        "immature granulocyte proposed": "an immature granulocyte is proposed",
-        "erythroblast proposed": "an erythroblast is proposed",
-        "no class fits": "no class of the atlas is like it",
-        "set disagrees": "the prediction set does not hold the class of the vote alone",
-        "head disagrees": "the class head says another class than the vote",
-        "tied": "the vote was tied",
-        "far": "it lies far from its kin",
-        "distance not judged": "how far it lies cannot be judged: too few held-out cells",
-    }
-)
+_SAID = {
+    "lymphoblast proposed": ("a lymphoblast is proposed", "lymphoblast?"),
+    "lymphoblast among neighbours": (
+        "a lymphoblast is among its closest kin",
+        "lymphoblast among its kin",
+    ),
+    "lymphoblast in set": ("a lymphoblast is in its prediction set", "lymphoblast not ruled out"),
+    "failed quality": ("the picture failed the quality gate", "poor picture"),
+    "nothing proposed": ("no cell is seen in it", "no cell?"),
+    "immature granulocyte proposed": (
+        "an immature granulocyte is proposed",
+        "immature granulocyte?",
+    ),
+    "erythroblast proposed": ("an erythroblast is proposed", "erythroblast?"),
+    "no class fits": ("no class of the atlas is like it", "unlike every class"),
+    "set disagrees": (
+        "the prediction set does not hold the class of the vote alone",
+        "set disagrees",
+    ),
+    "head disagrees": ("the class head says another class than the vote", "head disagrees"),
+    "tied": ("the vote was tied", "tied vote"),
+    "far": ("it lies far from its kin", "far from its kin"),
+    "distance not judged": (
+        "how far it lies cannot be judged: too few held-out cells",
+        "distance not judged",
+    ),
+}
+REASONS: Mapping[str, str] = MappingProxyType({key: words for key, (words, _) in _SAID.items()})
 """Why a cell is held, most worrying first, with the words people read."""
 
-TILES: Mapping[str, str] = MappingProxyType(
-    {
-        "lymphoblast proposed": "lymphoblast?",
-        "lymphoblast among neighbours": "lymphoblast among its kin",
-        "lymphoblast in set": "lymphoblast not ruled out",
-        "failed quality": "poor picture",
-        "nothing proposed": "no cell?",
-        "immature granulocyte proposed": "immature granulocyte?",
-        "erythroblast proposed": "erythroblast?",
-        "no class fits": "unlike every class",
-        "set disagrees": "set disagrees",
-        "head disagrees": "head disagrees",
-        "tied": "tied vote",
-        "far": "far from its kin",
-        "distance not judged": "distance not judged",
-    }
-)
+TILES: Mapping[str, str] = MappingProxyType({key: few for key, (_, few) in _SAID.items()})
 """The same in the few words that fit under a small picture."""
 
 
