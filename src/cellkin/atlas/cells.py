@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,9 +148,6 @@ class Pictures(Sequence[Bytes]):
         if isinstance(index, slice):
             return Pictures(self._encoded[index])
         return self._decoded[index]
-
-    def __iter__(self) -> Iterator[Bytes]:
-        return iter(self._decoded)
 
 
 def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:

@@ -126,7 +126,7 @@ def _report(dataset: Dataset, looks: Sequence[_Look]) -> CheckReport:
         folds=_table(names, _folds(dataset)),
         formats=formats,
         sizes=sizes,
-        total_bytes=_total_bytes(looks),
+        total_bytes=sum({look.sample.image.path: look.bytes for look in looks}.values()),
         unreadable=tuple((look.sample.id, look.error) for look in looks if look.error),
         duplicates=duplicates,
         same_pixels=same_pixels,
@@ -152,10 +152,6 @@ def _folds(dataset: Dataset) -> Iterable[tuple[str, str]]:
         if sample.fold is not None
         for name in sample.labels[-1]
     )
-
-
-def _total_bytes(looks: Iterable[_Look]) -> int:
-    return sum({look.sample.image.path: look.bytes for look in looks}.values())
 
 
 def _groups(

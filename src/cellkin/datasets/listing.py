@@ -146,12 +146,8 @@ def no_images(listing: Listing) -> LayoutError:
     return LayoutError(
         "this folder holds no images" if something else "this folder is empty",
         where=listing.root,
-        mend=f"give the folder of a data set; images end in {_suffixes()}",
+        mend="give the folder of a data set; images end in " + ", ".join(sorted(IMAGE_SUFFIXES)),
     )
-
-
-def _suffixes() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))
 
 
 def _existing_folder(folder: str | Path) -> Path:

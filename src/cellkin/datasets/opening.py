@@ -10,13 +10,7 @@ from cellkin.core.errors import LayoutError
 from cellkin.core.records import Dataset
 from cellkin.datasets.description import described
 from cellkin.datasets.identity import identified
-from cellkin.datasets.listing import (
-    Listing,
-    list_folder,
-    no_images,
-    refuse_backslashes,
-    shown,
-)
+from cellkin.datasets.listing import Listing, list_folder, no_images, refuse_backslashes, shown
 from cellkin.datasets.readers import (
     adp,
     allidb1,

@@ -25,6 +25,7 @@ SCHEMA = 1
 SUFFIX = ".json"
 TEXTS = ("name", "citation", "licence", "layout")
 OPTIONAL = ("specimen", "stain")
+KNOWN = ("subject", "group", "specimen", "fold", "sha256")  # of a sample, where it is
 
 
 def save_dataset(
@@ -68,17 +69,9 @@ def save_dataset(
 def _sample_json(sample: Sample, root: Path) -> dict[str, Any]:
     file = sample.image.path.expanduser().resolve()
     place = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
-    optional = {
-        "member": sample.image.member,
-        "row": sample.image.row,
-        "box": None if sample.image.box is None else list(sample.image.box),
-        "subject": sample.subject,
-        "group": sample.group,
-        "specimen": sample.specimen,
-        "fold": sample.fold,
-        "sha256": sample.sha256,
-        "annotations": dict(sample.annotations) or None,
-    }
+    optional = {key: getattr(sample.image, key) for key in ("member", "row", "box")}
+    optional |= {key: getattr(sample, key) for key in KNOWN}
+    optional["annotations"] = dict(sample.annotations) or None
     return {
         "id": sample.id,
         "path": place,
@@ -151,24 +144,16 @@ def _broken(path: Path, why: str) -> LayoutError:
 
 
 def _sample(row: Mapping[str, Any], root: Path) -> Sample:
-    box = row.get("box")
+    box: Any = tuple(map(int, row["box"])) if "box" in row else None
+    if box is not None and len(box) != 4:
+        raise ValueError(f"a box of {len(box)} numbers")
     return Sample(
         id=row["id"],
-        image=ImageRef(
-            root / row["path"],
-            member=row.get("member"),
-            row=row.get("row"),
-            box=None if box is None else _box(box),
-        ),
+        image=ImageRef(root / row["path"], row.get("member"), row.get("row"), box),
         labels=tuple(tuple(level) for level in row["labels"]),
         annotations=row.get("annotations", {}),
-        **{key: row.get(key) for key in ("subject", "group", "specimen", "fold", "sha256")},
+        **{key: row.get(key) for key in KNOWN},
     )
-
-
-def _box(values: Any) -> tuple[int, int, int, int]:
-    left, top, right, bottom = (int(value) for value in values)
-    return left, top, right, bottom
 
 
 def _verify(dataset: Dataset, path: Path) -> None:

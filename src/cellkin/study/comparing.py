@@ -13,7 +13,7 @@ from cellkin.core.studies import Call, PairedTest, StudyRow
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import too_few, unit_index
 from cellkin.measures.paired import holm, paired_difference
-from cellkin.study.method_rows import right
+from cellkin.study.method_rows import independent, right
 
 __all__ = ["compare", "leakage", "unlearned_findings", "win_findings"]
 
@@ -72,7 +72,7 @@ def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
     if not pairs:
         return None
     calls = [call for call, _ in pairs]
-    unit = _unit(a, b, calls)
+    unit = independent(calls, b.independent, a.independent)
     held = Owners.of(calls, unit).names
     single = "cell" if unit == "image" else unit
     refusal = too_few(unit_index(held), [call.truth for call in calls], single)
@@ -105,15 +105,6 @@ def _test(a: StudyRow, b: StudyRow, kind: str, seed: int) -> PairedTest | None:
         test=found.test,
         units=found.units,
     )
-
-
-def _unit(a: StudyRow, b: StudyRow, calls: Sequence[Call]) -> str:
-    """The coarser of what both rows take as independent, where every shared cell has it."""
-    coarse = [row.independent for row in (b, a) if row.independent not in ("image", "cell")]
-    for unit in coarse:
-        if Owners.of(calls, unit).known:
-            return unit
-    return "image" if len({call.id for call in calls}) == len(calls) else "cell"
 
 
 def _shared(a: StudyRow, b: StudyRow, *, by_fold: bool) -> list[tuple[Call, Call]]:

@@ -18,7 +18,7 @@ from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_
 from cellkin.measures.ranking import auroc
 from cellkin.study.predictions import Job, Results
 
-__all__ = ["binary", "right", "study_rows"]
+__all__ = ["binary", "independent", "right", "study_rows"]
 
 KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recipe", "unit")
 TOLD = ("injection", "backbone", "init", "recipe")
@@ -79,7 +79,7 @@ def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
     job = jobs[0]
     labels = _labels(results, job)
     calls = tuple(call for one in jobs for call in _calls(results, one))
-    measuring = _Measuring(labels, _independent(calls, job.unit), job.seed)
+    measuring = _Measuring(labels, independent(calls, job.unit), job.seed)
     counts = matrices.confusion([c.truth for c in calls], [c.label for c in calls], labels.names)
     clinical_names, clinical = matrices.merged(counts, labels)
     real = tuple(c for c in calls if labels.clinical[c.truth] != NO_CELL)
@@ -139,12 +139,13 @@ def _calls(results: Results, job: Job) -> list[Call]:
     ]
 
 
-def _independent(calls: Sequence[Call], unit: str) -> str:
-    """What may be taken as independent: the unit of the split, where all cells have one; single
-    images where each was decided once, else the cells.
+def independent(calls: Sequence[Call], *units: str) -> str:
+    """What may be taken as independent: the first of these units that is larger than an image and
+    that all cells have; single images where each was decided once, else the cells.
     """
-    if unit not in ("image", "cell") and Owners.of(calls, unit).known:
-        return unit
+    for unit in units:
+        if unit not in ("image", "cell") and Owners.of(calls, unit).known:
+            return unit
     return "image" if len({call.id for call in calls}) == len(calls) else "cell"
 
 

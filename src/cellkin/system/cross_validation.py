@@ -65,7 +65,10 @@ def cross_validate(
         told = _titled(options, f"fold {number}/{len(parts)}")
         decided.append(_fold(data, recipe, seed, out / f"fold-{number}", split, told))
     predictions = [{**row, "fold": i} for i, rows in enumerate(decided, start=1) for row in rows]
-    result = {**_scored(data, predictions, parts[0].unit, seed), **_over_folds(parts, decided)}
+    samples = data.select([row["image"] for row in predictions])
+    called = [row["label"] for row in predictions]
+    scores = score_samples(samples, called, data.labels, unit=parts[0].unit, seed=seed)
+    result = {**scores.to_json(), **_over_folds(parts, decided)}
     result |= {"seed": seed, "dataset": data.name}
     write_json(out / "predictions.json", predictions)
     write_json(out / SUMMARY, result)
@@ -91,21 +94,11 @@ def _fold(
     return list(read_json(out / "predictions.json"))
 
 
-def _scored(
-    data: Dataset, predictions: Sequence[Mapping[str, Any]], unit: str, seed: int
-) -> dict[str, Any]:
-    samples = data.select([row["image"] for row in predictions])
-    called = [row["label"] for row in predictions]
-    return score_samples(samples, called, data.labels, unit=unit, seed=seed).to_json()
-
-
 def _over_folds(
     parts: Sequence[Split], decided: Sequence[Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    rows = [
-        _row(number, split, found)
-        for number, (split, found) in enumerate(zip(parts, decided, strict=True), start=1)
-    ]
+    pairs = enumerate(zip(parts, decided, strict=True), start=1)
+    rows = [_row(number, split, found) for number, (split, found) in pairs]
     accuracies = [row["accuracy"] for row in rows]
     return {
         "folds": rows,

@@ -86,7 +86,7 @@ class Explainer:
         maps = self._maps_of(looks, asked.decisions, neighbors, positions)
         places, images = atlas.place(features), atlas.pictures(positions)
         return [
-            self._evidence(look, asked, row, (maps[row], images[row], places[row]))
+            self._evidence(look, asked, row, (maps[row], images[row], places[row], against[row]))
             for row, look in enumerate(looks)
         ]
 
@@ -128,7 +128,7 @@ class Explainer:
         return warned(heat, "grad-cam"), warned(likes, "likeness"), warned(differs, "difference")
 
     def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
-        (heatmaps, likes, differs), images, place = made
+        (heatmaps, likes, differs), images, place, against = made
         atlas, decision, k = self.atlas, asked.decisions[row], self.atlas.k
         known, more = atlas.encoder.classes, len(atlas.encoder.classes) - KNOWN_SHOWN
         classes = ", ".join(known[:KNOWN_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -154,7 +154,7 @@ class Explainer:
             differences=differs[:k],
             counter=CounterEvidence(
                 self._other_side(decision),
-                self._against(asked, row),
+                against,
                 images[k:],
                 likes[k:],
                 differs[k:],

@@ -18,6 +18,7 @@ from cellkin.datasets.auditing.shortcuts import measure
 from cellkin.datasets.auditing.sides import sides_of
 from cellkin.datasets.auditing.views import CUES, View, view_all
 from cellkin.datasets.parts.grouping import clusters
+from cellkin.datasets.published import found_by_class
 
 __all__ = ["audit"]
 
@@ -62,7 +63,7 @@ def audit(
         specimen=dataset.specimen,
         stain=dataset.stain,
         images=len(dataset),
-        counts=_counts(dataset),
+        counts=found_by_class(dataset),
         titles={name: dataset.labels.title(name) for name in dataset.labels.names},
         subjects=len(dataset.subjects()),
         unreadable=tuple((seen.sample.id, seen.error) for seen in views if seen.error),
@@ -82,13 +83,6 @@ def audit(
 def _label(sample: Sample) -> str:
     """The label, or the codes of the finest level where there are several."""
     return "+".join(sample.labels[-1]) if sample.labels else ""
-
-
-def _counts(dataset: Dataset) -> dict[str, int]:
-    if not dataset.levels:
-        return dataset.counts()
-    codes = [code for sample in dataset for code in sample.labels[-1]]
-    return {code: codes.count(code) for code in dataset.levels[-1]}
 
 
 def _pairs(

@@ -146,7 +146,8 @@ class Halving:
         """
         points = _checked(vectors)
         if np.ptp(points, axis=0).max() == 0:
-            return cls(np.zeros(points.shape[1]), 0.0, _nothing_to_halve(len(points)))
+            nothing = HalvingEvidence((len(points), 0), 0.0, 1.0, 0, 0.0, 0.0, 1.0)
+            return cls(np.zeros(points.shape[1]), 0.0, nothing)
         direction, offset = _rule(points, seed)
         halves = _sides(points, direction, offset)
         leading, _, _ = _components(points, COMPONENTS)
@@ -246,10 +247,6 @@ def _checked(vectors: Array) -> Floats:
             mend="embed the cells again; look for images that are all black",
         )
     return points
-
-
-def _nothing_to_halve(cells: int) -> HalvingEvidence:
-    return HalvingEvidence((cells, 0), 0.0, 1.0, 0, 0.0, 0.0, 1.0)
 
 
 def _components(points: Floats, count: int) -> tuple[Floats, Floats, Floats]:

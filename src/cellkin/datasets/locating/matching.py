@@ -150,11 +150,7 @@ def _coarse(field: Singles, pieces: Sequence[Piece], poses: Poses) -> list[list[
             left = columns[t] * field.shape[1] / width - (shape[1] - side) / 2 / scale
             place = _Place(float(scores[t]), left, top, scale, poses.orientations[turn])
             found[which].append(place)
-    return [_best_places(places) for places in found]
-
-
-def _best_places(places: list[_Place]) -> list[_Place]:
-    return sorted(places, key=lambda place: -place.score)[:CANDIDATES]
+    return [sorted(places, key=lambda place: -place.score)[:CANDIDATES] for places in found]
 
 
 def upright(light: Singles, orientation: Orientation) -> Singles:

@@ -262,10 +262,10 @@ def _deal(
     if unit == IMAGE:
         return _deal_images(samples, parts, rng)
     names = sorted({sample.label for sample in samples})
-    units = [
-        Unit(name, tuple(s.id for s in members), _class_counts(members, names))
-        for name, members in _units(samples, unit).items()
-    ]
+    units = []
+    for name, members in _units(samples, unit).items():
+        counts = Counter(s.label for s in members)
+        units.append(Unit(name, tuple(s.id for s in members), tuple(counts[n] for n in names)))
     dealt = deal_units(units, parts, rng, train=parts > 2)
     return [[by_id[i] for u in part for i in u.ids] for part in dealt]
 
@@ -282,11 +282,6 @@ def _deal_images(
         if first[sample.id] == sample.id:
             classes[sample.label].append(sample.id)
     return [[s for i in ids for s in followers[i]] for ids in deal_cells(classes, parts, rng)]
-
-
-def _class_counts(samples: Iterable[Sample], names: Sequence[str]) -> tuple[int, ...]:
-    counts = Counter(sample.label for sample in samples)
-    return tuple(counts[name] for name in names)
 
 
 def _finish(
