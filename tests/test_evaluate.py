@@ -197,12 +197,12 @@ def test_a_run_that_fails_and_is_stopped_ends_with_the_same_table(
 
     monkeypatch.setattr(jobs, "train_encoder", second_fails)
     summary = run(experiment, tmp_path / "out")
-    assert (summary.planned, summary.done) == (9, 7)
-    assert [f.job.method for f in summary.failures] == ["cellkin", "softmax head"]
+    assert (summary.planned, summary.done) == (9, 8)
+    assert [f.job.method for f in summary.failures] == ["softmax head"]
     assert {f.kind for f in summary.failures} == {"MemoryError"}
     assert "--workers" in summary.failures[0].mend
     with Results.open(tmp_path / "out", readonly=True) as results:
-        assert [job.fold for job in results.missing()] == [2, 2]
+        assert [job.fold for job in results.missing()] == [1]
 
     with pytest.raises(KeyboardInterrupt):
         run(experiment, tmp_path / "out", resume=True, progress=stop_at("training, epoch 2/2"))
@@ -215,7 +215,7 @@ def test_a_run_that_fails_and_is_stopped_ends_with_the_same_table(
     last = run(
         experiment, tmp_path / "out", resume=True, progress=lambda task, d, n: told.append(task)
     )
-    assert (last.done, last.failures, len(calls)) == (9, (), 5)
+    assert (last.done, last.failures, len(calls)) == (9, (), 8)
     assert not [task for task in told if task.startswith("training, epoch 1/2")]
     assert digest(tmp_path / "out") == digest(out)
 
