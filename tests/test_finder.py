@@ -15,9 +15,19 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 from cellkin import datasets
-from cellkin.core.errors import CellkinError, ImageError, LabelError, RecipeError, WeightsError
+from cellkin.cli.main import app
+from cellkin.core.errors import (
+    CellkinError,
+    DataError,
+    ImageError,
+    LabelError,
+    OutputError,
+    RecipeError,
+    WeightsError,
+)
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import PlacedCell, draw_field
@@ -462,3 +472,36 @@ def test_marked_cells_of_unseen_slides_of_chula_are_found(real_data: Path) -> No
         found += hits(cells, (PlacedCell("", 0, 0, box),))  # type: ignore[arg-type]
     assert there >= 10
     assert found >= there - 1
+
+
+# --- the verb --------------------------------------------------------------------------------
+
+
+def test_the_verb_writes_what_was_found(
+    field: tuple[Path, tuple[PlacedCell, ...], float], tmp_path: Path
+) -> None:
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(field[0].read_bytes())
+    (folder / "notes.txt").write_text("no field")
+    out, crops, outlines = tmp_path / "cells.json", tmp_path / "crops", tmp_path / "qupath"
+    words = ["--out", str(out), "--crops", str(crops), "--geojson", str(outlines), "--json"]
+    done = CliRunner().invoke(app, ["find", str(folder), *words])
+    assert done.exit_code == 0, done.output
+    (one,) = json.loads(done.stdout)["fields"]
+    assert one["field"] == str(folder / "a.png")
+    assert json.loads(out.read_text())["fields"][0]["cells"] == one["cells"]
+    whites = [cell for cell in one["cells"] if cell["kind"] == "white cell"]
+    assert len(list(crops.glob("*.png"))) == len(whites)
+    assert [p.name for p in outlines.iterdir()] == ["a.geojson"]
+    again = CliRunner().invoke(app, ["find", str(folder), "--out", str(out)])
+    assert isinstance(again.exception, OutputError)
+
+
+@pytest.mark.parametrize("given", ["nothing", "empty"])
+def test_the_verb_refuses_what_holds_no_fields(tmp_path: Path, given: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(
+        app, ["find", str(tmp_path / given), "--out", str(tmp_path / "a.json")]
+    )
+    assert isinstance(done.exception, DataError)

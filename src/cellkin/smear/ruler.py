@@ -31,6 +31,7 @@ EVEN = 0.07  # spread of the free outline's distances from the middle, over thei
 ALIKE = 0.25  # red cells of one field differ from their middle size by less than this share
 SMALLEST, LARGEST = 0.014, 0.25  # diameter as a share of the longer side
 MOST = 1500  # places at which a cell is tried, the deepest first
+OUTSIDE = 2.0  # pixels: either edge is met half a pixel too far, and smoothing adds as much
 RAYS = 64  # directions in which the edge of a cell is sought
 
 
@@ -170,7 +171,10 @@ def _peaks(depth: Singles, least: float) -> list[tuple[int, int]]:
 
 
 def _diameter(body: Bytes, row: int, column: int, depth: float) -> float | None:
-    """Diameter of the cell around a place; None where its outline is not free or not round."""
+    """Mean caliper diameter of the cell around a place; None where it is not free or not round.
+
+    Where a neighbour hides the edge, the opposite side stands for it.
+    """
     turns = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
     steps = np.arange(0, 1.45 * depth + 2, 0.5)
     rows = np.rint(row + np.sin(turns)[:, None] * steps).astype(int)
@@ -187,7 +191,11 @@ def _diameter(body: Bytes, row: int, column: int, depth: float) -> float | None:
     free = edges < 1.3 * depth
     if free.mean() < SEEN or edges[free].std() > EVEN * edges[free].mean():
         return None
-    return 2 * float(np.sqrt(np.mean(edges[free] ** 2))) - 1  # edges were met half a pixel outside
+    other = np.roll(edges, RAYS // 2)
+    whole = np.where(free, edges, np.where(np.roll(free, RAYS // 2), other, edges[free].mean()))
+    points = np.stack([whole * np.cos(turns), whole * np.sin(turns)], axis=1).astype(np.float32)
+    around = float(cv2.arcLength(cv2.convexHull(points), True))
+    return around / np.pi - OUTSIDE
 
 
 def _alike(diameters: list[float]) -> list[float]:
