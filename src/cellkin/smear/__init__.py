@@ -3,4 +3,12 @@
 field       a photograph or a slide: size, micrometres per pixel, `read(box, level)`
 light       the lamp, told from the empty ground; a field in one even light
 ruler       micrometres per pixel: from the file, as given, or by red cells
+evened      a field in one even light, read at any resolution
+found       what is found: cells, outlines, by what light and ruler
+network     the finder's network
+outlines    nucleus and body of each cell
+finding     the way in: `find`, `find_all`
+writing     JSON, GeoJSON, crops
+varying, scenes, training
+            how the finder is taught: other laboratories, painted fields, the loss
 """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cellkin.core.arrays import Bytes
+from cellkin.core.errors import ImageError
 from cellkin.smear.field import Box, Field
-from cellkin.smear.light import WHITE, Light
+from cellkin.smear.light import DARKEST, WHITE, Light
 
 __all__ = ["Evened", "overview"]
 
@@ -20,11 +21,20 @@ class Evened:
     Args:
         light: of the field; where it is None, the brightest twentieth of `view` is the ground.
         view: the whole field at a glance.
+
+    Raises:
+        ImageError: the field is black.
     """
 
     def __init__(self, field: Field, light: Light | None, view: Bytes) -> None:
         self.field, self.light = field, light
         self.white = np.maximum(np.percentile(view.reshape(-1, 3), 95, axis=0), 1)
+        if self.white.max() < DARKEST:
+            raise ImageError(
+                f"this field is black: its brightest parts have {self.white.max():.0f} of 255",
+                where=field.path,
+                mend="take the picture again, with light",
+            )
 
     @classmethod
     def of(cls, field: Field, light: Light | None) -> Evened:

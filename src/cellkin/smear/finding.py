@@ -48,6 +48,7 @@ TILE, OVERLAP = 768, 96  # pixels of what the network sees
 PHOTO = 60_000_000  # pixels up to which a field without levels is a photograph, lit by one lamp
 SHARED = 0.5  # overlap of two boxes, over the smaller one, from which on they are one cell
 CUT = 0.42  # middle nearer to the field's edge than this share of its size: the cell is cut off
+FINEST = 1 / 3  # pixels of the field per pixel of what the network sees: more is not in it
 GUESSES = (
     5.0,
     9.0,
@@ -188,13 +189,13 @@ def _told_by_network(even: Evened, network: FinderNetwork, reds: RedCells) -> fl
     shorter = min(even.field.width, even.field.height)
     starts = [reds.mean / RED_PIXELS] if len(reds) >= FEW else []
     if len(reds) < SOME:
-        starts += [shorter / guess / RED_PIXELS for guess in GUESSES]
+        starts += [max(shorter / guess / RED_PIXELS, FINEST) for guess in GUESSES]
     seen = [(*_reds_seen(even, start, network), start) for start in starts]
     share, size, best = max(seen)
     for _ in range(3):
         if share == 0 or abs(np.log(size / RED_PIXELS)) < AGREES:
             break
-        best *= size / RED_PIXELS
+        best = max(best * size / RED_PIXELS, FINEST)
         share, size = _reds_seen(even, best, network)
     return best
 

@@ -31,6 +31,7 @@ EVEN = 0.07  # spread of the free outline's distances from the middle, over thei
 ALIKE = 0.25  # red cells of one field differ from their middle size by less than this share
 SMALLEST, LARGEST = 0.014, 0.25  # diameter as a share of the longer side
 MOST = 1500  # places at which a cell is tried, the deepest first
+FINEST = 8.0  # pixels: of a smaller disc nothing can be measured
 OUTSIDE = 2.0  # pixels: either edge is met half a pixel too far, and smoothing adds as much
 RAYS = 64  # directions in which the edge of a cell is sought
 
@@ -132,7 +133,7 @@ def _round_ones(small: Bytes, threshold: float) -> list[float]:
     found = []
     for row, column in _peaks(depth, SMALLEST * longer / 2):
         diameter = _diameter(body, row, column, float(depth[row, column]))
-        if diameter is None or not SMALLEST * longer < diameter < LARGEST * longer:
+        if diameter is None or not max(SMALLEST * longer, FINEST) < diameter < LARGEST * longer:
             continue
         reach = int(diameter / 2)
         near = stain[max(row - reach, 0) : row + reach, max(column - reach, 0) : column + reach]
