@@ -9,7 +9,7 @@ and compared with what the clients were answered. The last line is one JSON obje
     conflicts                           decisions that were sent again since the case had changed
     errors                              other answers, and broken connections; must be 0
     lost, doubled                       cells or decisions missing from the store, or there twice
-    audit_faults, audit_entries         of the hash chain
+    log_faults, log_entries         of the hash chain
     latency_ms                          kind of request -> 50th, 95th, 99th percentile and largest
 
     python benchmarks/server.py [--seconds 60] [--clients 16] [--atlas ATLAS]
@@ -199,11 +199,11 @@ def compared(store: Path, clients: list[Client]) -> dict[str, int]:
     reviewed: Counter[str] = Counter()
     cursor = None
     while True:
-        entries, cursor = opened.audit(limit=500, cursor=cursor)
+        entries, cursor = opened.log(limit=500, cursor=cursor)
         reviewed.update(e.cell for e in entries if e.action in REVIEWED and e.cell)
         if cursor is None:
             break
-    check = opened.verify_audit()
+    check = opened.verify_log()
     opened.close()
     sent = [sha for client in clients for sha in client.record.cells]
     answered = Counter(cell for client in clients for cell in client.record.reviews)
@@ -214,8 +214,8 @@ def compared(store: Path, clients: list[Client]) -> dict[str, int]:
         + sum(max(0, count - reviewed[cell]) for cell, count in answered.items()),
         "doubled": sum(count > 1 for count in held.values())
         + sum(max(0, count - answered[cell]) for cell, count in reviewed.items()),
-        "audit_entries": check.entries,
-        "audit_faults": len(check.faults),
+        "log_entries": check.entries,
+        "log_faults": len(check.faults),
     }
 
 

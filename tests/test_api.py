@@ -80,7 +80,7 @@ def test_from_upload_to_signed_report(web: Workstation) -> None:
         client.post(f"{where}/amend", json={"version": signed["version"], "reason": "one more"})
     )
     assert (amended["status"], amended["revision"]) == ("amended", 2)
-    assert web.store.verify_audit().faults == ()
+    assert web.store.verify_log().faults == ()
 
 
 def test_the_report_as_pdf(web: Workstation) -> None:
@@ -501,11 +501,11 @@ def test_admins_keep_people_and_read_the_log(web: Workstation) -> None:
     assert "nele" in [u["name"] for u in ok(client.get("/api/v1/users"))["items"]]
     changed = ok(client.patch("/api/v1/users/nele", json={"role": "reviewer"}))
     assert changed["role"] == "reviewer"
-    log = ok(client.get("/api/v1/audit", params={"limit": 2}))
+    log = ok(client.get("/api/v1/log", params={"limit": 2}))
     assert log["items"][0]["action"] == "user changed"
     assert log["next"]
-    assert ok(client.get("/api/v1/audit/check"))["faults"] == []
-    assert "a good long one" not in client.get("/api/v1/audit?limit=500").text
+    assert ok(client.get("/api/v1/log/check"))["faults"] == []
+    assert "a good long one" not in client.get("/api/v1/log?limit=500").text
 
 
 # the prepared case --------------------------------------------------------------------------------
@@ -522,5 +522,5 @@ def test_the_prepared_case_is_made_once(
     assert 0 < case.cells <= 24
     assert case.held <= 6
     assert prepare_case(support, store, samples).id == case.id
-    assert store.verify_audit().faults == ()
+    assert store.verify_log().faults == ()
     store.close()

@@ -178,3 +178,27 @@ def test_import_is_light(verb: str, smears: Dataset) -> None:
 def test_the_workstation_starts_without_what_only_maps_and_pictures_need() -> None:
     found = loaded("import cellkin.system, cellkin.web.app")
     assert found == {"torch", "timm", "torchvision", "faiss", "fastapi", "sqlalchemy"}
+
+
+ATLAS_FILES = (
+    *("atlas.json", "facts.json", "features.safetensors", "maps.safetensors", "cells.sqlite"),
+    *("split.json", "predictions.json", "verification.json", "model_card", "encoder.json"),
+)
+
+
+def test_the_workstation_asks_the_atlas_and_spells_none_of_its_files() -> None:
+    web = [p for p in FILES if room(p) == "web"]
+    named = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in web
+        for name in ATLAS_FILES
+        if name in path.read_text(encoding="utf-8")
+    }
+    assert named == set()
+
+
+@pytest.mark.parametrize("name", ["Case", "Page"])
+def test_one_meaning_each(name: str) -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FILES]
+    classes = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert classes.count(name) == 1

@@ -26,7 +26,7 @@ def addresses(desk: Desk) -> dict[str, str]:
         "atlas": "/atlas",
         "users": "/admin#users",
         "tokens": "/admin#tokens",
-        "audit log": "/admin#audit",
+        "log": "/admin#log",
         "help": "/help",
         "nothing": "/cases/no-such-case",
     }

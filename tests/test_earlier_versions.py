@@ -67,7 +67,7 @@ def test_the_store_holds_its_cases(earlier: Path, tmp_path: Path) -> None:
     path = shutil.copy(earlier / "store.sqlite", tmp_path / "store.sqlite")
     store = Store.open(path)
     try:
-        assert store.verify_audit().faults == ()
+        assert store.verify_log().faults == ()
         cases = {case.pseudonym: case for case in store.cases()[0]}
         assert cases["P-1"].status == "signed"
         assert store.case_report(cases["P-1"].id) is not None

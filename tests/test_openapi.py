@@ -70,7 +70,7 @@ def test_nothing_that_is_sent_breaks_it(program: tuple[Workstation, TestClient])
             _try(found.ok().as_strategy(generation_mode=mode), headers, ids)
         tried += 1
     assert tried > 30
-    assert station.store.verify_audit().faults == ()
+    assert station.store.verify_log().faults == ()
 
 
 def known_ids(client: TestClient) -> dict[str, str]:

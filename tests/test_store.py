@@ -93,7 +93,7 @@ def test_a_pseudonym_must_be_short_and_say_something(store: Store, name: str) ->
 
 def test_viewers_change_nothing(store: Store) -> None:
     case, cells = filled(store)
-    before = store.verify_audit().entries
+    before = store.verify_log().entries
     for forbidden in (
         lambda: store.create_case(VIEWER, "P"),
         lambda: store.add_cells(VIEWER, case.id, [new_cell(99)], None),
@@ -109,7 +109,7 @@ def test_viewers_change_nothing(store: Store) -> None:
     ):
         with pytest.raises(Forbidden):
             forbidden()
-    assert store.verify_audit().entries == before
+    assert store.verify_log().entries == before
 
 
 def test_the_worklist_is_searched_filtered_and_paged(store: Store, clock: Clock) -> None:
@@ -141,7 +141,7 @@ def test_a_change_of_a_case_is_logged_with_before_and_after(store: Store) -> Non
     case = store.create_case(ANNA, "P-1", note="old")
     changed = store.update_case(BEN, case.id, 1, note="new", consecutive=True)
     assert (changed.note, changed.consecutive, changed.version) == ("new", True, 2)
-    entry = store.audit()[0][0]
+    entry = store.log()[0][0]
     assert (entry.user, entry.action, entry.case) == ("ben", "case changed", case.id)
     assert entry.before == {"note": "old", "consecutive": False}
     assert entry.after == {"note": "new", "consecutive": True}
@@ -215,12 +215,12 @@ def test_the_same_key_gives_the_first_answer_and_adds_nothing(store: Store) -> N
     case = store.create_case(ANNA, "P")
     new = [new_cell(i) for i in range(3)]
     first = store.add_cells(ANNA, case.id, new, "k")
-    entries = store.verify_audit().entries
+    entries = store.verify_log().entries
     again = store.add_cells(ANNA, case.id, new, "k")
     assert again.replayed
     assert not first.replayed
     assert (again.cells, again.duplicates) == (first.cells, first.duplicates)
-    assert store.verify_audit().entries == entries
+    assert store.verify_log().entries == entries
     with pytest.raises(Refused, match="other images"):
         store.add_cells(ANNA, case.id, [new_cell(9)], "k")
     store.sign(ANNA, case.id, decide_all(store, case.id).version)
@@ -345,7 +345,7 @@ def test_many_threads_lose_and_double_nothing(tmp_path: Path) -> None:
     after = store.cells(case.id)[0]
     assert {c.id: c.reviewed_by for c in after} == {c.id: f"r{i % 8}" for i, c in enumerate(cells)}
     assert store.case(case.id).version == case.version + 24
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
     store.close()
 
 
@@ -379,7 +379,7 @@ def test_undo_takes_back_ones_own_last_review(store: Store) -> None:
     with pytest.raises(Refused, match="nothing of yours"):
         store.undo(ANNA, case.id, case.version)
     assert store.cell(cells[1].id).final == "ig"
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
 
 
 def test_undo_does_not_undo_what_somebody_decided_since(store: Store) -> None:
@@ -433,7 +433,7 @@ def signed_case(store: Store) -> tuple[str, list[str]]:
 
 def test_a_signed_case_is_read_only(store: Store) -> None:
     case_id, cells = signed_case(store)
-    case, entries = store.case(case_id), store.verify_audit().entries
+    case, entries = store.case(case_id), store.verify_log().entries
     for attempt in (
         lambda: store.update_case(ANNA, case_id, case.version, note="x"),
         lambda: store.add_cells(ANNA, case_id, [new_cell(99)], None),
@@ -447,7 +447,7 @@ def test_a_signed_case_is_read_only(store: Store) -> None:
     store.seen(ANNA, case_id, cells)
     store.opened(ANNA, cells[0])
     assert store.case(case_id) == case
-    assert store.verify_audit().entries == entries
+    assert store.verify_log().entries == entries
 
 
 def test_an_amendment_is_a_new_revision_beside_the_old(store: Store) -> None:

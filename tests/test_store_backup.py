@@ -45,7 +45,7 @@ def test_a_backup_holds_everything_and_can_be_put_back(store: Store, tmp_path: P
     assert other.case(case.id) == store.case(case.id)
     assert other.case_report(case.id).raw == report.raw
     assert other.image(cells[0].id) == store.image(cells[0].id)
-    assert other.verify_audit() == store.verify_audit()
+    assert other.verify_log() == store.verify_log()
     other.create_case(ANNA, "goes on")
     other.close()
     assert [p.name for p in path.parent.iterdir()] == ["b.sqlite"]
@@ -87,7 +87,7 @@ def test_a_backup_is_taken_while_others_write(store: Store, tmp_path: Path) -> N
     counts = []
     for path in paths:
         copy = Store.restore(path, path.with_suffix(".back"))
-        assert copy.verify_audit().intact
+        assert copy.verify_log().intact
         counts.append(copy.case(case.id).cells)
         assert len(every_cell(copy, case.id)) == counts[-1]
         copy.close()
@@ -198,13 +198,13 @@ def killed(path: Path, work: str, case: str, death: int) -> str:
 def test_killed_in_the_middle_of_an_upload(tmp_path: Path, death: int) -> None:
     store = fresh(tmp_path / "s")
     case, _ = filled(store)
-    before = store.verify_audit()
+    before = store.verify_log()
     store.close()
     assert killed(tmp_path / "s", ADDING, case.id, death) == "in the middle"
     again = fresh_again(tmp_path / "s")
     assert again.case(case.id) == case
     assert len(every_cell(again, case.id)) == case.cells
-    assert again.verify_audit() == before
+    assert again.verify_log() == before
     added = again.add_cells(ANNA, case.id, [new_cell(i) for i in range(50, 80)], "late")
     assert (len(added.cells), added.replayed) == (30, False)
     again.close()
@@ -215,15 +215,15 @@ def test_killed_in_the_middle_of_signing(tmp_path: Path, death: int) -> None:
     store = fresh(tmp_path / "s")
     case, _ = filled(store)
     ready = decide_all(store, case.id)
-    before = store.verify_audit()
+    before = store.verify_log()
     store.close()
     assert killed(tmp_path / "s", SIGNING, case.id, death) == "in the middle"
     again = fresh_again(tmp_path / "s")
     assert again.case(case.id) == ready
     assert {c.confirmed for c in every_cell(again, case.id)} == {"singly", None}
-    assert again.verify_audit() == before
+    assert again.verify_log() == before
     assert again.sign(ANNA, case.id, ready.version).status == "signed"
-    assert again.verify_audit().intact
+    assert again.verify_log().intact
     again.close()
 
 
@@ -246,5 +246,5 @@ def test_killed_after_the_answer_nothing_is_lost(tmp_path: Path) -> None:
     again = Store.open(tmp_path / "s")
     assert again.case(case.id).cells == case.cells + 1
     assert again.add_cells(ANNA, case.id, [new_cell(90)], "k").replayed
-    assert again.verify_audit().intact
+    assert again.verify_log().intact
     again.close()

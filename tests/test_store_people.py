@@ -179,10 +179,10 @@ def test_guessing_at_once_is_no_way_around(store: Store) -> None:
 
 def test_throttled_attempts_do_not_fill_the_log(store: Store) -> None:
     fail(store, 5)
-    entries = store.verify_audit().entries
+    entries = store.verify_log().entries
     with pytest.raises(Throttled):
         store.check_password("Anna", "wrong", "10.0.0.1")
-    check = store.verify_audit()
+    check = store.verify_log()
     assert (check.entries, check.intact) == (entries, True)
 
 
@@ -267,7 +267,7 @@ def test_people_are_in_the_log_and_secrets_are_not(store: Store, tmp_path: Path)
     store.check_password("Anna", "another long secret", "10.0.0.1")
     fail(store, 1)
     store.add_token(ROOT, "Anna", ["read"])
-    actions = [entry.action for entry in reversed(store.audit()[0])][1:]
+    actions = [entry.action for entry in reversed(store.log()[0])][1:]
     assert actions == [
         "user added",
         "password changed",
@@ -276,7 +276,7 @@ def test_people_are_in_the_log_and_secrets_are_not(store: Store, tmp_path: Path)
         "login failed",
         "token made",
     ]
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
     with closing(sqlite3.connect(tmp_path / "s")) as base:
         told = str(base.execute("SELECT * FROM audit").fetchall())
     assert "secret" not in told

@@ -130,7 +130,7 @@ def test_the_whole_way_of_a_case(store: Store) -> None:
     assert store.case_report(case.id, 1).raw == first
     found = store.cases(search="p-", status="amended", flag="duplicates")[0]
     assert [c.id for c in found] == [case.id]
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store: Store) -> None:
@@ -150,7 +150,7 @@ def test_the_server_refuses_to_change_the_log(store: Store, statement: str) -> N
         store.database.engine.begin() as conn,
     ):
         conn.execute(text(statement))
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
 
 
 def test_a_signed_document_cannot_be_changed(store: Store) -> None:
@@ -184,7 +184,7 @@ def test_two_servers_on_one_database_lose_and_double_nothing(store: Store, url: 
     for thread in threads:
         thread.join()
     assert store.case(case.id).version == case.version + 12
-    check = store.verify_audit()
+    check = store.verify_log()
     assert check.intact
     for other in stores:
         other.close()
@@ -200,7 +200,7 @@ def test_backups_go_from_one_database_into_the_other(
     path = store.backup(tmp_path / "b")
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
     in_file = Store.restore(path, tmp_path / "file")
-    assert in_file.verify_audit() == store.verify_audit()
+    assert in_file.verify_log() == store.verify_log()
     assert in_file.image(cells[0].id) == store.image(cells[0].id)
     in_file.close()
     with pytest.raises(OutputError, match="already"):
@@ -208,7 +208,7 @@ def test_backups_go_from_one_database_into_the_other(
     with psycopg.connect(server.format("postgres"), autocommit=True) as conn:
         conn.execute("CREATE DATABASE restored")
     again = Store.restore(path, server.format("restored"))
-    assert again.verify_audit() == store.verify_audit()
+    assert again.verify_log() == store.verify_log()
     case = again.case(case.id)
     undone, case = again.undo(ANNA, case.id, case.version)
     assert undone[0].state == "proposed"

@@ -1,4 +1,4 @@
-"""The verbs that keep a store: users, audit-log, backup, restore."""
+"""The verbs that keep a store: users, log, backup, restore."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         ("users", "list"),
         ("users", "password"),
         ("users", "disable"),
-        ("audit-log",),
+        ("log",),
         ("backup",),
         ("restore",),
     ],
@@ -76,7 +76,8 @@ def test_people_from_the_first_to_shutting_out(run: Run) -> None:
     status, _, err = run("users", "disable", "anna")
     assert status == 2
     assert "last admin" in err
-    log = run("audit-log")[1]
+    log = run("log")[1]
+    assert run("audit-log")[1] == log  # its name in version 0.1
     assert log.count("command line") == 5
     assert SECRET not in log
 
@@ -90,7 +91,7 @@ def test_a_password_is_never_taken_from_the_arguments_or_guessed(run: Run) -> No
 
 
 def test_a_store_that_is_not_there_is_said_and_not_made(run: Run, tmp_path: Path) -> None:
-    for words in (("users", "list"), ("audit-log",), ("backup", "b"), ("restore", "b")):
+    for words in (("users", "list"), ("log",), ("backup", "b"), ("restore", "b")):
         status, _, err = run(*words, "--store", "nowhere.sqlite")
         assert (status, "there is no" in err) == (2, True)
     assert list(tmp_path.iterdir()) == []
@@ -102,34 +103,34 @@ def test_verifying_backing_up_and_putting_back(run: Run, tmp_path: Path) -> None
     store.sign(ANNA, case.id, decide_all(store, case.id).version)
     told = store.case_report(case.id).data["witness"]
     store.close()
-    assert run("audit-log", "--verify", "--heads", "heads.txt")[0] == 0
-    status, out, _ = run("audit-log", "--verify", "--heads", "heads.txt", "--json")
+    assert run("log", "--verify", "--heads", "heads.txt")[0] == 0
+    status, out, _ = run("log", "--verify", "--heads", "heads.txt", "--json")
     check = json.loads(out)
     assert (status, check["intact"], check["faults"]) == (0, True, [])
     assert (tmp_path / "heads.txt").read_text() == f"{check['entries']} {check['head']}\n" * 2
     witness = f"{told['number']}:{told['hash']}"
-    assert run("audit-log", "--witness", witness)[0] == 0
-    assert run("audit-log", "--witness", witness[:-1] + "x")[0] == 2
-    assert run("audit-log", "--witness", "nonsense")[0] == 2
-    assert run("audit-log", "--case", case.id, "--json")[0] == 0
+    assert run("log", "--witness", witness)[0] == 0
+    assert run("log", "--witness", witness[:-1] + "x")[0] == 2
+    assert run("log", "--witness", "nonsense")[0] == 2
+    assert run("log", "--case", case.id, "--json")[0] == 0
     assert json.loads(run("backup", "b.sqlite", "--json")[1])["bytes"] > 0
     assert run("backup", "b.sqlite")[0] == 2
     assert run("restore", "b.sqlite")[0] == 2  # the store is in the way
     status, out, _ = run("restore", "b.sqlite", "--store", "again.sqlite", "--json")
     assert (status, json.loads(out)["entries"]) == (0, check["entries"])
     assert run("restore", "b.sqlite", "--store", "third.sqlite")[0] == 0
-    assert run("audit-log", "--verify", "--store", "again.sqlite")[0] == 0
+    assert run("log", "--verify", "--store", "again.sqlite")[0] == 0
 
 
 def test_tampering_is_told_with_exit_status_2(run: Run, tmp_path: Path) -> None:
     store = fresh(tmp_path / "workstation.sqlite")
     filled(store)
     store.close()
-    assert run("audit-log", "--verify", "--heads", "heads.txt")[0] == 0
+    assert run("log", "--verify", "--heads", "heads.txt")[0] == 0
     with closing(sqlite3.connect(tmp_path / "workstation.sqlite")) as base, base:
         base.execute("UPDATE cases SET pseudonym = 'other'")
     before = (tmp_path / "heads.txt").read_text()
-    status, out, err = run("audit-log", "--verify", "--heads", "heads.txt")
+    status, out, err = run("log", "--verify", "--heads", "heads.txt")
     assert status == 2
     assert "pseudonym is not what the log says" in out
     assert "tampered" in err

@@ -325,8 +325,8 @@ def test_a_token_does_what_its_scopes_say(web: Workstation) -> None:
     case = made.json()
     signing = writing.post(f"/api/v1/cases/{case['id']}/sign", json={"version": case["version"]})
     assert signing.status_code == 403
-    assert bearer(web, "read", "admin").get("/api/v1/audit").status_code == 403, "rolf is no admin"
-    assert bearer(web, "admin", name="anna").get("/api/v1/audit").status_code == 200
+    assert bearer(web, "read", "admin").get("/api/v1/log").status_code == 403, "rolf is no admin"
+    assert bearer(web, "admin", name="anna").get("/api/v1/log").status_code == 200
 
 
 def test_a_token_ends(web: Workstation) -> None:
@@ -438,7 +438,7 @@ def test_without_accounts_one_local_reviewer_acts(
         assert refused.status_code == 403, "a page of a stranger could do this"
         client.headers["X-CSRF-Token"] = me["csrf"]
         assert client.post("/api/v1/cases", json={"pseudonym": "x"}).status_code == 201
-        assert client.get("/api/v1/audit").status_code == 403
+        assert client.get("/api/v1/log").status_code == 403
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
         answer = client.post("/api/v1/session", json={"name": "x", "password": "y"})
         assert answer.status_code == 409

@@ -199,7 +199,7 @@ def test_killed_while_uploading_and_signing_nothing_is_half_done(
         for thread in (*threads, sign):
             thread.join()
     opened = Store.open(store)
-    assert opened.verify_audit().faults == ()
+    assert opened.verify_log().faults == ()
     check_signing(opened, str(signing["id"]))
     held = {cell.name for cell in opened.cells(case)[0]}
     opened.close()
@@ -214,7 +214,7 @@ def test_killed_while_uploading_and_signing_nothing_is_half_done(
             assert upload(client, case, part, f"part-{turn}").status_code == 201
         found = again.store.cells(case)[0]
         assert sorted(c.name for c in found) == sorted(n for part in parts for n, _ in part)
-        assert again.store.verify_audit().faults == ()
+        assert again.store.verify_log().faults == ()
 
 
 def signed(client: httpx.Client, case: dict[str, object]) -> None:

@@ -51,6 +51,7 @@ __all__ = ["Atlas", "Cells"]
 SCHEMA = 1
 MANIFEST = "atlas.json"
 MAPS = "maps.safetensors"
+PICTURES = "cells.sqlite"
 VERIFICATION = "verification.json"
 
 
@@ -175,6 +176,20 @@ class Atlas:
         """The prepared image (S, S, 3) uint8 of the reference cell at a position."""
         return self.pictures([[position]])[0][0]
 
+    def pngs(self, ids: Sequence[str]) -> list[bytes]:
+        """The images of reference cells as PNG, in the order asked for.
+
+        Raises:
+            DecisionError: one of them is no reference cell, or the atlas was never saved.
+        """
+        return read_pictures(self._pictures, ids)
+
+    @property
+    def _pictures(self) -> Path:
+        if self.folder is None:
+            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
+        return self.folder / PICTURES
+
     def mark(self, position: int) -> str:
         """The fingerprint of a reference cell's image; computed where it was not kept."""
         if (known := self._marks[position]) is None:
@@ -185,17 +200,15 @@ class Atlas:
     def _marks(self) -> list[str | None]:
         if self.images is not None or self.folder is None:
             return [None] * len(self.cells)
-        return read_marks(self.folder / "cells.sqlite")
+        return read_marks(self.folder / PICTURES)
 
     def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[Bytes]]:
         """The images of reference cells, group by group, decoded when they are looked at."""
         if self.images is not None:
             return [tuple(np.asarray(self.images[p]) for p in group) for group in groups]
-        if self.folder is None:
-            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
         wanted = sorted({p for group in groups for p in group})
         ids = [self.cells.ids[p] for p in wanted]
-        found = dict(zip(wanted, read_pictures(self.folder / "cells.sqlite", ids), strict=True))
+        found = dict(zip(wanted, self.pngs(ids), strict=True))
         return [Pictures([found[p] for p in group]) for group in groups]
 
     def named(self, owners: Owners) -> Owners:
@@ -283,7 +296,7 @@ class Atlas:
             self._write_vectors(building / "features.safetensors")
             if self.maps is not None:
                 write_arrays(building / MAPS, {"maps": np.asarray(self.maps)})
-            write_cells(building / "cells.sqlite", (self.cells, *self.held_out), images)
+            write_cells(building / PICTURES, (self.cells, *self.held_out), images)
             write_json(building / "facts.json", self._description())
             if self.verification is not None:
                 write_json(building / VERIFICATION, dict(self.verification))
@@ -326,7 +339,7 @@ class Atlas:
         told = read_json(folder / "facts.json")
         arrays = read_arrays(folder / "features.safetensors")
         verified = VERIFICATION in manifest["files"]
-        parts = {cells.part: cells for cells in read_cells(folder / "cells.sqlite")}
+        parts = {cells.part: cells for cells in read_cells(folder / PICTURES)}
         atlas = cls(
             encoder=Encoder.open(folder / "encoder", device=device),
             labels=LabelSet.from_json(told["labels"]),

@@ -81,7 +81,7 @@ for verb in (
     cells.inspect,
     verifying.verify,
     serving_http.serve,
-    serving.audit_log,
+    serving.log,
     serving.backup,
     serving.restore,
     sets.datasets,
@@ -93,6 +93,7 @@ for verb in (
     app.command(name, epilog=getattr(verb, "examples", None))(verb)
 app.add_typer(serving.users, name="users")
 app.command("audit-table", hidden=True)(tables.check_table)  # its name in version 0.1
+app.command("audit-log", hidden=True)(serving.log)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Verbs that keep the workstation's store: users, audit-log, backup, restore."""
+"""Verbs that keep the workstation's store: users, log, backup, restore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cellkin.cli.serving_http import STORE, StoreAt, adding_people, require_web
 from cellkin.core.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
-    from cellkin.web.store import Actor, AuditEntry, Store
+    from cellkin.web.store import Actor, LogEntry, Store
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
 FromInput = Annotated[
@@ -143,16 +143,16 @@ for verb, called in ((add, "add"), (list_, "list"), (password, "password"), (dis
     users.command(called, epilog=getattr(verb, "examples", None))(verb)
 
 
-# audit log --------------------------------------------------------------------------------------
+# log --------------------------------------------------------------------------------------
 
 
 @examples("""
-cellkin audit-log --verify
-cellkin audit-log --verify --heads /mnt/elsewhere/heads.txt
-cellkin audit-log --verify --witness 812:5f0c...e1 (from a signed report)
-cellkin audit-log --case ID --json
+cellkin log --verify
+cellkin log --verify --heads /mnt/elsewhere/heads.txt
+cellkin log --verify --witness 812:5f0c...e1 (from a signed report)
+cellkin log --case ID --json
 """)
-def audit_log(
+def log(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the chain, and the store against the log.")
     ] = False,
@@ -176,12 +176,12 @@ def audit_log(
         if verify or witness or heads:
             _verify(kept, _witness(witness, heads), heads, json)
             return
-        entries, _ = kept.audit(case=case, limit=limit)
+        entries, _ = kept.log(case=case, limit=limit)
     entries.reverse()
     say(json, {"entries": [entry.to_json() for entry in entries]}, map(_line, entries))
 
 
-def _line(entry: AuditEntry) -> str:
+def _line(entry: LogEntry) -> str:
     about = " ".join(f"{k} {v}" for k, v in (("case", entry.case), ("cell", entry.cell)) if v)
     who = f"{entry.user} ({entry.role}, {entry.how})"
     return f"{entry.number:>6}  {entry.at[:19]}  {who}  {entry.action}  {about}".rstrip()
@@ -196,7 +196,7 @@ def _witness(given: str | None, heads: Path | None) -> tuple[int, str] | None:
     number, _, found = given.partition(":")
     if not number.isdigit() or not found:
         raise RecipeError(
-            "this is no entry of an audit log",
+            "this is no entry of a log",
             where=given,
             mend="write NUMBER:HASH, as a signed report prints them",
         )
@@ -205,7 +205,7 @@ def _witness(given: str | None, heads: Path | None) -> tuple[int, str] | None:
 
 def _verify(store: Store, witness: tuple[int, str] | None, heads: Path | None, json: bool) -> None:
     with progress() as tell:
-        found = store.verify_audit(witness, tell)
+        found = store.verify_log(witness, tell)
     whole = f"intact: {found.entries} entries, the last one is {found.entries}:{found.head}"
     told = {**found.to_json(), "intact": found.intact}
     say(json, told, [whole] if found.intact else found.faults)
@@ -250,7 +250,7 @@ def restore(
 
     with progress() as tell:
         kept = Store.restore(file, store, tell)
-    entries, people = kept.audit(limit=1)[0], kept.users()
+    entries, people = kept.log(limit=1)[0], kept.users()
     kept.close()
     told = {"store": store, "entries": entries[0].number if entries else 0, "users": len(people)}
     if json:

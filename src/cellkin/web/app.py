@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
@@ -11,8 +11,6 @@ from typing import Any
 from fastapi import FastAPI
 
 import cellkin
-from cellkin.atlas.cells import read_pictures
-from cellkin.core.errors import DecisionError
 from cellkin.core.records import NOTICE
 from cellkin.system import DecisionSupport
 from cellkin.web import api, pages, problems
@@ -64,13 +62,7 @@ def create_app(atlas: Path | DecisionSupport, store: Store, settings: Settings) 
 def register(support: DecisionSupport, store: Store) -> None:
     """Tell a store of an atlas, so that it takes cells that it decided, and shows their kin."""
     atlas = support.atlas
-
-    def pictures(ids: Sequence[str]) -> Sequence[bytes]:
-        if atlas.folder is None:
-            raise DecisionError("this atlas has no images", where="memory", mend="save it first")
-        return read_pictures(atlas.folder / "cells.sqlite", ids)
-
-    store.register_atlas(atlas.id, atlas.labels, support.facts(), pictures)
+    store.register_atlas(atlas.id, atlas.labels, support.facts(), atlas.pngs)
 
 
 def _lifespan(station: Station) -> Any:

@@ -23,7 +23,7 @@ class Who:
     """Somebody who may ask something.
 
     Attributes:
-        actor: goes into the audit log. scopes: what a token is limited to; all for a session.
+        actor: goes into the log. scopes: what a token is limited to; all for a session.
         csrf: what must come with every change made through a cookie; None for tokens.
         session: the secret of the session, None for tokens and the local reviewer.
     """

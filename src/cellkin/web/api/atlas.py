@@ -7,14 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from cellkin.atlas.cells import read_pictures
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
 from cellkin.report.words import trust_words
 from cellkin.system import DecisionSupport
 from cellkin.web.api.asking import Cursor, Limit, Line, Page, Reader, Stationed
 from cellkin.web.evidence import cell_address
-from cellkin.web.problems import ProblemError
 from cellkin.web.store import DISPOSITIONS, NotFound
 
 __all__ = ["router"]
@@ -146,11 +144,9 @@ def _start(cursor: str | None) -> int:
 def picture(cell: str, _: Reader, station: Stationed) -> Response:
     """The picture of a reference cell, PNG, as the network saw it."""
     _position(station.support, cell)  # refuses a cell that is none
-    atlas = station.support.atlas
-    if atlas.folder is None:
-        raise ProblemError(404, "not-found", "this atlas has no pictures", where=cell)
-    content = read_pictures(atlas.folder / "cells.sqlite", [cell])[0]
-    return Response(content, media_type="image/png", headers=FOR_A_DAY)
+    return Response(
+        station.support.atlas.pngs([cell])[0], media_type="image/png", headers=FOR_A_DAY
+    )
 
 
 @router.get("/cells/{cell:path}")

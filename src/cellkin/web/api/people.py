@@ -1,4 +1,4 @@
-"""People, their tokens, and the audit log."""
+"""People, their tokens, and the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cellkin.web.api.asking import (
 )
 from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
-from cellkin.web.store import ApiToken, AuditCheck, AuditEntry, User
+from cellkin.web.store import ApiToken, LogCheck, LogEntry, User
 
 __all__ = ["router"]
 
@@ -116,20 +116,20 @@ def _require_session(station: Station, how: str) -> None:
         )
 
 
-@router.get("/audit", tags=["audit"])
-def audit(
+@router.get("/log", tags=["log"])
+def log(
     _: Admin,
     station: Stationed,
     case: Annotated[Line | None, Query(description="Only of this case.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[AuditEntry]:
-    """The audit log."""
-    found, following = station.store.audit(case=case, limit=limit, cursor=cursor)
+) -> Page[LogEntry]:
+    """The log."""
+    found, following = station.store.log(case=case, limit=limit, cursor=cursor)
     return Page(items=found, next=following)
 
 
-@router.get("/audit/check", tags=["audit"])
-def check_audit(_: Admin, station: Stationed) -> AuditCheck:
-    """Whether every link of the audit log holds."""
-    return station.store.verify_audit()
+@router.get("/log/check", tags=["log"])
+def check_log(_: Admin, station: Stationed) -> LogCheck:
+    """Whether every link of the log holds."""
+    return station.store.verify_log()

@@ -1,4 +1,4 @@
-"""Cases, cells, decisions, people and the audit log: `Store` is the one door to them."""
+"""Cases, cells, decisions, people and the log: `Store` is the one door to them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cellkin.web.store.records import (
     Actor,
     Added,
     ApiToken,
-    AuditCheck,
-    AuditEntry,
     Case,
     Cell,
+    LogCheck,
+    LogEntry,
     NewCell,
     Revision,
     Session,
@@ -37,14 +37,14 @@ __all__ = [
     "Actor",
     "Added",
     "ApiToken",
-    "AuditCheck",
-    "AuditEntry",
     "Busy",
     "Case",
     "CaseReport",
     "Cell",
     "Conflict",
     "Forbidden",
+    "LogCheck",
+    "LogEntry",
     "NewCell",
     "NotFound",
     "Refused",

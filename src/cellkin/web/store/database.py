@@ -1,6 +1,6 @@
 """Connections and transactions: SQLite (WAL) by default, PostgreSQL by URL.
 
-Each change is one transaction that begins by taking the lock on the head of the audit log, so that
+Each change is one transaction that begins by taking the lock on the head of the log, so that
 changes happen one after another and each is in the log or did not happen.
 """
 
@@ -83,7 +83,7 @@ class Transaction:
         before: Any = None,
         after: Any = None,
     ) -> int:
-        """Append an entry to the audit log; returns its number."""
+        """Append an entry to the log; returns its number."""
         return append(self.conn, self.now, actor, (action, case, cell), before, after)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cellkin.core.records import NOTICE, LabelSet
 from cellkin.web.store.log import plain_json
-from cellkin.web.store.records import AuditEntry, Case, Cell, Revision
+from cellkin.web.store.records import Case, Cell, LogEntry, Revision
 from cellkin.web.worklist.differential import Counted, differential
 from cellkin.web.worklist.kinds import kind
 
@@ -64,7 +64,7 @@ def compose(
     found: Sequence[Cell],
     *,
     atlases: Mapping[str, Mapping[str, Any]],
-    history: Sequence[AuditEntry],
+    history: Sequence[LogEntry],
     revisions: Sequence[Revision],
     signing: Mapping[str, Any],
     version: str,
@@ -73,8 +73,8 @@ def compose(
 
     Args:
         atlases: id -> `{"labels": LabelSet.to_json(), "facts": ...}` of those that decided.
-        history: the entries of the audit log about this case.
-        signing: who signed when, and the head of the audit log at that moment (`witness`).
+        history: the entries of the log about this case.
+        signing: who signed when, and the head of the log at that moment (`witness`).
     """
     told = {key: value for key, value in case.to_json().items() if key not in WORK}
     sets = {name: LabelSet.from_json(atlas["labels"]) for name, atlas in atlases.items()}

@@ -173,7 +173,7 @@ def _note(
     rows: Sequence[tuple[Mapping[str, Any], NewCell]],
     duplicates: Sequence[str],
 ) -> None:
-    """Count the case anew and write the upload into the audit log."""
+    """Count the case anew and write the upload into the log."""
     more: dict[str, Any] = {"duplicates": cases.c.duplicates + len(duplicates)}
     if rows:
         more["atlas"] = rows[-1][0]["atlas"]

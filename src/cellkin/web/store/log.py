@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, and what it changed; each entry holds the hash of the one
+"""The log: who did what, when, and what it changed; each entry holds the hash of the one
 before, so that a changed, missing or added entry breaks the chain.
 
 The hash is the SHA-256 of the canonical JSON of the entry's other fields, `previous` among them.
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from cellkin.core.artifacts import digest
 from cellkin.web.store.converting import cursor_to, paged
-from cellkin.web.store.records import Actor, AuditEntry
+from cellkin.web.store.records import Actor, LogEntry
 from cellkin.web.store.tables import audit, audit_head
 
 __all__ = ["FIRST", "append", "entries", "hash_of", "head", "page", "plain_json", "walk"]
@@ -59,12 +59,12 @@ def head(conn: Connection) -> tuple[int, str]:
     return int(row[0]), str(row[1])
 
 
-def hash_of(entry: AuditEntry) -> str:
+def hash_of(entry: LogEntry) -> str:
     """The hash that an entry must have."""
     return digest({key: value for key, value in entry.to_json().items() if key != "hash"})
 
 
-def entries(conn: Connection, case: str | None, before: int | None, limit: int) -> list[AuditEntry]:
+def entries(conn: Connection, case: str | None, before: int | None, limit: int) -> list[LogEntry]:
     """Entries, the newest first, of one case or all, with smaller numbers than `before`."""
     query = select(audit).order_by(audit.c.number.desc()).limit(limit)
     if case is not None:
@@ -74,7 +74,7 @@ def entries(conn: Connection, case: str | None, before: int | None, limit: int) 
     return [_entry(row) for row in conn.execute(query).mappings()]
 
 
-def walk(conn: Connection, case: str | None = None) -> Iterator[AuditEntry]:
+def walk(conn: Connection, case: str | None = None) -> Iterator[LogEntry]:
     """All entries of one case or of all, the oldest first."""
     query = select(audit).order_by(audit.c.number)
     if case is not None:
@@ -83,9 +83,9 @@ def walk(conn: Connection, case: str | None = None) -> Iterator[AuditEntry]:
     return (_entry(row) for row in rows.mappings())
 
 
-def _entry(row: Any) -> AuditEntry:
+def _entry(row: Any) -> LogEntry:
     told = {key: _loaded(row[key]) for key in ("before", "after")}
-    return AuditEntry(**{**row, **told})
+    return LogEntry(**{**row, **told})
 
 
 def _loaded(text: str) -> Any:
@@ -98,7 +98,7 @@ def _loaded(text: str) -> Any:
 
 def page(
     conn: Connection, case: str | None, cursor: str | None, limit: int
-) -> tuple[list[AuditEntry], str | None]:
+) -> tuple[list[LogEntry], str | None]:
     """A page of entries, the newest first, and the cursor of the next page."""
     before = None if cursor is None else int(cursor_to(cursor, (int,))[0])
     return paged(entries(conn, case, before, limit + 1), limit, lambda last: (last.number,))

@@ -15,10 +15,10 @@ __all__ = [
     "Actor",
     "Added",
     "ApiToken",
-    "AuditCheck",
-    "AuditEntry",
     "Case",
     "Cell",
+    "LogCheck",
+    "LogEntry",
     "NewCell",
     "Revision",
     "Session",
@@ -209,8 +209,8 @@ class Revision(Record):
 
 
 @dataclass(frozen=True)
-class AuditEntry(Record):
-    """One link of the audit log's chain; numbers run from 1 without a gap.
+class LogEntry(Record):
+    """One link of the log's chain; numbers run from 1 without a gap.
 
     Attributes:
         action: "case created", "cells added", "cell reviewed", ... before, after: what changed.
@@ -232,8 +232,8 @@ class AuditEntry(Record):
 
 
 @dataclass(frozen=True)
-class AuditCheck(Record):
-    """What a verification of the audit log found.
+class LogCheck(Record):
+    """What a verification of the log found.
 
     Attributes:
         entries: how many there are. head: hash of the last one.

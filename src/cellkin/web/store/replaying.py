@@ -1,4 +1,4 @@
-"""What the tables must hold, told by the audit log alone."""
+"""What the tables must hold, told by the log alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellkin.web.store.records import CELL, AuditEntry
+from cellkin.web.store.records import CELL, LogEntry
 
 __all__ = ["Replay", "ToldCell"]
 
@@ -43,7 +43,7 @@ class Replay:
         self.documents: dict[tuple[str, int], str] = {}
         self.users: dict[str, dict[str, Any]] = {}
 
-    def take(self, entry: AuditEntry) -> None:
+    def take(self, entry: LogEntry) -> None:
         """Follow one entry; one that cannot be followed was changed, which its hash says."""
         follow = FOLLOWED.get(entry.action)
         if follow is not None:
@@ -52,58 +52,58 @@ class Replay:
             except (KeyError, TypeError, AttributeError, ValueError):
                 return
 
-    def _case_created(self, entry: AuditEntry) -> None:
+    def _case_created(self, entry: LogEntry) -> None:
         opened = {"status": "open", "revision": 1, "signed_by": None, "created_by": entry.user}
         self.cases[str(entry.case)] = {**entry.after, **opened}
 
-    def _case_changed(self, entry: AuditEntry) -> None:
+    def _case_changed(self, entry: LogEntry) -> None:
         self.cases[str(entry.case)] |= entry.after
 
-    def _added(self, entry: AuditEntry) -> None:
+    def _added(self, entry: LogEntry) -> None:
         for told in entry.after["cells"]:
             self.cells[told["id"]] = ToldCell(told["proposed"], told["record"], told["picture"])
 
-    def _seen(self, entry: AuditEntry) -> None:
+    def _seen(self, entry: LogEntry) -> None:
         for name in entry.after["cells"]:
             self.cells[name].state["seen"] = True
 
-    def _opened(self, entry: AuditEntry) -> None:
+    def _opened(self, entry: LogEntry) -> None:
         self.cells[str(entry.cell)].state |= {"seen": True, "opened": True}
 
-    def _reviewed(self, entry: AuditEntry) -> None:
+    def _reviewed(self, entry: LogEntry) -> None:
         self.cells[str(entry.cell)].state |= entry.after
 
-    def _confirmed(self, entry: AuditEntry) -> None:
+    def _confirmed(self, entry: LogEntry) -> None:
         self._confirm(entry, entry.after["cells"], "together")
 
-    def _confirm(self, entry: AuditEntry, names: Any, how: str) -> None:
+    def _confirm(self, entry: LogEntry, names: Any, how: str) -> None:
         by = {"reviewed_by": entry.user, "reviewed": entry.at}
         for name in names:
             cell = self.cells[name]
             cell.state |= {"final": cell.proposed, "state": "confirmed", "confirmed": how, **by}
 
-    def _undone(self, entry: AuditEntry) -> None:
+    def _undone(self, entry: LogEntry) -> None:
         for name, state in entry.after["cells"].items():
             self.cells[name].state |= state
 
-    def _signed(self, entry: AuditEntry) -> None:
+    def _signed(self, entry: LogEntry) -> None:
         self.cases[str(entry.case)] |= {"status": "signed", "signed_by": entry.user}
         self._confirm(entry, entry.after["confirmed by signing"], "by signing")
 
-    def _frozen(self, entry: AuditEntry) -> None:
+    def _frozen(self, entry: LogEntry) -> None:
         self.documents[str(entry.case), entry.after["revision"]] = entry.after["sha256"]
 
-    def _amended(self, entry: AuditEntry) -> None:
+    def _amended(self, entry: LogEntry) -> None:
         again = {"status": "amended", "revision": entry.after["revision"]}
         self.cases[str(entry.case)] |= again
 
-    def _user(self, entry: AuditEntry) -> None:
+    def _user(self, entry: LogEntry) -> None:
         told = {key: value for key, value in entry.after.items() if key != "name"}
         known = self.users.setdefault(entry.after["name"], {"disabled": False})
         known.update(told)
 
 
-FOLLOWED: Mapping[str, Callable[[Replay, AuditEntry], None]] = {
+FOLLOWED: Mapping[str, Callable[[Replay, LogEntry], None]] = {
     "case created": Replay._case_created,
     "case changed": Replay._case_changed,
     "cells added": Replay._added,

@@ -1,6 +1,6 @@
 """`Store`: the one door to everything the workstation keeps. Synchronous and thread-safe.
 
-Each change is one transaction together with its entry in the audit log. What it refuses is a
+Each change is one transaction together with its entry in the log. What it refuses is a
 `StoreError` (see `errors`). People, sessions and tokens are in the half that it inherits.
 """
 
@@ -20,10 +20,10 @@ from cellkin.web.store.migrating import migrate
 from cellkin.web.store.records import (
     Actor,
     Added,
-    AuditCheck,
-    AuditEntry,
     Case,
     Cell,
+    LogCheck,
+    LogEntry,
     NewCell,
     Revision,
 )
@@ -32,7 +32,7 @@ __all__ = ["Store"]
 
 
 class Store(Accounts):
-    """Cases, cells, decisions, people and the audit log.
+    """Cases, cells, decisions, people and the log.
 
     >>> store = Store.open("workstation.sqlite")                        # doctest: +SKIP
     """
@@ -296,19 +296,19 @@ class Store(Accounts):
         with self.database.reading() as conn:
             return signing.listed(conn, case_id)
 
-    # audit log --------------------------------------------------------------------------------
+    # log --------------------------------------------------------------------------------
 
-    def audit(
+    def log(
         self, case: str | None = None, cursor: str | None = None, limit: int = 100
-    ) -> tuple[list[AuditEntry], str | None]:
-        """A page of the audit log, the newest entry first, and the cursor of the next page."""
+    ) -> tuple[list[LogEntry], str | None]:
+        """A page of the log, the newest entry first, and the cursor of the next page."""
         with self.database.reading() as conn:
             return log.page(conn, case, cursor, limit)
 
-    def verify_audit(
+    def verify_log(
         self, witness: tuple[int, str] | None = None, progress: Progress = silent
-    ) -> AuditCheck:
-        """Check the chain of the audit log, and what the tables hold against it.
+    ) -> LogCheck:
+        """Check the chain of the log, and what the tables hold against it.
 
         Args:
             witness: number and hash of an entry that were written down elsewhere (a signed report
@@ -334,7 +334,7 @@ class Store(Accounts):
         """Fill an empty place with what a backup holds, and open it.
 
         Raises:
-            ArtifactError: the backup is damaged, or its audit log was tampered with.
+            ArtifactError: the backup is damaged, or its log was tampered with.
             OutputError: there is something at the place already.
         """
         backup.restore(Path(path).expanduser(), address(url_or_path), progress)

@@ -1,4 +1,4 @@
-"""Is the audit log whole, and do the tables hold what it says?
+"""Is the log whole, and do the tables hold what it says?
 
 The chain finds an entry that was changed, removed or put in between. That the tables agree with
 the log finds what was changed beside it; and because each decision must have its entry, also a log
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select
 from cellkin.core.progress import Progress, silent
 from cellkin.web.store.gallery import record_hash
 from cellkin.web.store.log import FIRST, hash_of, head, walk
-from cellkin.web.store.records import AuditCheck, AuditEntry
+from cellkin.web.store.records import LogCheck, LogEntry
 from cellkin.web.store.replaying import Replay
 from cellkin.web.store.tables import audit, cases, cells, pictures, revisions, users
 
@@ -29,7 +29,7 @@ EVERY = 500  # rows between two reports of progress
 
 def verify(
     conn: Connection, witness: tuple[int, str] | None = None, progress: Progress = silent
-) -> AuditCheck:
+) -> LogCheck:
     """Walk the chain, then compare the tables with what it tells; all faults, not only the first.
 
     Args:
@@ -40,7 +40,7 @@ def verify(
     faults += [*_cells(conn, replay, progress), *_cases(conn, replay), *_people(conn, replay)]
     if len(faults) > LISTED:
         faults = [*faults[:LISTED], f"and {len(faults) - LISTED} more"]
-    return AuditCheck(number, hash_, tuple(faults))
+    return LogCheck(number, hash_, tuple(faults))
 
 
 def _chain(
@@ -56,8 +56,8 @@ def _chain(
         previous, expected = entry.hash, entry.number + 1
         replay.take(entry)
         if i % EVERY == 0:
-            progress("reading the audit log", i, total)
-    progress("reading the audit log", total, total)
+            progress("reading the log", i, total)
+    progress("reading the log", total, total)
     if head(conn) != (expected - 1, previous):
         last = head(conn)[0]
         faults.append(
@@ -68,7 +68,7 @@ def _chain(
     return faults, expected - 1, previous
 
 
-def _links(entry: AuditEntry, previous: str, expected: int) -> list[str]:
+def _links(entry: LogEntry, previous: str, expected: int) -> list[str]:
     found = []
     if entry.number != expected:
         gap = f"entry {expected} is" if entry.number == expected + 1 else "entries are"

@@ -9,7 +9,7 @@ let tab = "";
 const TABS = {
   users: ["Users", drawUsers, () => who.role === "admin"],
   tokens: ["My tokens", drawTokens, () => who.accounts],
-  audit: ["Audit log", drawAudit, () => who.role === "admin"],
+  log: ["Log", drawLog, () => who.role === "admin"],
 };
 
 begin(async (me) => {
@@ -17,7 +17,7 @@ begin(async (me) => {
   const open = Object.keys(TABS).filter((name) => TABS[name][2]());
   if (!open.length) {
     return content.replaceChildren(h("div", { class: "state" }, h("h2", {}, "Nothing to administer here"),
-      h("p", {}, who.accounts ? "Users and the audit log are for administrators." : "This workstation runs without accounts, for one person on this machine. Start it with accounts to add people; the audit log is read with cellkin audit-log.")));
+      h("p", {}, who.accounts ? "Users and the log are for administrators." : "This workstation runs without accounts, for one person on this machine. Start it with accounts to add people; the log is read with cellkin log.")));
   }
   const asked = location.hash.slice(1);
   show(open.includes(asked) ? asked : open[0], open);
@@ -92,14 +92,14 @@ async function addToken(box) {
   await drawTokens(box);
 }
 
-// audit log -------------------------------------------------------------------------------------
+// log -------------------------------------------------------------------------------------
 
-async function drawAudit(box) {
+async function drawLog(box) {
   const rows = h("tbody", {});
   const more = h("button", { type: "button" }, "Earlier entries");
   let cursor = null;
   const load = async () => {
-    const found = await api(`/audit?limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    const found = await api(`/log?limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
     rows.append(...found.items.map(entry));
     cursor = found.next;
     more.hidden = !cursor;
@@ -110,11 +110,11 @@ async function drawAudit(box) {
   const state = h("span", { class: "soft" }, "");
   const check = async () => {
     state.textContent = "Checking every link …";
-    const found = await api("/audit/check");
+    const found = await api("/log/check");
     state.replaceChildren(h("span", { class: `badge ${found.faults.length ? "bad" : "good"}` }, found.faults.length ? found.faults.join("; ") : `${plural(found.entries, "entry", "entries")}: the chain is intact`));
   };
   box.replaceChildren(h("div", { class: "bar" }, h("p", { class: "soft" }, "Who did what, when, before and after. Nothing is ever taken out; every entry carries the hash of the one before."), h("button", { type: "button", onclick: check }, "Check the chain"), state),
-    first.length ? h("div", { class: "scroll" }, h("table", { class: "audit", "aria-label": "Audit log" }, h("thead", {}, h("tr", {}, ["No.", "When", "Who", "What", "Case, cell", "Before and after"].map((t) => h("th", { scope: "col" }, t)))), rows)) : h("p", { class: "state" }, "Nothing was done yet."), h("p", { class: "state" }, more));
+    first.length ? h("div", { class: "scroll" }, h("table", { class: "log", "aria-label": "Log" }, h("thead", {}, h("tr", {}, ["No.", "When", "Who", "What", "Case, cell", "Before and after"].map((t) => h("th", { scope: "col" }, t)))), rows)) : h("p", { class: "state" }, "Nothing was done yet."), h("p", { class: "state" }, more));
 }
 
 function entry(e) {

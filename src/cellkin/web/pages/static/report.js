@@ -93,7 +93,7 @@ function versions(report) {
   return h("section", {}, h("h2", {}, "Versions"),
     h("table", {}, h("tbody", {}, report.revisions.map((r) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: `?revision=${r.revision}` }, `version ${r.revision}`)),
       h("td", {}, versionState(r, report)), h("td", { class: "soft" }, r.reason || ""))))),
-    h("p", { class: "soft small" }, `cellkin ${report.version}; atlases: ${Object.keys(report.atlases).map((a) => a.slice(0, 12)).join(", ") || "none"}; ${plural(report.history.length, "entry", "entries")} of the audit log concern this case.`));
+    h("p", { class: "soft small" }, `cellkin ${report.version}; atlases: ${Object.keys(report.atlases).map((a) => a.slice(0, 12)).join(", ") || "none"}; ${plural(report.history.length, "entry", "entries")} of the log concern this case.`));
 }
 
 /** A signed document was frozen before its own signature could be listed in it. */

@@ -1,4 +1,4 @@
-"""The audit log: append-only, chained, and in agreement with everything else that is stored."""
+"""The log: append-only, chained, and in agreement with everything else that is stored."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def worked(store: Store) -> Store:
 
 
 def test_everything_that_happened_is_in_the_log_in_order(store: Store) -> None:
-    entries, cursor = store.audit(limit=5)
+    entries, cursor = store.log(limit=5)
     while cursor is not None:
-        more, cursor = store.audit(limit=5, cursor=cursor)
+        more, cursor = store.log(limit=5, cursor=cursor)
         entries += more
     entries.reverse()
     assert [e.number for e in entries] == list(range(1, len(entries) + 1))
@@ -77,8 +77,8 @@ def test_everything_that_happened_is_in_the_log_in_order(store: Store) -> None:
         "case signed",
         "document frozen",
     ]
-    assert store.verify_audit().intact
-    own, _ = store.audit(case=entries[-1].case)
+    assert store.verify_log().intact
+    own, _ = store.log(case=entries[-1].case)
     assert {e.case for e in own} == {entries[-1].case}
     assert len(own) == len(entries) - 2
 
@@ -86,12 +86,12 @@ def test_everything_that_happened_is_in_the_log_in_order(store: Store) -> None:
 def test_the_chain_by_its_definition(store: Store) -> None:
     """Each hash is the SHA-256 of the canonical JSON of the other fields."""
     previous = "0" * 64
-    for entry in reversed(store.audit(limit=1000)[0]):
+    for entry in reversed(store.log(limit=1000)[0]):
         fields = {k: v for k, v in entry.to_json().items() if k != "hash"}
         assert fields["previous"] == previous
         assert entry.hash == digest(fields)
         previous = entry.hash
-    assert store.verify_audit().head == previous
+    assert store.verify_log().head == previous
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET user = 'x'", "DELETE FROM audit"])
@@ -103,7 +103,7 @@ def test_the_database_refuses_to_change_the_log(
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
     ):
         base.execute(statement)
-    assert store.verify_audit().intact
+    assert store.verify_log().intact
 
 
 def tamper(path: Path, *statements: str) -> None:
@@ -155,7 +155,7 @@ def test_tampering_is_found(store: Store, tmp_path: Path, what: str) -> None:
     store.close()
     tamper(tmp_path / "s", TAMPERINGS[what])
     again = Store.open(tmp_path / "s")
-    found = again.verify_audit()
+    found = again.verify_log()
     again.close()
     assert not found.intact
 
@@ -186,16 +186,16 @@ def test_a_log_made_anew_is_found_by_what_was_written_down_elsewhere(
     case = store.cases()[0][0]
     told = store.case_report(case.id).data["witness"]
     witness = (told["number"], told["hash"])
-    assert store.verify_audit(witness).intact
-    assert not store.verify_audit((told["number"], "f" * 64)).intact
-    assert not store.verify_audit((10_000, told["hash"])).intact
+    assert store.verify_log(witness).intact
+    assert not store.verify_log((told["number"], "f" * 64)).intact
+    assert not store.verify_log((10_000, told["hash"])).intact
     store.close()
     tamper(tmp_path / "s", "UPDATE audit SET how = how")
     number = 2  # an entry whose user no table repeats
     forged(tmp_path / "s", lambda entry: entry.update(user="eve"), number)
     again = Store.open(tmp_path / "s")
-    assert again.verify_audit().intact  # the chain alone cannot tell
-    found = again.verify_audit(witness)
+    assert again.verify_log().intact  # the chain alone cannot tell
+    found = again.verify_log(witness)
     again.close()
     assert found.faults == (f"entry {witness[0]} is not the one that was witnessed",)
 
@@ -211,7 +211,7 @@ def test_a_log_cut_off_with_its_head_is_found_by_the_decisions(
         "UPDATE audit_head SET number = 15, hash = (SELECT hash FROM audit WHERE number = 15)",
     )
     again = Store.open(tmp_path / "s")
-    found = again.verify_audit()
+    found = again.verify_log()
     again.close()
     assert not found.intact
     assert any("log says" in fault for fault in found.faults)
@@ -236,7 +236,7 @@ def test_a_flipped_character_anywhere_in_the_log_is_found(
         changed = text[:at] + ("b" if text[at] != "b" else "c") + text[at + 1 :]
         base.execute(f"UPDATE audit SET {column} = ? WHERE number = ?", (changed, number))
     store = Store.open(path)
-    assert not store.verify_audit().intact
+    assert not store.verify_log().intact
     store.close()
 
 
@@ -257,7 +257,7 @@ def test_many_faults_are_told_up_to_a_number(store: Store, tmp_path: Path) -> No
     tamper(tmp_path / "s", "UPDATE audit SET user = 'eve'", "UPDATE pictures SET png = x'00'")
     again = Store.open(tmp_path / "s")
     steps: list[str] = []
-    found = again.verify_audit(progress=lambda task, done, total: steps.append(task))
+    found = again.verify_log(progress=lambda task, done, total: steps.append(task))
     again.close()
     assert len(found.faults) <= 51
-    assert {"reading the audit log", "comparing cells"} == set(steps)
+    assert {"reading the log", "comparing cells"} == set(steps)
