@@ -20,10 +20,10 @@ __all__ = [
     "CaseId",
     "CellId",
     "Cursor",
+    "Items",
     "Limit",
     "Line",
     "Note",
-    "Page",
     "Reader",
     "Reviewer",
     "Stationed",
@@ -70,7 +70,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Page(BaseModel, Generic[Item]):
+class Items(BaseModel, Generic[Item]):
     """A part of a list; `next` is the cursor of the part after it, null at the end."""
 
     items: Sequence[Item]

@@ -11,7 +11,7 @@ from cellkin.core.errors import CellkinError
 from cellkin.core.records import NOTICE
 from cellkin.report.words import trust_words
 from cellkin.system import DecisionSupport
-from cellkin.web.api.asking import Cursor, Limit, Line, Page, Reader, Stationed
+from cellkin.web.api.asking import Cursor, Items, Limit, Line, Reader, Stationed
 from cellkin.web.evidence import cell_address
 from cellkin.web.store import DISPOSITIONS, NotFound
 
@@ -120,7 +120,7 @@ def cells(
     label: Annotated[Line | None, Query(description="Only of this class.")] = None,
     limit: Limit = 200,
     cursor: Cursor = None,
-) -> Page[ReferenceCell]:
+) -> Items[ReferenceCell]:
     """The reference cells, in the order of the atlas."""
     atlas = station.support.atlas
     if label is not None:
@@ -129,7 +129,7 @@ def cells(
     start = _start(cursor)
     items = [_cell(station.support, i) for i in found[start : start + limit]]
     more = start + limit < len(found)
-    return Page(items=items, next=str(start + limit) if more else None)
+    return Items(items=items, next=str(start + limit) if more else None)
 
 
 def _start(cursor: str | None) -> int:

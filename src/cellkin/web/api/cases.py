@@ -15,10 +15,10 @@ from cellkin.web.api.asking import (
     CaseId,
     Cursor,
     Identifier,
+    Items,
     Limit,
     Line,
     Note,
-    Page,
     Reader,
     Reviewer,
     Stationed,
@@ -118,12 +118,12 @@ def worklist(
     flag: Annotated[Line | None, Query(description="Only cases that carry it.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[Case]:
+) -> Items[Case]:
     """The worklist, the newest case first."""
     found, following = station.store.cases(
         search=search, status=status, flag=flag, limit=limit, cursor=cursor
     )
-    return Page(items=found, next=following)
+    return Items(items=found, next=following)
 
 
 @router.post("", status_code=201)
@@ -192,12 +192,12 @@ def cells(
     order: Annotated[str, Query(pattern="^(worry|position)$")] = "worry",
     limit: Limit = 200,
     cursor: Cursor = None,
-) -> Page[Cell]:
+) -> Items[Cell]:
     """The cells of a case, the most worrying first."""
     found, following = station.store.cells(
         case, label=label, held=held, limit=limit, cursor=cursor, order=order
     )
-    return Page(items=found, next=following)
+    return Items(items=found, next=following)
 
 
 @router.post("/{case}/seen")

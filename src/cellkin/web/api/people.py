@@ -12,9 +12,9 @@ from cellkin.web.api.asking import (
     Body,
     Cursor,
     Identifier,
+    Items,
     Limit,
     Line,
-    Page,
     Reader,
     Stationed,
 )
@@ -62,9 +62,9 @@ class Secret(BaseModel):
 
 
 @router.get("/users", tags=["people"])
-def users(_: Admin, station: Stationed) -> Page[User]:
+def users(_: Admin, station: Stationed) -> Items[User]:
     """Everybody who has an account."""
-    return Page(items=station.store.users(), next=None)
+    return Items(items=station.store.users(), next=None)
 
 
 @router.post("/users", tags=["people"], status_code=201)
@@ -83,9 +83,9 @@ def change_user(name: UserName, wanted: UserChange, actor: Admin, station: Stati
 
 
 @router.get("/tokens", tags=["people"])
-def tokens(actor: Reader, station: Stationed) -> Page[ApiToken]:
+def tokens(actor: Reader, station: Stationed) -> Items[ApiToken]:
     """One's own tokens, without their secrets."""
-    return Page(items=station.store.tokens(actor.user), next=None)
+    return Items(items=station.store.tokens(actor.user), next=None)
 
 
 @router.post("/tokens", tags=["people"], status_code=201)
@@ -123,10 +123,10 @@ def log(
     case: Annotated[Line | None, Query(description="Only of this case.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[LogEntry]:
+) -> Items[LogEntry]:
     """The log."""
     found, following = station.store.log(case=case, limit=limit, cursor=cursor)
-    return Page(items=found, next=following)
+    return Items(items=found, next=following)
 
 
 @router.get("/log/check", tags=["log"])

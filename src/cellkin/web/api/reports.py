@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from cellkin.core.errors import OutputError
-from cellkin.web.api.asking import CaseId, Page, Reader, Stationed
+from cellkin.web.api.asking import CaseId, Items, Reader, Stationed
 from cellkin.web.problems import ProblemError
 from cellkin.web.reporting import (
     file_name,
@@ -29,9 +29,9 @@ Which = Annotated[
 
 
 @router.get("/{case}/revisions")
-def revisions(case: CaseId, _: Reader, station: Stationed) -> Page[Revision]:
+def revisions(case: CaseId, _: Reader, station: Stationed) -> Items[Revision]:
     """All revisions of a case's report, the first one first."""
-    return Page(items=station.store.revisions(case), next=None)
+    return Items(items=station.store.revisions(case), next=None)
 
 
 @router.get("/{case}/report.html", response_class=Response)
