@@ -21,7 +21,7 @@ def keep_verification(folder: str | Path, result: Mapping[str, Any]) -> Path:
     atlas in between, or after the machine has stopped there, finds it whole and not verified.
 
     Args:
-        result: as `cellkin.study.verify` returns it.
+        result: as `cellkin.proving.proving.verify` returns it.
 
     Raises:
         ArtifactError: the folder is no atlas, damaged, or not the one that was verified.

@@ -37,7 +37,7 @@ def save_verification(
     """Write the verification as one HTML page, whole in itself.
 
     Args:
-        result: as `cellkin.study.verify` returns it, plain data.
+        result: as `cellkin.proving.proving.verify` returns it, plain data.
         facts: the atlas's facts.
 
     Raises:
