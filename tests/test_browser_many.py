@@ -11,6 +11,7 @@ import pytest
 from browsing import Desk
 from workstation import SYSTEM, Workstation, running, workstation
 
+from cellkin.core.records import Decision
 from cellkin.system import DecisionSupport
 from cellkin.web.store import NewCell
 
@@ -34,7 +35,7 @@ def crowded(
                 "",
                 opened.store.image(cell.id),
                 None,
-                cell.decision,
+                Decision.from_json(cell.decision),
                 cell.gate,
                 cell.provenance,
             )

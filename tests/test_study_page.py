@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 from study_results import BLASTS, CLASSES, job, made_up, prediction
 
 from cellkin.core.labels import NOTICE
-from cellkin.core.studies import StudyRow, Table
+from cellkin.core.studies import Study, StudyRow, Table
 from cellkin.report import save_study
 from cellkin.report.exports import table_csv, table_latex, table_markdown
 from cellkin.study.predictions import Results
@@ -107,6 +108,21 @@ def test_both_deviations_and_the_leakage_are_named(page: str) -> None:
     assert "What leakage was worth" in page
     assert "splitting by image instead of by subject was worth" in page
     assert "Real cells alone" in page
+
+
+def test_the_head_is_five_sentences_and_leakage_in_it_is_that_of_the_method(
+    page: str, study: Study
+) -> None:
+    head = page[page.index("<header>") : page.index("</header>")]
+    open_, folded = head.split('<details class="all">')
+    assert open_.count("<li class=") - open_.count('<li class="badge') == 5
+    told = [html.unescape(text) for text in re.findall(r"</b> (.*?)</li>", open_ + folded)]
+    assert told == [finding["text"] for finding in study.findings]
+    leaks = [i for i, text in enumerate(told) if "was worth" in text]
+    mine = [i for i in leaks if "cellkin: splitting" in told[i]]
+    assert mine
+    assert max(mine) < 5
+    assert sorted({*leaks} - {*mine}) == list(range(len(told) - len(leaks) + len(mine), len(told)))
 
 
 def test_not_beating_a_baseline_is_said_in_so_many_words(page: str) -> None:

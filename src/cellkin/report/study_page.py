@@ -25,6 +25,7 @@ Images = Callable[[str, str], Array | None]
 RIGHT_SHOWN, WRONG_SHOWN, PICTURED = 12, 60, 24  # cells listed of one place of a matrix
 THUMBNAIL, LARGE = 96, 176  # pixels, shown at half of it
 STEPS = (0.01, 0.02, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25)  # between the ticks of the forest plot
+HEAD = 5  # findings at the top; the others are folded
 EXAMPLES = 4  # rows with an example of a right and of a wrong decision
 
 
@@ -64,6 +65,7 @@ class _View:
         return {
             "title": study.title,
             "heads": study.findings,
+            "head": HEAD,
             "about": _about(study),
             "missing": study.missing,
             "tables": {name: tables[name] for name in names if name in tables},

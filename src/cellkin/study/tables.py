@@ -47,12 +47,15 @@ def summarize(results: Results, *, seed: int = 0, progress: Progress = silent) -
 def _findings(
     rows: Sequence[StudyRow], tests: Sequence[PairedTest], worth: Sequence[PairedTest]
 ) -> list[Mapping[str, str]]:
-    found = [_worth(test) for test in worth]
+    """The gravest first; what leakage was worth to the baselines stands behind all others."""
+    proposed = {row.title for row in rows if row.proposed}
+    found = [_worth(test) for test in worth if test.first in proposed]
     found += unlearned_findings(rows) + win_findings(rows, tests)
     for row in rows:
         found += [_mixup(row, entry) for entry in row.mixups if row.proposed]
     order = {"bad": 0, "warn": 1, "good": 2}
-    return sorted(found, key=lambda finding: order[finding["state"]])
+    aside = [_worth(test) for test in worth if test.first not in proposed]
+    return [*sorted(found, key=lambda finding: order[finding["state"]]), *aside]
 
 
 def _worth(test: PairedTest) -> Mapping[str, str]:
