@@ -50,6 +50,7 @@ from cellkin.study.fold_cells import (
 )
 from cellkin.study.jobs import atlas_of, trained_on
 from cellkin.study.plan import Work, plan
+from cellkin.study.predictions import PROPOSED
 from cellkin.study.sources import gather
 
 __all__ = ["measure", "timing_table"]
@@ -92,7 +93,12 @@ def measure(
     place, progress = options.place(out), options.progress
     gathered = gather(experiment, options.data, out, progress)
     works = plan(experiment, gathered, options.inits)
-    works = [work for work in works if work.rows[0].job.fold == 1 and work.kind == "trained"]
+    first = [work.rows[0].job for work in works]
+    works = [
+        work
+        for work, job in zip(works, first, strict=True)
+        if job.fold == 1 and job.method == PROPOSED
+    ]
     prepare(works, place, progress)
     known = read_json(out / FILE)["rows"] if (out / FILE).is_file() else []
     rows = {row["key"]: row for row in known}

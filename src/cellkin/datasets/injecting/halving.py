@@ -23,7 +23,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DataError
 from cellkin.core.numbers import percent
-from cellkin.core.plain import Plain
+from cellkin.core.plain import plain_fields
 from cellkin.core.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ FLOOR = 1e-6  # of the variance: a cloud of equal values keeps this much
 
 
 @dataclass(frozen=True)
-class HalvingEvidence(Plain):
+class HalvingEvidence:
     """What speaks for two modes.
 
     Attributes:
@@ -108,6 +108,11 @@ class HalvingEvidence(Plain):
     def two_modes(self) -> bool:
         """Whether all of it speaks for two modes."""
         return not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, and what follows from them, as plain data."""
+        derived = {"two_modes": self.two_modes, "faults": list(self.faults)}
+        return plain_fields(self) | derived
 
 
 @dataclass(frozen=True)
