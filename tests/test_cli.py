@@ -369,3 +369,27 @@ def test_ctrl_c_is_said(
     result = run("decide", atlas_folder, cell)
     assert result.status == 130
     assert "--resume" in result.err
+
+
+def test_what_was_written_is_not_overwritten_without_a_word(
+    run: Run, atlas_folder: Path, smears: Dataset, cell: Path, tmp_path: Path
+) -> None:
+    """Neither a split that an atlas may rest on, nor the evidence of another cell."""
+    for words in (
+        ("split", smears.root, "--folds", 3, "--out", tmp_path / "splits.json"),
+        ("explain", atlas_folder, cell, "--out", tmp_path / "why"),
+    ):
+        assert run(*words).status == 0
+        again = run(*words)
+        assert again.status == 2
+        assert "--overwrite" in again.err
+        assert run(*words, "--overwrite").status == 0
+
+
+def test_a_picture_too_small_to_be_measured_is_refused_before_training(
+    run: Run, smears: Dataset, tmp_path: Path
+) -> None:
+    result = run("train", smears.root, "--size", 15, "--out", tmp_path / "atlas")
+    assert result.status == 2
+    assert "give 16 or more" in result.err
+    assert not list(tmp_path.iterdir())

@@ -391,7 +391,7 @@ def test_the_verbs_say_whether_the_subject_is_known(
     known = next(s for s in support.atlas.cells.subjects if s)
     count = support.atlas.cells.subjects.count(known)
     words = [verb, str(atlas_folder), str(smears.samples[0].image.path), "--device", "cpu"]
-    words += ["--out", str(tmp_path / "why")] if verb == "explain" else []
+    words += ["--out", str(tmp_path / "why"), "--overwrite"] if verb == "explain" else []
     words += ["--json"] if json else []
     for subject, told in (
         ("NOSUCH", "No reference cell of this atlas is of subject NOSUCH."),

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from cellkin.cli.console import print_json, progress, span, talk
-from cellkin.cli.options import Device, Json, examples, images_of
+from cellkin.cli.options import Device, Json, Overwrite, examples, images_of
 from cellkin.cli.pretraining import encoder_lines
+from cellkin.core.artifacts import refuse_existing
 from cellkin.core.decisions import SAME_IMAGE
 from cellkin.core.errors import ImageError, OutputError
 from cellkin.core.numbers import percent
@@ -128,6 +129,7 @@ def explain(
     atlas: AtlasFolder,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="Folder for pages, pictures and data.")],
+    overwrite: Overwrite = False,
     subject: Subject = None,
     coverage: Coverage = 0.95,
     device: Device = "auto",
@@ -140,6 +142,8 @@ def explain(
     paths = images_of(images)
     if out.is_file():
         raise OutputError("--out is a file", where=out, mend="give a folder")
+    if not overwrite:
+        refuse_existing(out)
     dss = DecisionSupport.open(atlas, device=device)
     answers = _answered(
         paths, TOGETHER, lambda some: dss.explain(some, subject=subject, coverage=coverage)

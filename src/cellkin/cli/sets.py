@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, talk
-from cellkin.cli.options import Clinical, Data, Json, examples, opened
+from cellkin.cli.options import Clinical, Data, Json, Overwrite, examples, opened
+from cellkin.core.artifacts import refuse_existing
 from cellkin.core.errors import RecipeError
 from cellkin.core.units import plural
 
@@ -48,6 +49,7 @@ def split(
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write, for cellkin train --split.")
     ] = None,
+    overwrite: Overwrite = False,
     clinical: Clinical = None,
     json: Json = False,
 ) -> None:
@@ -56,6 +58,8 @@ def split(
     from cellkin.datasets.parts.split_files import part_table, save_splits
     from cellkin.datasets.parts.splits import cut
 
+    if out is not None and not overwrite:
+        refuse_existing(out)
     dataset = opened(data, clinical)
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)

@@ -127,7 +127,7 @@ def unusable(faults: Sequence[ImageError]) -> ImageError:
     return ImageError(
         f"{len(faults)} images cannot be used",
         where="\n         ".join(told) + more,
-        mend="mend or remove these files; cellkin check DATA lists every one",
+        mend="mend or remove these files",
     )
 
 

@@ -160,6 +160,7 @@ class Recipe:
         for key in (*whole, "accumulate", "together"):
             _at_least(self, key, 1)
         _at_least(self, "batch", 2)
+        _at_least(self, "size", 16)  # smaller pictures tell no focus
         for key in ("lr", "warmup_lr", "lr_factor", "margin"):
             if getattr(self, key) <= 0:
                 raise _bad(key, getattr(self, key), "give a number above 0")

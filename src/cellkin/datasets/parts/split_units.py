@@ -36,8 +36,8 @@ def split_unit(dataset: Dataset) -> str:
             raise SplitError(
                 f"{count} of {len(dataset)} images have no {unit}, the others have one",
                 where=dataset.root,
-                mend=f"complete the {unit} of every image, or take the unit 'image', which leaves "
-                f"cells of one {unit} on both sides",
+                mend=f"complete the {unit} of every image, or split by image (--by image), which "
+                f"leaves cells of one {unit} on both sides",
             )
     return IMAGE
 
@@ -116,6 +116,6 @@ def required_unit(sample: Sample, unit: str) -> str:
         raise SplitError(
             f"this image has no {unit}",
             where=sample.id,
-            mend=f"complete the {unit} of every image, or take the unit 'image'",
+            mend=f"complete the {unit} of every image, or cut a split by image",
         )
     return name

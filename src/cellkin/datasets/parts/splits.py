@@ -188,7 +188,8 @@ def _check_numbers(n: int, seed: int) -> None:
         raise SplitError(
             f"{n} folds are too few",
             where="the number of folds (--folds)",
-            mend="take 3 or more: one to test, one to select, the rest to train",
+            mend="take 1 for a single split, or 3 or more: one to test, one to select, the rest to "
+            "train",
         )
     if seed < 0:
         raise SplitError(f"a seed of {seed}", where="seed", mend="take 0 or a positive number")
