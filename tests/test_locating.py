@@ -284,6 +284,7 @@ def test_the_verb_writes_the_table_and_labels(folders: tuple[Path, Path], tmp_pa
     done = CliRunner().invoke(app, ["locate", *words, "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
+    assert "crops without a field: 1" in done.stderr
     with out.open() as file:
         table = {row["crop"]: row for row in csv.DictReader(file)}
     assert told["counts"] == {"found": 3, "none": 1, "ambiguous": 0}

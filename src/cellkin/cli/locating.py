@@ -77,6 +77,12 @@ def locate(
         + f"; {merged} fields overlap others: {groups} groups"
         * (merged > 0)
     )
+    alone = len(located.crops) - counts["found"]
+    if labels and alone:
+        talk(
+            f"crops without a field: {alone}; each counts as one of its own, so what is measured "
+            "by field is too sure (try --scales, or --orientations all)"
+        )
     found = {"counts": counts, "crops": rows(located), "groups": dict(located.groups)}
     say(json, found, [str(out)])
 
