@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Json, Overwrite, examples
+from cellkin.cli.options import Json, Overwrite, examples, files_of
 from cellkin.core.artifacts import refuse_existing, write_json
 from cellkin.core.errors import DataError
 from cellkin.core.records import NOTICE
@@ -85,21 +85,15 @@ def fields_of(paths: list[Path]) -> list[Path]:
     """
     from cellkin.smear.field import is_field
 
-    found: list[Path] = []
-    for path in paths:
-        path = path.expanduser()
-        if not path.exists():
-            raise DataError("there is no such file", where=path, mend="check the path")
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and is_field(p)]
-        inside = [p for p in inside if "masks" not in p.parts]
-        if not inside:
+    def inside(folder: Path) -> list[Path]:
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and is_field(p)]
+        fields = [p for p in files if "masks" not in p.parts]
+        if not fields:
             raise DataError(
                 "this folder holds no fields",
-                where=path,
+                where=folder,
                 mend="give photographs (PNG, JPEG, BMP, TIFF), slides, or a folder of them",
             )
-        found += inside
-    return found
+        return fields
+
+    return files_of(paths, inside)

@@ -106,6 +106,21 @@ def pairs_of(given: Sequence[str] | None, option: str) -> dict[str, Path]:
     return found
 
 
+def files_of(paths: Sequence[Path], inside: Callable[[Path], Sequence[Path]]) -> list[Path]:
+    """The files named, folders replaced by what `inside` gives of them.
+
+    Raises:
+        DataError: a path that is not there.
+    """
+    found: list[Path] = []
+    for path in paths:
+        path = path.expanduser()
+        if not path.exists():
+            raise DataError("there is no such file", where=path, mend="check the path")
+        found += inside(path) if path.is_dir() else [path]
+    return found
+
+
 def images_of(paths: Sequence[Path]) -> list[Path]:
     """The image files named, folders replaced by the images in them, sorted; what is passed over in
     a folder is said.
@@ -115,18 +130,12 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     """
     from cellkin.datasets.listing import list_folder, no_images
 
-    found: list[Path] = []
-    for path in paths:
-        path = path.expanduser()
-        if not path.exists():
-            raise DataError("there is no such file", where=path, mend="check the path")
-        if not path.is_dir():
-            found.append(path)
-            continue
-        listing = list_folder(path)
+    def inside(folder: Path) -> list[Path]:
+        listing = list_folder(folder)
         if not listing.images:
             raise no_images(listing)
         for note in listing.notes():
             talk(f"note: {note}")
-        found += [path / name for name in listing.images]
-    return found
+        return [folder / name for name in listing.images]
+
+    return files_of(paths, inside)

@@ -118,14 +118,14 @@ def each_prepared(
         yield found
 
 
-def unusable(faults: Sequence[ImageError]) -> ImageError:
+def unusable(faults: Sequence[ImageError], what: str = "images cannot be used") -> ImageError:
     """The one error to raise for these, one or more: it names them, the first five in full."""
     if len(faults) == 1:
         return faults[0]
     told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
     more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     return ImageError(
-        f"{len(faults)} images cannot be used",
+        f"{len(faults)} {what}",
         where="\n         ".join(told) + more,
         mend="mend or remove these files",
     )

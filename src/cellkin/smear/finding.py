@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.errors import ImageError, RecipeError
 from cellkin.core.progress import Progress, silent
+from cellkin.imaging.loading import unusable
 from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Box, Field
 from cellkin.smear.found import Cell, FoundField
@@ -43,7 +44,6 @@ PROBE = 480  # side of the part, in pixels of what the network sees, in which th
 SURE_RED = 0.3  # score from which on a red cell helps to tell the scale
 SCALES = (0.005, 5.0)  # micrometres per pixel that a microscope can have
 LIKE = 0.15  # a field's own red cells differ by less from those of its fellows
-SHOWN = 5  # unreadable fields named in one error
 TILE, OVERLAP = 768, 96  # pixels of what the network sees
 PHOTO = 60_000_000  # pixels up to which a field without levels is a photograph, lit by one lamp
 SHARED = 0.5  # overlap of two boxes, over the smaller one, from which on they are one cell
@@ -120,21 +120,9 @@ def find_all(
         except ImageError as fault:
             faults.append(fault)
         progress("finding cells", done, len(paths))
-    _raise(faults)
-    return [_with_shared_ruler(field, found) for field in found]
-
-
-def _raise(faults: Sequence[ImageError]) -> None:
-    """All fields that cannot be read in one error."""
-    if len(faults) == 1:
-        raise faults[0]
     if faults:
-        told = "; ".join(f"{fault.where}: {fault.what}" for fault in faults[:SHOWN])
-        raise ImageError(
-            f"{len(faults)} fields cannot be read",
-            where=told + "; ..." * (len(faults) > SHOWN),
-            mend="mend them, or leave them out",
-        )
+        raise unusable(faults, "fields cannot be read")
+    return [_with_shared_ruler(field, found) for field in found]
 
 
 def _with_shared_ruler(field: FoundField, fields: Sequence[FoundField]) -> FoundField:

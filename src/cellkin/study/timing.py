@@ -93,12 +93,7 @@ def measure(
     place, progress = options.place(out), options.progress
     gathered = gather(experiment, options.data, out, progress)
     works = plan(experiment, gathered, options.inits)
-    first = [work.rows[0].job for work in works]
-    works = [
-        work
-        for work, job in zip(works, first, strict=True)
-        if job.fold == 1 and job.method == PROPOSED
-    ]
+    works = [w for w in works if (w.rows[0].job.fold, w.rows[0].job.method) == (1, PROPOSED)]
     prepare(works, place, progress)
     known = read_json(out / FILE)["rows"] if (out / FILE).is_file() else []
     rows = {row["key"]: row for row in known}
