@@ -214,7 +214,7 @@ def test_a_unit_known_for_some_images_only_is_refused(what: str) -> None:
     with pytest.raises(SplitError) as caught:
         datasets.split_unit(data)
     assert f"6 of 7 images have no {what}" in caught.value.what
-    assert "'image'" in caught.value.mend
+    assert "--by image" in caught.value.mend
     with pytest.raises(SplitError, match="6 of 7"):
         datasets.folds(data, unit=what)
 
