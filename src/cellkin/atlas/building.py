@@ -21,8 +21,6 @@ from cellkin.decision import Calibration, Conformal, Index, MinMaxScale
 from cellkin.imaging.quality import LEAST, QualityGate
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["MAPS", "build", "calibrated", "refuse_maps"]
-
 MAPS = ("none", "fp16")
 """What of the references' feature maps an atlas can keep."""
 

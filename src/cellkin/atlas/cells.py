@@ -19,17 +19,6 @@ from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.units import IMAGE, SUBJECT, Owners
 from cellkin.imaging.fingerprints import fingerprint
 
-__all__ = [
-    "REFERENCE",
-    "Cells",
-    "Images",
-    "Pictures",
-    "read_cells",
-    "read_marks",
-    "read_pictures",
-    "write_cells",
-]
-
 REFERENCE = "reference"
 ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
 

@@ -14,9 +14,6 @@ from cellkin.core.records import Decision, Features, HeadCall, Neighbor, Predict
 from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE, NearestByClass, abstention, units_needed, vote
 
-__all__ = ["Consultation", "consult", "decide", "head_shares"]
-
-
 NO_SCORES = "not available: this atlas was made without calibration scores; cellkin index adds them"
 
 

@@ -15,9 +15,6 @@ import numpy as np
 from cellkin.core.arrays import Floats
 from cellkin.decision import Index
 
-__all__ = ["fit_map", "place", "trust"]
-
-
 PERPLEXITY = 30.0
 PLACING_PERPLEXITY = 5.0
 PLACING_NEIGHBORS = 25

@@ -13,8 +13,6 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE, Decision
 from cellkin.imaging.fingerprints import fingerprint
 
-__all__ = ["NEAR", "recognised"]
-
 NEAR = 0.25
 """A near copy lies nearer than this share of the distance of the next cell: new cells of PBC had
 0.57 at least, copies that were brighter by 2 of 255 a median of 0.11 (docs/decisions/030)."""

@@ -11,8 +11,6 @@ from cellkin.core.artifacts import file_sha256, read_manifest, write_json
 from cellkin.core.errors import ArtifactError
 from cellkin.core.signals import interrupts_wait
 
-__all__ = ["keep_verification"]
-
 
 def keep_verification(folder: str | Path, result: Mapping[str, Any]) -> Path:
     """Write `verification.json` into an atlas folder and list it in the manifest.

@@ -25,8 +25,6 @@ from cellkin.core.numbers import percent, percent_range
 from cellkin.core.progress import Progress as Tell
 from cellkin.core.ranks import process_rank
 
-__all__ = ["fail", "plain", "print_json", "progress", "say", "talk", "tell_scores"]
-
 DECIMALS = 6  # distances are float64 over float32 features: more digits would be noise
 
 err = Console(stderr=True, highlight=False, quiet=process_rank() > 0)  # companions are silent

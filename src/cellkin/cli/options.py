@@ -14,21 +14,6 @@ from cellkin.core.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from cellkin.core.records import Dataset
 
-__all__ = [
-    "Clinical",
-    "Data",
-    "Device",
-    "Field",
-    "Json",
-    "Overwrite",
-    "Resume",
-    "clinical_of",
-    "examples",
-    "images_of",
-    "opened",
-    "pairs_of",
-]
-
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of labelled cells; its layout is recognised.")
 ]

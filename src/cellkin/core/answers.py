@@ -17,17 +17,6 @@ from cellkin.core.labels import NOTICE, LabelSet, frozen
 from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.reading import read_record
 
-__all__ = [
-    "CLOSES",
-    "CounterEvidence",
-    "DifferenceMap",
-    "Evidence",
-    "Heatmap",
-    "Influence",
-    "PairMap",
-    "Provenance",
-]
-
 CLOSES = 1e-4
 """A map that claims to be exact and misses its target by more than this is never shown."""
 

@@ -26,23 +26,6 @@ import numpy as np
 from cellkin.core.arrays import Array
 from cellkin.core.errors import ArtifactError, OutputError, damaged
 
-__all__ = [
-    "digest",
-    "file_sha256",
-    "guarded_writes",
-    "map_array",
-    "new_folder",
-    "read_arrays",
-    "read_json",
-    "read_manifest",
-    "replacing",
-    "write_arrays",
-    "write_bytes",
-    "write_json",
-    "write_manifest",
-    "write_table",
-]
-
 CHUNK = 1 << 20
 
 

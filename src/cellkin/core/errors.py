@@ -20,24 +20,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "ArtifactError",
-    "CellkinError",
-    "DataError",
-    "DecisionError",
-    "ImageError",
-    "LabelError",
-    "LayoutError",
-    "OutputError",
-    "RecipeError",
-    "SpaceMismatch",
-    "SplitError",
-    "TrainingError",
-    "WeightsError",
-    "damaged",
-    "did_you_mean",
-]
-
 
 class CellkinError(Exception):
     """A mistake that a user can mend.

@@ -14,17 +14,6 @@ from cellkin.core.arrays import Array
 from cellkin.core.errors import LabelError, did_you_mean
 from cellkin.core.plain import Plain
 
-__all__ = [
-    "CLINICAL_CLASSES",
-    "GROUP",
-    "LYMPHOBLAST",
-    "NOTICE",
-    "NO_CELL",
-    "OTHER_CELL",
-    "LabelSet",
-    "frozen",
-]
-
 LYMPHOBLAST = "lymphoblast"
 OTHER_CELL = "other cell"
 NO_CELL = "no cell"

@@ -13,8 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["is_unknown", "likeness", "lookalikes", "plain", "spelled"]
-
 REMEMBERED = 1 << 16  # names whose form is kept: every fold of a data set asks again
 JOINERS = "\u200c\u200d"  # invisible, and yet letters of Persian and Indic scripts
 UNKNOWN = frozenset(

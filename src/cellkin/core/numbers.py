@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["DASH", "MINUS", "number", "percent", "percent_range", "points"]
-
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -8,8 +8,6 @@ from typing import Any, Self
 
 from cellkin.core.errors import CellkinError, RecipeError, did_you_mean
 
-__all__ = ["Options", "refuse_unknown"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:

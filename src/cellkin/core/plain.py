@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Plain", "plain_fields"]
-
 
 class Plain:
     """A dataclass that is told by its fields."""

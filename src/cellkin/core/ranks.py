@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["process_rank"]
-
 
 def process_rank() -> int:
     """0 for the process that talks and writes; above 0 for its companions.

@@ -9,8 +9,6 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cellkin.core.errors import ArtifactError
 
-__all__ = ["read_record"]
-
 T = TypeVar("T")
 
 

@@ -11,8 +11,6 @@ from cellkin.core.decisions import Neighbor
 from cellkin.core.labels import LabelSet, frozen
 from cellkin.core.plain import plain_fields
 
-__all__ = ["MEASURES", "Call", "Measure", "PairedTest", "Study", "StudyRow", "Table"]
-
 MEASURES: Mapping[str, str] = {
     "accuracy": "Accuracy, fine classes",
     "balanced_accuracy": "Balanced accuracy, fine classes",

@@ -8,8 +8,6 @@ from typing import Any
 
 from cellkin.core.plain import plain_fields
 
-__all__ = ["CheckReport", "Table"]
-
 Table = Mapping[str, Mapping[str, int]]
 
 SHOWN = 5

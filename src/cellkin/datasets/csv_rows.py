@@ -13,8 +13,6 @@ from cellkin.core.names import likeness, plain
 from cellkin.core.records import Sample
 from cellkin.datasets.listing import shown
 
-__all__ = ["SHOWN", "Rows", "columns_of", "raise_faults", "read_rows"]
-
 # What other people call these columns, by likeness. A misnamed subject column must never be passed
 # over in silence: the data would then be split by image.
 ID = "(?: ?(?:ids?|no|nr|num|number|name|code|key|uid|identifier))?"

@@ -26,8 +26,6 @@ from typing import Any
 from cellkin.core.errors import LayoutError, did_you_mean
 from cellkin.core.records import Dataset
 
-__all__ = ["FIELDS", "described", "read_description"]
-
 FILE = "dataset.json"
 FIELDS: dict[str, type] = {
     "name": str,

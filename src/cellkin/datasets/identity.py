@@ -11,8 +11,6 @@ from cellkin.core.names import is_unknown, lookalikes, plain, spelled
 from cellkin.core.records import Dataset, Sample
 from cellkin.datasets.listing import shown
 
-__all__ = ["MEND", "identified", "refuse_strange_names"]
-
 FIELDS: Mapping[str, str] = {"subject": "subject", "group": "slide or field", "fold": "fold"}
 MEND = (
     "spell each in one way; names that differ only in case, white space, dashes, leading zeros, "

@@ -7,8 +7,6 @@ from cellkin.datasets.injecting import patches
 from cellkin.datasets.published import Published
 from cellkin.datasets.readers import adp, allidb1, allidb2, bloodmnist, cnmc, cnmc_test, pbc
 
-__all__ = ["PUBLISHED", "published_as"]
-
 PUBLISHED: tuple[Published, ...] = (
     *allidb2.PUBLISHED,
     *allidb1.PUBLISHED,

@@ -12,17 +12,6 @@ from pathlib import Path, PurePosixPath
 from cellkin.core.errors import LayoutError
 from cellkin.core.names import plain
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Listing",
-    "is_image_name",
-    "is_litter",
-    "list_folder",
-    "no_images",
-    "refuse_backslashes",
-    "shown",
-]
-
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 CONTAINER = ".npz"
 DOCUMENTS = frozenset({"classes.csv", "labels.csv", "dataset.json"})

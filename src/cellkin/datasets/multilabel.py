@@ -11,8 +11,6 @@ from cellkin.core.errors import LabelError, SplitError
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.datasets.parts.split_units import required_unit, split_unit
 
-__all__ = ["hold_out", "levels_of", "target_matrix"]
-
 TRAIN, VAL = 0, 1
 
 

@@ -24,8 +24,6 @@ from cellkin.datasets.readers import (
 )
 from cellkin.datasets.saved import open_saved
 
-__all__ = ["READERS", "Reader", "open_dataset"]
-
 
 class Reader(Protocol):
     """One way a data set may lie on disk."""

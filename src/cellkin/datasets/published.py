@@ -10,8 +10,6 @@ from pathlib import Path
 from cellkin.core.plain import Plain
 from cellkin.core.records import Dataset, LabelSet, Sample
 
-__all__ = ["Published", "found_by_class"]
-
 
 @dataclass(frozen=True)
 class Published(Plain):

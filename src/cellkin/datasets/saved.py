@@ -18,8 +18,6 @@ from cellkin.core.errors import ArtifactError, LabelError, LayoutError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.listing import shown
 
-__all__ = ["KIND", "SCHEMA", "open_saved", "save_dataset"]
-
 KIND = "data set"
 SCHEMA = 1
 SUFFIX = ".json"

@@ -26,15 +26,6 @@ from cellkin.core.records import (
 )
 from cellkin.datasets.csv_rows import raise_faults, read_rows
 
-__all__ = [
-    "KNOWN",
-    "Meaning",
-    "declared_classes",
-    "fixed_label_set",
-    "label_set",
-    "refuse_single_class",
-]
-
 CLASSES_FILE = "classes.csv"
 
 

@@ -11,9 +11,6 @@ from numpy.typing import ArrayLike
 from cellkin.core.arrays import Floats, Ints
 from cellkin.decision.neighbors import Excluded, Index
 
-__all__ = ["ClassIndex", "NearestByClass"]
-
-
 SMALLEST = 1e-9  # a distance below this is none
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from cellkin.core.errors import DecisionError, damaged
 
-__all__ = ["Calibration"]
-
 
 @dataclass(frozen=True)
 class Calibration:

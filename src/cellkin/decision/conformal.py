@@ -43,8 +43,6 @@ from cellkin.core.errors import DecisionError, damaged
 from cellkin.core.records import LabelSet, PredictionSet
 from cellkin.core.units import plural
 
-__all__ = ["COVERAGE", "Conformal", "abstention", "units_needed"]
-
 COVERAGE = 0.95
 ALL = ""  # no class has an empty name
 ROUNDING = 1e-12  # p-values are sums of fractions; at the limit a class stays in the set

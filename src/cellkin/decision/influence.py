@@ -16,8 +16,6 @@ import numpy as np
 from cellkin.core.arrays import Bools, Floats
 from cellkin.core.records import LabelSet
 
-__all__ = ["Flips", "flips", "matching", "shares_of_support"]
-
 
 @dataclass(frozen=True)
 class Flips:

@@ -24,8 +24,6 @@ from cellkin.core.errors import DecisionError, did_you_mean
 from cellkin.core.records import frozen
 from cellkin.decision.shortlist import Shortlist
 
-__all__ = ["DISTANCES", "Index", "MinMaxScale", "nearest", "pair_distances"]
-
 DISTANCES = ("euclidean", "cosine", "manhattan")
 
 # Candidates measured again beyond the k that are asked for. Where the first number proves nothing

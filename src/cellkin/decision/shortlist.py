@@ -16,8 +16,6 @@ import numpy as np
 
 from cellkin.core.arrays import Floats, Ints
 
-__all__ = ["Shortlist"]
-
 BLAS_THRESHOLD = 20  # faiss: from this many queries on, one matrix product instead of a loop
 LARGEST_FLOAT32 = 1e18  # beyond this, squares overflow in float32
 UNIT32 = 2.0**-24  # rounding unit of float32

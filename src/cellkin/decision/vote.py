@@ -12,8 +12,6 @@ from typing import TypeVar
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import CLINICAL_CLASSES, LabelSet
 
-__all__ = ["Vote", "vote"]
-
 Name = TypeVar("Name")
 
 

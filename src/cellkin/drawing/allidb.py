@@ -32,8 +32,6 @@ from cellkin.drawing.plan import (
 )
 from cellkin.drawing.scene import FIELD_WIDTH, PlacedCell, draw_field
 
-__all__ = ["ALL_IDB1", "ALL_IDB2", "PlannedField", "plan_fields"]
-
 CROP = 257
 SHAPES = {1.0: (1368, 1712), 1.5: (1944, 2592)}
 """Magnification -> height and width of a field in pixels, where crops are 257 pixels wide."""

@@ -10,8 +10,6 @@ import numpy as np
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.drawing.canvas import Canvas, Rng, smooth_noise
 
-__all__ = ["SubjectStyle", "decoded", "jpeg", "mask", "photograph", "subject_style"]
-
 AREA = cv2.INTER_AREA
 
 

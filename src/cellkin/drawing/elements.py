@@ -24,16 +24,6 @@ from cellkin.drawing.canvas import (
     step,
 )
 
-__all__ = [
-    "Chromatin",
-    "Cytoplasm",
-    "Granules",
-    "WhiteCell",
-    "paint_platelet",
-    "paint_red_cell",
-    "paint_white_cell",
-]
-
 Part = tuple[float, float, Singles]
 """x, y in micrometres and an outline around it."""
 

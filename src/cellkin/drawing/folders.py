@@ -29,8 +29,6 @@ from cellkin.drawing.plan import (
     write_rows,
 )
 
-__all__ = ["CLASSES", "FOLDERS", "DrawnClass", "class_counts", "plan"]
-
 FIELDS_PER_SUBJECT = 4
 
 

@@ -11,8 +11,6 @@ from cellkin.core.arrays import Singles
 from cellkin.drawing.canvas import NUCLEAR, Rng, Spot, notched, outline, scattered
 from cellkin.drawing.elements import Chromatin, Cytoplasm, Granules, WhiteCell
 
-__all__ = ["aside", "bent", "lymphoblast", "lymphocyte", "precursor"]
-
 
 def aside(rng: Rng, room: float) -> tuple[float, float]:
     """A place off the centre, by up to `room` micrometres: nuclei rarely lie in the middle."""

@@ -23,8 +23,6 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
 from cellkin.imaging.decode import decode
 
-__all__ = ["TISSUES", "levels_of_codes", "make_mosaics"]
-
 TISSUES = {
     "ADI": "C.A",  # adipose: connective tissue
     "LYM": "H.L",  # lymphocytes

@@ -9,15 +9,6 @@ from cellkin.drawing.canvas import EOSIN, NUCLEAR, Rng, Spot, notched, outline, 
 from cellkin.drawing.elements import Chromatin, Cytoplasm, Granules, Part, WhiteCell
 from cellkin.drawing.lymphoid import aside, bent
 
-__all__ = [
-    "basophil",
-    "eosinophil",
-    "erythroblast",
-    "immature_granulocyte",
-    "monocyte",
-    "neutrophil",
-]
-
 Links = tuple[tuple[float, float, float, float, float], ...]
 
 

@@ -20,8 +20,6 @@ from cellkin.drawing.plan import (
 )
 from cellkin.drawing.scene import FIELD_WIDTH, new_canvas, paint_cell
 
-__all__ = ["Look", "PlannedCell", "write_cells"]
-
 
 @dataclass(frozen=True)
 class PlannedCell:

@@ -17,26 +17,6 @@ from cellkin.core.errors import RecipeError
 from cellkin.drawing.canvas import Rng
 from cellkin.drawing.scene import at_least
 
-__all__ = [
-    "MAGNIFICATIONS",
-    "NORMAL_KINDS",
-    "TRUTH",
-    "Layout",
-    "Order",
-    "People",
-    "Progress",
-    "TrueCell",
-    "centre_of",
-    "check_order",
-    "describe",
-    "generator",
-    "save_mask",
-    "save_picture",
-    "shares",
-    "write_rows",
-    "write_truth",
-]
-
 Progress = Callable[[int, int], None]
 MAGNIFICATIONS = (1.0, 1.5)
 TRUTH = "masks/cells.csv"

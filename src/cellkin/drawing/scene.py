@@ -21,18 +21,6 @@ from cellkin.drawing.elements import (
     paint_white_cell,
 )
 
-__all__ = [
-    "FIELD_WIDTH",
-    "KINDS",
-    "WHITE_CELLS",
-    "PlacedCell",
-    "at_least",
-    "draw_cell",
-    "draw_field",
-    "new_canvas",
-    "paint_cell",
-]
-
 OVERSAMPLING = 2  # single cells are drawn at twice the size, then averaged: smooth edges
 PRESSED = 0.9  # micrometres by which cells that touch may be pressed into each other
 FIELD_WIDTH = 30.0

@@ -24,8 +24,6 @@ from cellkin.drawing.plan import (
     shares,
 )
 
-__all__ = ["CNMC", "PBC"]
-
 CNMC_WIDTH = 24.0  # micrometres across a picture
 PBC_WIDTH = 42.0
 CNMC_FIELDS = 4  # per subject

@@ -28,8 +28,6 @@ from cellkin.drawing.plan import (
     write_rows,
 )
 
-__all__ = ["ADP", "CODES", "TABLE"]
-
 TABLE = "ADP_EncodedLabels_Release1_Flat.csv"
 LEVELS = (
     "E C H S A M N G T",

@@ -16,8 +16,6 @@ from cellkin.core.plain import Plain
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
-__all__ = ["Attention", "attention", "coverage"]
-
 
 @dataclass(frozen=True)
 class Attention(Plain):

@@ -15,8 +15,6 @@ from cellkin.evidence import pairs
 from cellkin.evidence.saliency import grad_cam
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["Cases", "Maps", "class_maps", "pair_maps"]
-
 GRADIENT = "gradient x activation"
 BLOCK = 1 << 24  # float32 numbers of scaled maps in memory at once
 

@@ -22,8 +22,6 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
 
-__all__ = ["Deletion", "blurred", "covered", "deletion", "relevance_order"]
-
 Measure = Callable[[Bytes, Ints], Mapping[str, Floats]]
 """Pictures (n, S, S, 3) and the cells (n,) that they belong to: each method's target, (n,)."""
 

@@ -20,8 +20,6 @@ import numpy as np
 
 from cellkin.core.arrays import Array, Floats, Singles
 
-__all__ = ["completeness", "differences", "driving", "likeness", "measure_of", "scaled_maps"]
-
 
 def scaled_maps(maps: Array, scale: Array, offset: Array) -> Singles:
     """B of feature maps A (..., C, h, w), in float32; S and o are (C,)."""

@@ -18,9 +18,6 @@ from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 from cellkin.evidence.pairs import driving, measure_of
 from cellkin.learning.encoder import Encoder
 
-__all__ = ["METHODS", "Probe", "Space", "method_maps", "targets"]
-
-
 CHUNK = 16  # cells whose feature maps are in memory at once
 
 METHODS: Mapping[str, str] = MappingProxyType(

@@ -20,9 +20,6 @@ from cellkin.core.arrays import Bools, Floats
 from cellkin.core.plain import Plain
 from cellkin.measures.intervals import FEWEST_UNITS, Mean, mean_of
 
-__all__ = ["LEAST", "LIMIT", "Randomisation", "randomisation", "rank_correlation"]
-
-
 LIMIT = 0.5
 """The upper end of the interval must stay below it."""
 

@@ -6,8 +6,6 @@ import numpy as np
 
 from cellkin.core.arrays import Array, Floats
 
-__all__ = ["grad_cam"]
-
 
 def grad_cam(maps: Array, class_weights: Array) -> Floats:
     """Where a class's score comes from.

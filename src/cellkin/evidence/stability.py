@@ -13,9 +13,6 @@ from cellkin.core.arrays import Array, Bools, Bytes, Floats
 from cellkin.evidence.randomisation import rank_correlation
 from cellkin.measures.intervals import Mean, mean_of
 
-__all__ = ["CHANGES", "Change", "map_stability"]
-
-
 QUALITY = 75  # of the JPEG
 DEGREES = 5.0
 GREY_LEVELS = 5.0  # standard deviation of the noise, of 255

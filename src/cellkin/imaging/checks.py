@@ -15,23 +15,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cellkin.core.arrays import Array, Bytes
 from cellkin.core.errors import CellkinError, ImageError, did_you_mean
 
-__all__ = [
-    "AGAIN",
-    "BLACK",
-    "DEFAULT_LIMITS",
-    "Limits",
-    "check_bytes",
-    "check_size",
-    "grey",
-    "no_permission",
-    "refuse_grey",
-    "require_file",
-    "require_rgb",
-    "told",
-    "truncation_refused",
-    "unreadable",
-]
-
 BLACK = 12
 """Grey level of 255 up to which all channels of a black ground lie: JPEG leaves a little there."""
 

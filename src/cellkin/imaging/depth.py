@@ -20,8 +20,6 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.formats import png_chunks
 
-__all__ = ["both_bytes", "png_full_scale", "scaled", "tiff_full_scale"]
-
 Samples = NDArray[np.uint16]
 
 FULL = 65535

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from cellkin.core.arrays import Bytes
 
-__all__ = ["fingerprint", "fingerprints", "pixels_sha256"]
-
 
 def fingerprint(image: Bytes) -> str:
     """Short hash of a prepared image: enough to know a cell again, not to see it."""

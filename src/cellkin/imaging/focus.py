@@ -17,9 +17,6 @@ import numpy as np
 from cellkin.core.arrays import Bools, Bytes, Singles
 from cellkin.imaging.checks import BLACK, require_rgb
 
-__all__ = ["MAX_WIDTH", "black_ground", "blur_width", "focus_score", "grown", "measured_width"]
-
-
 MAX_WIDTH = 8.0
 """Widest blur that is told apart, in pixels; also where there is no edge to measure."""
 

@@ -9,15 +9,6 @@ from pathlib import PurePath
 
 from cellkin.core.errors import ImageError
 
-__all__ = [
-    "KINDS",
-    "kind_of",
-    "png_chunks",
-    "refuse_missing_rows",
-    "refuse_other_jpeg",
-    "refuse_other_name",
-]
-
 KINDS: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -19,8 +19,6 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
-__all__ = ["BLOCK", "Source", "each_prepared", "load_prepared", "prepared_blocks", "unusable"]
-
 Source = ImageRef | Prepared | Bytes
 
 BLOCK = 32  # images handed on at once

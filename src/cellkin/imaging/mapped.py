@@ -19,8 +19,6 @@ from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import digest, guarded_writes, read_json, write_json
 from cellkin.core.records import ImageRef
 
-__all__ = ["Rows", "fits", "free_memory", "key", "new", "stored"]
-
 SHARE = 0.5  # of the free memory that images may take; training needs the rest
 PIXELS, KEY = "prepared.bin", "prepared.json"
 

@@ -13,8 +13,6 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError, did_you_mean
 from cellkin.imaging.checks import Limits, check_size, refuse_grey, require_file, told
 
-__all__ = ["Member", "shape_of"]
-
 Header = tuple[tuple[int, ...], bool, np.dtype[np.generic]]
 
 

@@ -23,16 +23,6 @@ from cellkin.core.errors import DataError, RecipeError, did_you_mean
 from cellkin.imaging.checks import require_rgb
 from cellkin.imaging.sharpening import unsharpen
 
-__all__ = [
-    "INTERPOLATIONS",
-    "LITE0_MEAN",
-    "LITE0_STD",
-    "Prepared",
-    "Preprocessor",
-    "middle_square",
-    "packaged_lite0",
-]
-
 Triple = tuple[float, float, float]
 
 INTERPOLATIONS = {

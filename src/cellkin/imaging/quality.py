@@ -24,9 +24,6 @@ from cellkin.imaging.checks import BLACK
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import nuclei
 
-__all__ = ["LEAST", "Measures", "QualityGate", "measure"]
-
-
 SELDOM = 0.005  # share of the atlas's own cells that may lie beyond a limit
 MIDDLE = 0.25  # a nucleus is in the middle if its edge comes this near, in sides of the picture
 SMALL = 0.6  # nuclei below this share of the usual radius are parts of cells, not cells

@@ -9,8 +9,6 @@ from cellkin.imaging import tiff
 from cellkin.imaging.checks import grey
 from cellkin.imaging.tiff import Page, first_page
 
-__all__ = ["only_page"]
-
 DIFFERENCES = {5, 8, 32946, 34925, 50000}  # compressions that a predictor may stand before
 READ = DIFFERENCES | {1, 6, 7, 32773}
 LOSSY = {6, 7}

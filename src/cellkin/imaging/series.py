@@ -11,8 +11,6 @@ from cellkin.imaging.checks import DEFAULT_LIMITS, Limits
 from cellkin.imaging.decode import cut, decode
 from cellkin.imaging.npz import Member
 
-__all__ = ["Series", "in_reading_order", "is_shared"]
-
 
 def is_shared(ref: ImageRef) -> bool:
     """Whether an image is a part of a file that may hold others (a member, a row, a box)."""

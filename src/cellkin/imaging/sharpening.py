@@ -16,8 +16,6 @@ import numpy as np
 from cellkin.core.arrays import Bytes
 from cellkin.imaging.focus import black_ground, grown, measured_width
 
-__all__ = ["IN_FOCUS", "MAX_AMOUNT", "RADIUS", "unsharp_amount", "unsharpen"]
-
 IN_FOCUS = 1.0
 """Blur width in pixels up to which an image counts as in focus."""
 RADIUS = 1.5

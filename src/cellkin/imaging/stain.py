@@ -20,19 +20,6 @@ import numpy as np
 from cellkin.core.arrays import Array, Bools, Bytes, Singles
 from cellkin.imaging.checks import BLACK, require_rgb
 
-__all__ = [
-    "DOUBTFUL",
-    "LEAST_SHARE",
-    "NUCLEAR",
-    "Nucleus",
-    "doubtful_mask",
-    "nuclear_stain",
-    "nuclei",
-    "nuclei_mask",
-    "nucleus_score",
-]
-
-
 NUCLEAR = 0.8
 """Stain (optical density) from which on a stretch of a nucleus's size is called a nucleus."""
 

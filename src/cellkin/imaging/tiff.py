@@ -18,8 +18,6 @@ from typing import NamedTuple
 from cellkin.core.errors import ImageError
 from cellkin.imaging.checks import AGAIN
 
-__all__ = ["Page", "first_page", "orientation_of"]
-
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 ORIENTATION, SAMPLES, ROWS, PLANAR = 274, 277, 278, 284
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325

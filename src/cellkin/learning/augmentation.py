@@ -14,8 +14,6 @@ from torch import Tensor
 
 from cellkin.imaging.preprocess import Preprocessor
 
-__all__ = ["ROTATIONS", "Turns", "augment", "draw_turns", "normalized", "turn"]
-
 ROTATIONS = ("none", "quarter", "any")
 
 

@@ -32,8 +32,6 @@ from cellkin.core.artifacts import (
 from cellkin.core.errors import OutputError, TrainingError
 from cellkin.core.signals import interrupts_wait
 
-__all__ = ["Checkpoint", "load_latest", "refuse_other", "save", "sweep", "write_log"]
-
 SCHEMA = 1
 NAME = re.compile(r"step-(\d{5})$")
 

@@ -13,8 +13,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["BRIGHTNESS", "CONTRAST", "HUE", "STAIN", "recolour"]
-
 BRIGHTNESS = 0.08  # every value times 1 +- this
 CONTRAST = 0.08  # every difference from the image's mean times 1 +- this
 HUE = math.radians(6.0)  # turn of the chroma plane, to either side

@@ -29,8 +29,6 @@ from cellkin.core.records import Features
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.networks import Network
 
-__all__ = ["Encoder", "Views", "choose_device"]
-
 SCHEMA = 1
 CHUNK = 8  # images in one forward pass; larger chunks only cost memory
 PRECISION = "fp32"  # of the network when it looks; part of the identity of the space

@@ -14,8 +14,6 @@ from torch import nn
 from cellkin.core.errors import WeightsError, did_you_mean
 from cellkin.learning.networks import body_settings, timm
 
-__all__ = ["HUB", "fetch", "names_a_hub"]
-
 HUB = "hub"
 PREFIXES = ("hub:", "hf-hub:")
 DEFAULT_TAGS = {"vit_base_patch16_224": "augreg_in21k_ft_in1k"}  # the paper's ViT, section 5.2

@@ -13,8 +13,6 @@ from cellkin.core.errors import TrainingError
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.networks import Network
 
-__all__ = ["Kept"]
-
 
 class Kept:
     """The log of a training and its best epoch, kept with every checkpoint.

@@ -8,8 +8,6 @@ import sys
 
 import torch
 
-__all__ = ["keep_freed_memory", "peak_memory"]
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 GIBIBYTE, MEBIBYTE = 1 << 30, 1 << 20
 

@@ -14,14 +14,6 @@ from torch import Tensor, nn
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.learning.losses import orthogonality, required_convolutions
 
-__all__ = [
-    "PretrainingLoss",
-    "PretrainingParts",
-    "code_weights",
-    "level_scores",
-    "multilabel_soft_margin",
-]
-
 LEAST_COUNT = 10  # a code seen less often weighs no more than one seen this often
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from cellkin.learning.recipes import Recipe
 
-__all__ = ["build", "restore", "tensors"]
-
 
 def build(recipe: Recipe, learned: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that learn; all of a step in one pass over the weights."""

@@ -23,8 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["orthogonality"]
-
 NARROW_FROM = 1 << 18  # weights of a kernel; below it, bfloat16 saves no time
 
 

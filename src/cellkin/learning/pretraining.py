@@ -40,8 +40,6 @@ from cellkin.learning.training import Trained, resolved_precision
 from cellkin.learning.watch import kept_after
 from cellkin.learning.weights import first_network
 
-__all__ = ["TaggedData", "pretrain_encoder"]
-
 VALIDATED = 64  # images looked at in one go when the validation part is measured
 
 

@@ -14,8 +14,6 @@ from cellkin.core.options import refuse_unknown
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.augmentation import ROTATIONS
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
-
 PRETRAINING, FINE_TUNING = "pretraining", "fine-tuning"
 CHOICES = {
     "task": (FINE_TUNING, PRETRAINING),

@@ -13,8 +13,6 @@ from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import digest
 from cellkin.core.records import LabelSet
 
-__all__ = ["TrainingData", "batches", "epoch_order"]
-
 
 @dataclass(frozen=True)
 class TrainingData:

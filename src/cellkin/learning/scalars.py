@@ -9,8 +9,6 @@ from typing import Any
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import OutputError
 
-__all__ = ["Scalars"]
-
 
 class Scalars:
     """Event files in one folder, one step per epoch.

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from cellkin.core.errors import RecipeError, TrainingError
 from cellkin.learning.networks import Network
 
-__all__ = ["Processes", "refuse_unshared", "synchronized"]
-
 
 class Processes:
     """The processes that train together; by default this one alone.

@@ -6,8 +6,6 @@ import math
 
 from cellkin.learning.recipes import Recipe
 
-__all__ = ["learning_rate"]
-
 RISE = 0.03  # share of all steps in which the cosine schedule rises
 
 

@@ -13,8 +13,6 @@ from cellkin.learning.encoder import Encoder, Views
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData
 
-__all__ = ["validated"]
-
 
 def validated(
     encoder: Encoder, data: TrainingData, recipe: Recipe, weights: Tensor

@@ -14,8 +14,6 @@ from cellkin.core.arrays import Bytes
 from cellkin.learning.encoder import CHUNK, Encoder
 from cellkin.learning.weights import initialize
 
-__all__ = ["untrained"]
-
 
 def untrained(encoder: Encoder, images: Bytes, *, seed: int) -> Encoder:
     """An encoder of the same architecture and preprocessor, with weights from the seed alone.

@@ -14,8 +14,6 @@ from cellkin.core.arrays import Floats
 from cellkin.core.errors import TrainingError
 from cellkin.learning.losses import LossParts
 
-__all__ = ["LossWatch", "kept_after"]
-
 NAMES = ("loss", "metric loss", "cross-entropy", "orthogonality")
 WAIT = 16  # steps whose losses stay on a GPU: reading one waits for all work before it
 

@@ -25,8 +25,6 @@ from cellkin.learning.hub import fetch, names_a_hub
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
 
-__all__ = ["PACKAGED_BACKBONE", "first_network", "initialize", "seen_by"]
-
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")

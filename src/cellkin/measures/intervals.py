@@ -21,25 +21,6 @@ from cellkin.core.errors import DecisionError
 from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.units import Owners, plural
 
-__all__ = [
-    "FEWEST_UNITS",
-    "LEVEL",
-    "RESAMPLES",
-    "Interval",
-    "Mean",
-    "Share",
-    "bootstrap",
-    "clopper_pearson",
-    "mean_interval",
-    "mean_of",
-    "middle",
-    "share_interval",
-    "share_of",
-    "too_few",
-    "unit_index",
-    "wilson",
-]
-
 LEVEL = 0.95
 RESAMPLES = 2000
 FEWEST_UNITS = 10  # per class; below it a bootstrap over units promises too much

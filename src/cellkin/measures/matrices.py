@@ -18,25 +18,6 @@ from cellkin.core.errors import DecisionError
 from cellkin.core.labels import CLINICAL_CLASSES, NO_CELL, LabelSet
 from cellkin.core.studies import Mixup
 
-__all__ = [
-    "BINARY",
-    "Spread",
-    "accuracy",
-    "balanced_accuracy",
-    "confusion",
-    "merged",
-    "mixups",
-    "percentages",
-    "places",
-    "recalls",
-    "sensitivity",
-    "sides",
-    "specificity",
-    "spread",
-    "weighted_f1",
-]
-
-
 BINARY = LabelSet(
     ("lymphoblast", "not lymphoblast"),
     {"lymphoblast": "lymphoblast", "not lymphoblast": "other cell"},

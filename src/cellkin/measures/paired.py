@@ -14,14 +14,6 @@ from cellkin.core.errors import DecisionError
 from cellkin.core.units import plural
 from cellkin.measures.intervals import Interval, mean_interval, unit_index
 
-__all__ = [
-    "Difference",
-    "holm",
-    "mcnemar",
-    "paired_difference",
-    "sign_flips",
-]
-
 FLIPS = 9999
 EXACT_UNITS = 13  # up to so many units all 2 ** units sign patterns are counted
 

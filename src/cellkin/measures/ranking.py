@@ -8,8 +8,6 @@ import numpy as np
 
 from cellkin.core.errors import DecisionError
 
-__all__ = ["auroc"]
-
 
 def auroc(inside: Sequence[float], outside: Sequence[float]) -> float:
     """Chance that something from outside scores higher than something from inside; ties half.

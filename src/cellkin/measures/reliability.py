@@ -11,8 +11,6 @@ import numpy as np
 from cellkin.core.errors import DecisionError
 from cellkin.core.plain import Plain
 
-__all__ = ["Reliability", "reliability"]
-
 BINS = 10
 
 

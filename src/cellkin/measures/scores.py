@@ -21,13 +21,6 @@ from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
 from cellkin.measures import matrices
 from cellkin.measures.intervals import Interval, share_interval
 
-__all__ = [
-    "ClassScore",
-    "Scores",
-    "score",
-    "score_samples",
-]
-
 Subjects = Sequence[str | None]
 
 

@@ -12,8 +12,6 @@ from cellkin.core.errors import DecisionError
 from cellkin.core.plain import plain_fields
 from cellkin.core.records import Decision, LabelSet
 
-__all__ = ["Triage", "triage"]
-
 POINTS = 50
 
 

@@ -14,17 +14,6 @@ from cellkin.core.numbers import percent
 from cellkin.printed.fixed_folds import Column, Window
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
-__all__ = [
-    "Reading",
-    "compositions",
-    "crossing",
-    "drawn_mixes",
-    "readings",
-    "strange_shares",
-    "whole_sizes",
-    "window_of",
-]
-
 DEVIATIONS = 4.0  # how far random folds may be from their expected mix, in standard deviations
 WAYS = 20_000  # compositions of folds looked at
 KEPT = 200  # different ones that are searched

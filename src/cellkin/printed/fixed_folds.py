@@ -15,16 +15,6 @@ import numpy as np
 
 from cellkin.core.arrays import Bools, Floats, Ints
 
-__all__ = [
-    "Column",
-    "Found",
-    "Window",
-    "Witness",
-    "allowed_totals",
-    "search_fixed",
-    "witness_of",
-]
-
 Window = tuple[float, float]
 
 TOLERANCE = 1e-9

@@ -15,9 +15,6 @@ import numpy as np
 from cellkin.core.arrays import Ints
 from cellkin.printed.fixed_folds import ROWS, Column, Found, allowed_totals, witness_of
 
-__all__ = ["fold_sizes", "search_random"]
-
-
 FEW = 12  # wrong cells up to which all mixes are tried
 COMBINATIONS = 5000  # of fold sizes of two groups, until the search is cut
 

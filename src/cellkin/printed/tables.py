@@ -16,16 +16,6 @@ from cellkin.core.errors import DataError, did_you_mean
 from cellkin.core.options import refuse_unknown
 from cellkin.printed.fixed_folds import Window
 
-__all__ = [
-    "COLUMNS",
-    "Printed",
-    "PrintedRow",
-    "parse_cell",
-    "parse_row",
-    "read_table",
-    "shipped_tables",
-]
-
 COLUMNS = ("accuracy", "sensitivity", "specificity")
 NOT_PRINTED = ("", "-", "–", "—")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?")

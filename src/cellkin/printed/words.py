@@ -12,8 +12,6 @@ from cellkin.printed.fixed_folds import Witness
 from cellkin.printed.judging import ANY, FITS, OPEN, Outcome, RowCheck, SourceCheck
 from cellkin.printed.tables import COLUMNS, PrintedRow
 
-__all__ = ["check_json", "check_lines"]
-
 CUT = "not decided: the search was cut"
 KINDS = (
     "can be as stated",

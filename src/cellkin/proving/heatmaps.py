@@ -27,9 +27,6 @@ from cellkin.measures.intervals import mean_of, share_of
 from cellkin.proving.held_out import HeldOut
 from cellkin.system import DecisionSupport
 
-__all__ = ["Trial", "completeness", "deleted", "pointed", "randomised", "stable"]
-
-
 CHUNK = 8  # cells explained at once
 SETTLING = 64  # reference cells that a random network is set up with
 CELL = 1.5  # radius of a cell in radii of its nucleus, where no mask says it

@@ -17,9 +17,6 @@ from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 
-__all__ = ["TWINS", "HeldOut", "held_out", "nothing_left", "spread_by_class"]
-
-
 PARTS = {
     "reference": "reference cells of the atlas",
     "calibration": "cells that calibrated it",

@@ -28,18 +28,6 @@ from cellkin.imaging.quality import measure
 from cellkin.measures.intervals import share_of
 from cellkin.measures.ranking import auroc
 
-__all__ = [
-    "Answers",
-    "answers",
-    "is_far",
-    "outside_row",
-    "photographs",
-    "readable",
-    "says_unlike",
-    "shares",
-]
-
-
 PHOTOGRAPHS = "photographs of scikit-image"
 UNLIKE_LOOK = "not like its smears"
 

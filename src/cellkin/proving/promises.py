@@ -12,8 +12,6 @@ from cellkin.core.units import Owners
 from cellkin.measures.intervals import mean_of, share_of
 from cellkin.measures.reliability import reliability
 
-__all__ = ["calibration_tables", "set_tables"]
-
 
 def set_tables(
     decisions: Sequence[Decision],

@@ -38,8 +38,6 @@ from cellkin.proving.promises import calibration_tables, set_tables
 from cellkin.proving.verdicts import verdicts, warnings
 from cellkin.system import DecisionSupport
 
-__all__ = ["SCHEMA", "VerifyOptions", "Verifying", "verify"]
-
 SCHEMA = 1
 Outside = Mapping[str, Sequence[ImageRef]]
 

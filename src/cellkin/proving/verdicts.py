@@ -9,8 +9,6 @@ from cellkin.core.numbers import number, percent, percent_range
 from cellkin.evidence.probing import METHODS
 from cellkin.evidence.randomisation import LIMIT
 
-__all__ = ["verdicts", "warnings"]
-
 Data = Mapping[str, Any]
 REFUSED = 0.95  # share of outside pictures that should be answered "unlike this atlas"
 

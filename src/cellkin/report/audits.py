@@ -12,9 +12,6 @@ from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import NOTICE
 from cellkin.report.pages import picture_uri, write_page
 
-__all__ = ["SHOWN", "headlines", "save_audit", "shown_pairs"]
-
-
 SHOWN = 60  # pairs of one section that a page shows; the files hold all
 THUMBNAIL = 224  # pixels, shown at half of it and less
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # matplotlib takes long to import, and only figures need it
     from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
-__all__ = ["FONT", "font_file", "image_bytes", "new_figure", "printable", "write_figure"]
-
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same on every machine
 DPI = 150
 

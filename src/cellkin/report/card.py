@@ -9,8 +9,6 @@ from cellkin.core.numbers import number, percent
 from cellkin.core.records import NOTICE, LabelSet
 from cellkin.report.facts import interval_words, test_rows
 
-__all__ = ["model_card"]
-
 Facts = Mapping[str, Any]
 
 USES = (

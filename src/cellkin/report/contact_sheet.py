@@ -14,9 +14,6 @@ from cellkin.core.arrays import Array
 from cellkin.core.artifacts import write_bytes
 from cellkin.report.canvas import font_file, printable
 
-__all__ = ["contact_sheet"]
-
-
 THUMB = 112  # pixels
 GAP = 10
 LINE = 20  # pixels of text under an image

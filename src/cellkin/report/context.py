@@ -37,9 +37,6 @@ from cellkin.report.scatter import (
 from cellkin.report.telling import counter_title, share_words, tell, twin_words
 from cellkin.report.words import shown_name, trust_words
 
-__all__ = ["data_uri", "evidence_context", "foot", "opponents"]
-
-
 COLUMNS = 7  # cells in one row of a wide page
 
 

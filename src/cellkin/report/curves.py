@@ -16,8 +16,6 @@ from cellkin.report.canvas import FONT, new_figure, write_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["pretraining_curve", "training_curve"]
-
 LOSSES = (
     ("loss", "total", "#1b1f24", "-"),
     ("metric_loss", "triplet", "#0072b2", "--"),

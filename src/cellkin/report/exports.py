@@ -12,8 +12,6 @@ from typing import Any
 from cellkin.core.artifacts import write_bytes
 from cellkin.core.studies import Study, Table
 
-__all__ = ["calls_csv", "guarded", "table_csv", "table_latex", "table_markdown", "write_tables"]
-
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

@@ -8,8 +8,6 @@ from typing import Any
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import LabelSet, Provenance
 
-__all__ = ["fact_rows", "interval_words", "provenance_rows", "recall_rows", "test_rows"]
-
 Rows = list[tuple[str, str]]
 
 TITLES = {

@@ -23,15 +23,6 @@ from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, style
 from cellkin.report.telling import share_words
 from cellkin.report.words import shown_name, trust_words
 
-__all__ = [
-    "difference_figure",
-    "grad_cam_figure",
-    "map_figure",
-    "metric_grad_cam_figure",
-    "neighbors_figure",
-]
-
-
 TILE, GAP, LEFT = 1.9, 0.16, 0.25  # inches
 PIXELS = 300  # of a tile, a little more than it covers at the figure's resolution
 HEAD, FOOT = 0.46, 0.4

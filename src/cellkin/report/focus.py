@@ -16,8 +16,6 @@ from cellkin.report.scatter import COLORS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Sharpened", "focus_figure"]
-
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#e4e8ec"
 BINS = 24
 PLAIN: dict[str, Any] = {"color": INK, "family": FONT}

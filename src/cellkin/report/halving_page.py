@@ -17,9 +17,6 @@ from cellkin.report.context import data_uri
 from cellkin.report.pages import write_page
 from cellkin.report.scatter import COLORS, MARKERS, class_style, fitted, marker_path, style
 
-__all__ = ["HalvingReport", "save_halving"]
-
-
 MAP = (560.0, 420.0)  # picture units of a map
 MARGIN = 18.0
 RADIUS = 3.6

@@ -10,19 +10,6 @@ from PIL import Image
 
 from cellkin.core.arrays import Array
 
-__all__ = [
-    "EMPTY",
-    "SIDE",
-    "Scale",
-    "color_bar",
-    "overlay",
-    "peak",
-    "resized",
-    "shared_scale",
-    "status",
-]
-
-
 SIDE = 448  # pixels of a drawn image, twice the 224 it is shown at, for dense screens
 EMPTY = "empty: nothing supports this class here"
 EMPTY_PAIR = "empty: nothing is alike or unlike here"

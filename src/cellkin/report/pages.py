@@ -29,17 +29,6 @@ from cellkin.report.heatmaps import resized
 from cellkin.report.triage import triage_view
 from cellkin.report.words import agreement_words, percentile_words, shown_name
 
-__all__ = [
-    "DecisionRow",
-    "picture_uri",
-    "render_page",
-    "save",
-    "save_all",
-    "save_table",
-    "write_page",
-]
-
-
 THUMBNAIL = 176  # pixels, shown at half of it
 
 

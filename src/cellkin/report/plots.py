@@ -8,8 +8,6 @@ from typing import Any
 
 from cellkin.core.numbers import number, percent
 
-__all__ = ["course_view", "reliability_view"]
-
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 296.0, 12.0, 172.0
 LARGEST = 9.0  # radius of the bin with most cells
 

@@ -14,21 +14,6 @@ from contourpy import contour_generator
 from cellkin.core.arrays import Array
 from cellkin.core.records import Evidence
 
-__all__ = [
-    "COLORS",
-    "MARKERS",
-    "ClassPoints",
-    "Kin",
-    "MapView",
-    "class_style",
-    "fitted",
-    "map_view",
-    "marker_path",
-    "outline_path",
-    "style",
-]
-
-
 # Okabe and Ito's colour-blind safe colours without black and yellow, and two of Paul Tol's.
 COLORS = (
     "#0072b2",

@@ -11,9 +11,6 @@ from cellkin.core.arrays import Array
 from cellkin.core.studies import Call, Study, StudyRow
 from cellkin.report.scatter import MARKERS, class_style, fitted, marker_path, style
 
-__all__ = ["study_maps"]
-
-
 SIZE = (440.0, 340.0)  # picture units
 MARGIN, RADIUS, RING = 18.0, 3.8, 7.5
 MOST = 8

@@ -18,8 +18,6 @@ from cellkin.report.scatter import COLORS
 from cellkin.report.study_maps import study_maps
 from cellkin.report.words import shown_name
 
-__all__ = ["Images", "save_study"]
-
 Images = Callable[[str, str], Array | None]
 
 RIGHT_SHOWN, WRONG_SHOWN, PICTURED = 12, 60, 24  # cells listed of one place of a matrix

@@ -28,16 +28,6 @@ from cellkin.report.words import (
     verdict,
 )
 
-__all__ = [
-    "Telling",
-    "counter_title",
-    "in_line",
-    "left_out_words",
-    "share_words",
-    "tell",
-    "twin_words",
-]
-
 Words = tuple[str, str]
 """A short answer, and what must stand beside it."""
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from cellkin.core.numbers import percent
 
-__all__ = ["triage_view"]
-
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 410.0, 14.0, 190.0  # of the curve in its picture
 TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # the upper end of the scale: the first that fits
 

@@ -12,8 +12,6 @@ from cellkin.report.context import foot
 from cellkin.report.pages import write_page
 from cellkin.report.plots import course_view, reliability_view
 
-__all__ = ["save_verification"]
-
 Data = Mapping[str, Any]
 
 TITLES = {

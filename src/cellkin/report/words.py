@@ -8,18 +8,6 @@ from collections.abc import Mapping, Sequence
 from cellkin.core.numbers import percent
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
 
-__all__ = [
-    "agreement_words",
-    "counted",
-    "dissent",
-    "listed",
-    "percentile_words",
-    "shown_name",
-    "state_words",
-    "trust_words",
-    "verdict",
-]
-
 NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
 TIE_RULE = "A tie goes to the smaller mean distance."
 # Only a title that ends like a noun takes an article and a plural; "normal" is quoted instead.

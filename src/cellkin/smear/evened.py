@@ -9,9 +9,6 @@ from cellkin.core.errors import ImageError
 from cellkin.smear.field import Box, Field
 from cellkin.smear.light import DARKEST, WHITE, Light
 
-__all__ = ["Evened", "overview"]
-
-
 OVERVIEW = 1600  # longer side, in pixels, of a field at a glance
 
 

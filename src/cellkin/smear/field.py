@@ -24,8 +24,6 @@ from cellkin.imaging.checks import DEFAULT_LIMITS, Limits, check_size, grey, req
 from cellkin.imaging.decode import decode
 from cellkin.imaging.formats import KINDS
 
-__all__ = ["SLIDES", "Box", "Field", "is_field"]
-
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the whole field."""
 

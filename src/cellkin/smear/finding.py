@@ -29,9 +29,6 @@ from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
 from cellkin.smear.outlines import outlines
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
 
-__all__ = ["WEIGHTS", "find", "find_all", "packaged_finder"]
-
-
 WEIGHTS = Path(__file__).parent.parent / "weights" / "finder.safetensors"
 """The packaged finder; its card lies beside it."""
 

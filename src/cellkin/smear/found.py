@@ -9,8 +9,6 @@ from cellkin.core.arrays import Singles
 from cellkin.smear.light import Light
 from cellkin.smear.ruler import RedCells, Ruler
 
-__all__ = ["KINDS", "Cell", "FoundField", "Outline", "Points"]
-
 KINDS = ("white cell", "smudge", "border", "platelet", "artefact")
 """What a found thing can be; a border cell is a white cell that the field's edge cuts."""
 

@@ -15,9 +15,6 @@ import numpy as np
 
 from cellkin.core.arrays import Array, Bools, Bytes, Floats, Ints, Singles
 
-__all__ = ["WHITE", "Light", "evenness", "ground_of"]
-
-
 WHITE = 240
 """What the empty ground of every field becomes, in each channel."""
 

@@ -19,8 +19,6 @@ from cellkin.core.artifacts import read_arrays, write_arrays
 from cellkin.core.errors import WeightsError
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 
-__all__ = ["CHANNELS", "STRIDE", "FinderNetwork"]
-
 CHANNELS = ("white cell", "smudge", "platelet", "artefact", "red cell")
 """Kinds that have a heat map, in the order of the maps."""
 

@@ -18,9 +18,6 @@ from cellkin.smear.evened import Evened
 from cellkin.smear.field import Box
 from cellkin.smear.found import Cell, Outline, Points
 
-__all__ = ["outlines"]
-
-
 FINE = 0.5  # pixels of what the network saw per pixel in which outlines are drawn
 MARGIN = 1.15  # of a box, within which a body may lie
 BODY = 0.12  # optical density in green from which on something lies on the ground

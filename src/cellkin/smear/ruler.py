@@ -17,9 +17,6 @@ from cellkin.core.arrays import Bools, Bytes, Singles
 from cellkin.imaging.stain import DOUBTFUL
 from cellkin.smear.light import WHITE
 
-__all__ = ["LEAST", "RED_CELL", "RedCells", "Ruler", "red_cells"]
-
-
 RED_CELL = 7.2
 """Mean diameter of a red cell in micrometres."""
 LEAST = 20

@@ -16,8 +16,6 @@ from cellkin.core.arrays import Bools, Bytes, Ints, Singles
 from cellkin.smear.light import WHITE
 from cellkin.smear.varying import SceneOptions, vary
 
-__all__ = ["CutCell", "Marked", "Painter", "Picture"]
-
 Rng = np.random.Generator
 
 WHITE_CELL, SMUDGE, PLATELET, ARTEFACT, RED = range(5)

@@ -24,8 +24,6 @@ from cellkin.core.progress import Progress, silent
 from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
 from cellkin.smear.scenes import Painter, Picture
 
-__all__ = ["FinderTraining", "loss_of", "targets_of", "teach"]
-
 SPREAD = 0.11  # standard deviation of a heat map's peak, as a share of the cell's size
 IMPORTANCE = (1.0, 0.5, 0.3, 0.2, 0.3)  # of the kinds in the loss, in the order of `CHANNELS`
 WARM_UP = 0.05  # share of the steps in which the learning rate rises

@@ -14,8 +14,6 @@ import numpy as np
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.smear.light import WHITE
 
-__all__ = ["SceneOptions", "vary"]
-
 Rng = np.random.Generator
 
 

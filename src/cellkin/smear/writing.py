@@ -18,8 +18,6 @@ from cellkin.smear.evened import Evened
 from cellkin.smear.field import Box, Field
 from cellkin.smear.found import Cell, FoundField, Outline, Points
 
-__all__ = ["CROP", "to_geojson", "to_json", "write_crops", "write_geojson"]
-
 CROP = 1.6
 """Side of a crop over the longer side of its cell's box."""
 

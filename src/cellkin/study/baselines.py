@@ -16,8 +16,6 @@ from cellkin.core.records import Decision, Features, LabelSet, Neighbor, Sample
 from cellkin.decision import Index, vote
 from cellkin.study.predictions import Prediction
 
-__all__ = ["by_head", "by_histogram", "by_neighbors", "colour_histogram"]
-
 BINS = 8  # of each colour; 512 in all
 
 

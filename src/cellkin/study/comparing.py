@@ -15,8 +15,6 @@ from cellkin.measures.intervals import too_few, unit_index
 from cellkin.measures.paired import holm, paired_difference
 from cellkin.study.method_rows import independent, right
 
-__all__ = ["compare", "leakage", "unlearned_findings", "win_findings"]
-
 
 def compare(rows: Sequence[StudyRow], *, seed: int = 0) -> tuple[PairedTest, ...]:
     """The proposed method against every other row of its data set and unit, and its own variants

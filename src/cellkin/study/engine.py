@@ -28,8 +28,6 @@ from cellkin.study.fold_cells import Place
 from cellkin.study.jobs import Outcome, run_work
 from cellkin.study.plan import Work
 
-__all__ = ["ENGINES", "Crew", "Trouble", "run_all"]
-
 ENGINES = ("local", "ray")
 TRIES = 3  # of a work whose worker was lost
 STORE = 200_000_000  # bytes of Ray's object store; predictions are small

@@ -31,8 +31,6 @@ from cellkin.study.plan import Work, plan
 from cellkin.study.predictions import FILE, Failure, Results
 from cellkin.study.sources import Gathered, gather
 
-__all__ = ["StudyOptions", "Summary", "environment", "evaluate"]
-
 JOBS = "jobs"  # how the progress over all jobs begins
 LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "openTSNE", "opencv-python-headless")
 

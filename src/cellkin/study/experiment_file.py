@@ -14,19 +14,6 @@ from cellkin.core.options import refuse_unknown
 from cellkin.learning.recipes import load_recipe
 from cellkin.study.predictions import PROPOSED
 
-__all__ = [
-    "GIVEN",
-    "INJECTIONS",
-    "METHODS",
-    "Experiment",
-    "External",
-    "Method",
-    "Source",
-    "experiment_names",
-    "load_experiment",
-    "recipe_fields",
-]
-
 GIVEN = "given"
 """Instead of first weights: they are named on the command line, for each backbone."""
 

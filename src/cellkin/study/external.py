@@ -12,8 +12,6 @@ from cellkin.core.errors import LabelError
 from cellkin.core.records import Dataset, LabelSet
 from cellkin.study.experiment_file import External
 
-__all__ = ["mapped_classes"]
-
 
 def mapped_classes(tested: Dataset, external: External, labels: LabelSet) -> Dataset:
     """The cells of an external test, under the classes that they should be called.

@@ -33,19 +33,6 @@ from cellkin.learning.recipes import Recipe
 from cellkin.study.plan import Work
 from cellkin.system.runs import packaged_encoder
 
-__all__ = [
-    "CHUNK",
-    "FoldCells",
-    "Place",
-    "WorkOptions",
-    "cells_in_fold",
-    "described_cells",
-    "embedded",
-    "prepare",
-    "run_folder",
-    "threads",
-]
-
 CHUNK = 256  # images embedded at once
 
 

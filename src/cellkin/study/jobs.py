@@ -49,9 +49,6 @@ from cellkin.system.atlases import PartedCells, refuse_early, save_trained
 from cellkin.system.cards import data_facts
 from cellkin.system.runs import packaged_encoder, refuse_seen
 
-__all__ = ["Outcome", "atlas_of", "run_work", "trained_on"]
-
-
 _Found = tuple[list[Prediction], dict[str, Any]]
 """The predictions of one row, and what is to be kept of this row alone."""
 

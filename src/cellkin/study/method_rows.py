@@ -18,8 +18,6 @@ from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_
 from cellkin.measures.ranking import auroc
 from cellkin.study.predictions import Job, Results
 
-__all__ = ["binary", "independent", "right", "study_rows"]
-
 KEY = ("method", "dataset", "tested_on", "injection", "backbone", "init", "recipe", "unit")
 TOLD = ("injection", "backbone", "init", "recipe")
 """What a title tells besides the method, where the rows differ in it."""

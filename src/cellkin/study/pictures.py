@@ -12,8 +12,6 @@ from cellkin.core.errors import CellkinError
 from cellkin.core.records import Sample
 from cellkin.imaging.decode import decode
 
-__all__ = ["Pictures"]
-
 
 class Pictures:
     """Gives the picture of a cell by data set and id; None where it cannot be had any more.

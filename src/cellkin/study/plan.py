@@ -31,8 +31,6 @@ from cellkin.study.experiment_file import (
 from cellkin.study.predictions import Job
 from cellkin.study.sources import Gathered
 
-__all__ = ["Row", "Work", "plan"]
-
 SEEING = ("size", "unsharpen", "k", "distance")
 """Fields of a recipe that matter where nothing is trained: the packaged network looks, or none."""
 

@@ -19,8 +19,6 @@ from cellkin.core.artifacts import digest, guarded_writes
 from cellkin.core.errors import ArtifactError
 from cellkin.core.records import LabelSet, Neighbor
 
-__all__ = ["FILE", "PROPOSED", "Failure", "Job", "Prediction", "Results"]
-
 FILE = "results.sqlite"
 PROPOSED = "cellkin"  # the method under study
 SCHEMA = 1

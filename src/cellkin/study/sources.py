@@ -25,8 +25,6 @@ from cellkin.datasets.injecting.patches import cut_patches
 from cellkin.drawing.drawn import Order, draw_layout, layout_named
 from cellkin.study.experiment_file import Drawn, Experiment, Source
 
-__all__ = ["REAL_DATA", "Gathered", "gather"]
-
 REAL_DATA = "CELLKIN_REAL_DATA"
 
 

@@ -12,8 +12,6 @@ from cellkin.study.comparing import compare, leakage, unlearned_findings, win_fi
 from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
 
-__all__ = ["summarize"]
-
 MEASURE_NOTE = (
     "Mean ± standard deviation over folds, with ddof = 1 (the folds as a sample) and, in brackets, "
     "ddof = 0 (as the whole population). The interval is of all test cells pooled, 95 %."

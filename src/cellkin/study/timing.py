@@ -53,8 +53,6 @@ from cellkin.study.plan import Work, plan
 from cellkin.study.predictions import PROPOSED
 from cellkin.study.sources import gather
 
-__all__ = ["measure", "timing_table"]
-
 FILE = "timing.json"
 TIMES = 3  # the data set replicated, as in the paper
 COLUMNS = (

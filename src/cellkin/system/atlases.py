@@ -41,8 +41,6 @@ from cellkin.system.runs import (
     tidied,
 )
 
-__all__ = ["PartedCells", "index", "refuse_early", "save_trained", "train"]
-
 
 @dataclass(frozen=True)
 class PartedCells:

@@ -14,8 +14,6 @@ from cellkin.datasets import auditing
 from cellkin.imaging.decode import decode
 from cellkin.report import save_audit
 
-__all__ = ["audit"]
-
 COLUMNS = (
     "first", "second", "kind", "relation", "score", "overlap", "difference", "crosses",
     "first_label", "second_label", "first_subject", "second_subject", "first_side", "second_side",

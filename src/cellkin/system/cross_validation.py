@@ -19,8 +19,6 @@ from cellkin.measures.scores import score_samples
 from cellkin.system.atlases import refuse_early, train
 from cellkin.system.runs import TrainOptions, run_folder
 
-__all__ = ["cross_validate"]
-
 SUMMARY = "out_of_fold.json"
 
 

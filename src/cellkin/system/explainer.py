@@ -28,8 +28,6 @@ from cellkin.core.units import Owners
 from cellkin.decision import flips, matching, shares_of_support
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 
-__all__ = ["Explainer", "Look", "together"]
-
 _Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
 
 KNOWN_SHOWN = 12  # classes of a head that a message names

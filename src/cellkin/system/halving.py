@@ -36,8 +36,6 @@ from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.learning.encoder import Encoder
 from cellkin.system.runs import open_encoder, packaged_encoder
 
-__all__ = ["HalvingOptions", "HalvingProposal", "propose_halving"]
-
 OTHERS = 600  # cells of other classes on the map, at most
 SHOWN = 24  # cells of each half on the page
 THUMB = 112

@@ -16,8 +16,6 @@ from cellkin.datasets.injecting.injection import NOTHING, add_class, find_window
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import packaged_lite0
 
-__all__ = ["InjectOptions", "Injected", "inject_nothing"]
-
 SHOWN = 112  # side of a window on the contact sheet, in pixels
 
 

@@ -25,8 +25,6 @@ from cellkin.learning.weights import seen_by
 from cellkin.system.cards import data_facts, documents, made_now, network_facts, recipe_facts
 from cellkin.system.runs import load_images, open_run, run_folder, tidied
 
-__all__ = ["PretrainOptions", "pretrain"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions(Options):

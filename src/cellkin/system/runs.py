@@ -25,19 +25,6 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
 
-__all__ = [
-    "IndexOptions",
-    "TrainOptions",
-    "encoder_facts",
-    "load_images",
-    "open_encoder",
-    "open_run",
-    "packaged_encoder",
-    "refuse_seen",
-    "run_folder",
-    "tidied",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions(Options):

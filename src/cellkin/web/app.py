@@ -19,8 +19,6 @@ from cellkin.web.settings import Settings
 from cellkin.web.station import Station
 from cellkin.web.store import Store
 
-__all__ = ["create_app", "register"]
-
 
 def create_app(atlas: Path | DecisionSupport, store: Store, settings: Settings) -> FastAPI:
     """A workstation over one atlas and one store.

@@ -21,8 +21,6 @@ from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
 
-__all__ = ["LISTED", "SHOWN", "case_context"]
-
 SHOWN = 120  # cells whose evidence a page shows; the rest is in the data
 LISTED = 400  # cells in the table of a page
 THUMB = 104  # pixels, shown at half of it

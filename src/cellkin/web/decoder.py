@@ -20,8 +20,6 @@ from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.preprocess import Preprocessor
 
-__all__ = ["main", "png_of", "write_frame"]
-
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
 LONGEST = 64 * 1024  # of a header line
 

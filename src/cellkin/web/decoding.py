@@ -23,8 +23,6 @@ from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.web.decoder import write_frame
 from cellkin.web.settings import Settings
 
-__all__ = ["Decoded", "Decoders", "Unanswered", "pixels"]
-
 STARTING = 60.0  # seconds in which a process must be ready
 PIECE = 1 << 20
 

@@ -17,8 +17,6 @@ from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, Pair
 from cellkin.report.heatmaps import shared_scale
 from cellkin.report.telling import counter_title, share_words, tell
 
-__all__ = ["EvidenceCache", "cell_address", "evidence_json", "tensor_text"]
-
 Plain = dict[str, Any]
 
 

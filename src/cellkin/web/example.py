@@ -17,8 +17,6 @@ from cellkin.web.store import Actor, Case, NewCell, Store
 from cellkin.web.uploads import shown_name
 from cellkin.web.worklist.held import held_reasons
 
-__all__ = ["PSEUDONYM", "prepare_case"]
-
 PSEUDONYM = "Demo 1"
 SELECTED = "Held-out cells, selected to show the work: look, decide, sign."
 PLAIN, HELD = 18, 6  # cells that may be confirmed together, and that are looked at singly

@@ -12,8 +12,6 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 from cellkin.web.store import ROLES, SCOPES, Actor, Store
 
-__all__ = ["LOCAL", "Identities", "Who"]
-
 LOCAL = "local"
 LOCAL_ROLE = "reviewer"
 

@@ -17,8 +17,6 @@ from cellkin.web.station import Station
 from cellkin.web.store import NewCell
 from cellkin.web.uploads import Refusal, Upload, unpacked
 
-__all__ = ["Decided", "decided", "new_cell", "prepared", "stored"]
-
 TOGETHER = 32  # images of one upload that are in memory at once
 
 

@@ -17,8 +17,6 @@ from cellkin.core.records import Decision, Evidence
 from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
 
-__all__ = ["Deciding"]
-
 BATCH = 32  # pictures that the network sees in one go
 
 

@@ -16,8 +16,6 @@ from starlette.exceptions import HTTPException
 from cellkin.core.errors import CellkinError
 from cellkin.web.store import Conflict, Forbidden, NotFound, Refused, Throttled
 
-__all__ = ["MEDIA_TYPE", "Problem", "ProblemError", "answer", "install", "problem"]
-
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:cellkin:problem:"
 STATUS: Mapping[type[CellkinError], int] = {

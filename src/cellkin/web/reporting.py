@@ -21,8 +21,6 @@ from cellkin.report.pages import render_page
 from cellkin.web.case_page import case_context, title_of
 from cellkin.web.store import Cell, Store
 
-__all__ = ["file_name", "report_csv", "report_html", "report_json", "report_pdf", "report_policy"]
-
 COLUMNS = (
     "case",
     "revision",

@@ -23,8 +23,6 @@ from cellkin.web.identity import Identities, Who
 from cellkin.web.problems import ProblemError, answer
 from cellkin.web.settings import Settings
 
-__all__ = ["API", "CSRF_HEADER", "POLICY", "PUBLIC", "Bounded", "Guard", "KnownHost", "Sealed"]
-
 API = "/api/v1"
 CSRF_HEADER = "x-csrf-token"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from cellkin.core.errors import RecipeError
 from cellkin.imaging.decode import Limits
 
-__all__ = ["Settings", "is_loopback"]
-
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MEBIBYTE = 2**20
 

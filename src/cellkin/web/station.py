@@ -18,8 +18,6 @@ from cellkin.web.model_thread import Deciding
 from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 
-__all__ = ["Station"]
-
 INTAKES = 4  # uploads that are unpacked and decided at once; the others wait
 
 

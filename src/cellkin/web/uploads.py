@@ -23,8 +23,6 @@ from cellkin.core.errors import CellkinError, ImageError
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 
-__all__ = ["FIELD", "Refusal", "Upload", "read_form", "shown_name", "unpacked"]
-
 FIELD = "files"
 ZIP = b"PK\x03\x04"
 EMPTY_ZIP = b"PK\x05\x06"

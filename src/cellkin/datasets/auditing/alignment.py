@@ -10,9 +10,6 @@ import numpy as np
 from cellkin.core.arrays import Array, Floats
 from cellkin.datasets.auditing.pictures import Picture
 
-__all__ = ["Fit", "align", "is_similar", "measured", "oriented", "placed", "refined"]
-
-
 START = 0.6  # likeness of a guess below which no duplicate was ever reached
 STEPS, EPSILON, FILTER = 60, 1e-4, 5
 CRITERIA = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT

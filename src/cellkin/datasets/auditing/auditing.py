@@ -20,8 +20,6 @@ from cellkin.datasets.auditing.views import CUES, View, view_all
 from cellkin.datasets.parts.grouping import clusters
 from cellkin.datasets.published import found_by_class
 
-__all__ = ["audit"]
-
 ORDER = ("class", "split", "subject")
 KINDS = ("same file", "same pixels", "near duplicate", "overlap")
 

@@ -27,8 +27,6 @@ from cellkin.core.arrays import Array, Bytes, Floats, Singles
 from cellkin.core.progress import Progress, silent
 from cellkin.datasets.auditing.alignment import is_similar, refined
 
-__all__ = ["AGREED", "FieldLook", "Overlap", "field_look", "overlapping"]
-
 AGREED = 0.35
 """Least score of an overlap; see docs/locate.md for the scores of true and of chance ones."""
 

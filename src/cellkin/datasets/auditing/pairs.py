@@ -19,8 +19,6 @@ from cellkin.datasets.auditing.proposals import Proposal, by_keypoints, by_looks
 from cellkin.datasets.auditing.views import View
 from cellkin.imaging.decode import decode
 
-__all__ = ["FIELDS", "Match", "duplicates", "exact", "near"]
-
 LIKENESS, OUTLINE = 0.75, 0.8
 DETAIL, DETAIL_CUT_OUT = 0.68, 0.4
 """What two images must reach to be one (a segmented cell has no red cells around it that all look

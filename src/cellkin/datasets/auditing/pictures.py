@@ -9,21 +9,6 @@ import numpy as np
 
 from cellkin.core.arrays import Array, Bools, Bytes, Singles
 
-__all__ = [
-    "GRID",
-    "NO_KEYPOINTS",
-    "WINDOWS",
-    "Keypoints",
-    "Picture",
-    "cut_to_content",
-    "describe",
-    "is_field",
-    "keypoints",
-    "mirrored",
-    "picture",
-]
-
-
 SIDE = 160  # pixels of the longer side of a crop
 FIELD, LARGEST = 600, 512  # a whole field of view is kept finer: its cells are small
 BLACK, WHITE = 16, 254  # a segmented cell lies on one of these

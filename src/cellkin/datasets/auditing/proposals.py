@@ -15,9 +15,6 @@ from cellkin.core.arrays import Bytes, Floats, Ints, Singles
 from cellkin.core.progress import Progress, silent
 from cellkin.datasets.auditing.pictures import GRID, Keypoints, mirrored
 
-__all__ = ["Proposal", "by_keypoints", "by_looks", "turned"]
-
-
 COMPONENTS = 64
 NEAREST = 24  # of one orientation of one image; up to 10 of them are windows of the image itself
 PER_IMAGE = 3  # proposals by looks

@@ -19,9 +19,6 @@ from cellkin.core.progress import Progress, silent
 from cellkin.measures.intervals import middle
 from cellkin.measures.matrices import balanced_accuracy
 
-__all__ = ["DEALS", "NEIGHBORS", "measure"]
-
-
 NEIGHBORS = 15
 DEALS = 999
 ALARM_P = 0.002  # 1 % for the five cues together

@@ -15,8 +15,6 @@ from cellkin.datasets.parts.splits import single, verify_split
 from cellkin.datasets.saved import save_dataset
 from cellkin.imaging.series import is_shared
 
-__all__ = ["merged", "read_split", "sides_of", "write_merged"]
-
 
 def read_split(path: str | Path) -> tuple[Split, ...]:
     """The split (or the folds) of a file that `cellkin split` wrote, or the split of an atlas.

@@ -31,9 +31,6 @@ from cellkin.imaging.fingerprints import pixels_sha256
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.series import is_shared
 
-__all__ = ["CUES", "View", "view", "view_all"]
-
-
 CUES = ("corners", "border", "size and format", "mean colour", "focus")
 """What the shortcut meter looks at, none of it the cell in the middle."""
 

@@ -22,16 +22,6 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import Nucleus, doubtful_mask, nuclei
 
-__all__ = [
-    "CellScale",
-    "FieldSurvey",
-    "Window",
-    "blasts_of",
-    "cell_scale",
-    "survey",
-    "windows_of",
-]
-
 Rng = np.random.Generator
 
 CELL_PER_NUCLEUS = 1.7

@@ -16,8 +16,6 @@ from pathlib import Path
 from cellkin.core.errors import LayoutError
 from cellkin.datasets.csv_rows import raise_faults, read_rows
 
-__all__ = ["OtherCells", "read_others"]
-
 COMPLETE = {"yes": True, "no": False, "": False}
 
 

@@ -29,9 +29,6 @@ from cellkin.core.progress import Progress, silent
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-__all__ = ["Explained", "Halving", "HalvingEvidence", "explained_by", "separation"]
-
-
 COMPONENTS = 5
 """Leading principal components on which the two clouds are sought and tested."""
 

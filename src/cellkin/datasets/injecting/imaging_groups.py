@@ -28,8 +28,6 @@ from cellkin.datasets.listing import shown
 from cellkin.imaging.decode import decode
 from cellkin.imaging.stain import nuclei
 
-__all__ = ["AUTO", "FEATURES", "SIMPLE", "Trial", "Verdict", "judge", "listed", "measured", "tried"]
-
 AUTO = "auto"
 FEATURES = "features"
 SIMPLE = ("file-size", "field-size", "diameter")

@@ -32,8 +32,6 @@ from cellkin.datasets.parts.splits import split_unit
 from cellkin.datasets.readers import folders
 from cellkin.imaging.decode import decode
 
-__all__ = ["NOTHING", "Found", "add_class", "find_windows", "halved", "open_fields"]
-
 NOTHING = "nothing"
 SAME_SCALE = (0.75, 1.33)  # nuclei of the fields against those of the cells
 

@@ -24,8 +24,6 @@ from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb, allidb1
 from cellkin.imaging.decode import decode
 
-__all__ = ["LAYOUT", "PUBLISHED", "cut_patches"]
-
 LAYOUT = "ALL-IDB Patches"
 NOTHING = "nothing"
 CLINICAL = {NOTHING: NO_CELL, **allidb.CLINICAL}

@@ -9,8 +9,6 @@ from cellkin.core.errors import DataError
 from cellkin.core.records import Dataset
 from cellkin.datasets.locating.locating import Located, Location
 
-__all__ = ["COLUMNS", "rows", "write_labels", "write_table"]
-
 COLUMNS = (
     "crop", "field", "left", "top", "right", "bottom", "scale", "rotation", "mirrored", "score",
     "group", "state",

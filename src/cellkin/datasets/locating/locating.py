@@ -33,8 +33,6 @@ from cellkin.datasets.parts.grouping import grouped
 from cellkin.datasets.readers import allidb1, allidb2
 from cellkin.imaging.decode import decode
 
-__all__ = ["FOUND", "MARGIN", "Located", "Location", "locate"]
-
 FOUND = 0.8
 """Least score (see `cellkin.datasets.locating.matching.Hit`) for a crop to count as found."""
 MARGIN = 0.1

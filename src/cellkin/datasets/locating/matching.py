@@ -25,8 +25,6 @@ import numpy as np
 
 from cellkin.core.arrays import Ints, Singles
 
-__all__ = ["ORIENTATIONS", "SAME", "Hit", "Piece", "Poses", "search_field"]
-
 Orientation = tuple[int, bool]
 
 SAME: tuple[Orientation, ...] = ((0, False),)

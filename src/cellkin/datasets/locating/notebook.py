@@ -11,8 +11,6 @@ from cellkin.core.artifacts import digest, guarded_writes
 from cellkin.core.errors import OutputError
 from cellkin.datasets.locating.matching import Hit
 
-__all__ = ["Notebook"]
-
 
 class Notebook:
     """Answers to one question, noted as they come.

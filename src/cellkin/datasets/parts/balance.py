@@ -9,8 +9,6 @@ import numpy as np
 
 from cellkin.core.arrays import Ints
 
-__all__ = ["Unit", "deal_cells", "deal_units"]
-
 TRIES = 20
 
 

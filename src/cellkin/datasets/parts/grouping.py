@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Links", "clusters", "grouped"]
-
 Links = Iterable[Sequence[str]]
 """Names that belong together, two or more each."""
 

@@ -17,8 +17,6 @@ from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.grouping import clusters
 from cellkin.imaging.series import is_shared
 
-__all__ = ["TWINS", "hashed", "leaders", "leaks", "twins"]
-
 TWINS = "documented duplicates"
 """Key of `Sample.annotations`: images with equal values are documented as duplicates."""
 

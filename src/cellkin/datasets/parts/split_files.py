@@ -22,8 +22,6 @@ from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.leakage import hashed, leaks
 from cellkin.datasets.parts.split_units import required_unit, verify_split
 
-__all__ = ["open_splits", "part_table", "save_splits"]
-
 KIND = "split"
 SCHEMA = 1
 AGAIN = "cut it again: cellkin split DATA --out FILE"

@@ -10,13 +10,6 @@ from cellkin.core.records import Dataset, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners, owner_of
 from cellkin.datasets.identity import refuse_strange_names
 
-__all__ = [
-    "refuse_subjects_in_two_folds",
-    "required_unit",
-    "split_unit",
-    "verify_split",
-]
-
 
 def split_unit(dataset: Dataset) -> str:
     """What to keep on one side: "subject", else "slide/field", where every image has one, else

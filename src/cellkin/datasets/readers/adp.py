@@ -18,8 +18,6 @@ from cellkin.datasets.csv_rows import Rows, columns_of, raise_faults, read_rows
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
 
-__all__ = ["LAYOUT", "PUBLISHED", "read", "recognises"]
-
 LAYOUT = "ADP"
 COLUMN = "patch names"
 DEPTH = 3

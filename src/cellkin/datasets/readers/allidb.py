@@ -9,20 +9,6 @@ from cellkin.core.records import LYMPHOBLAST, OTHER_CELL
 from cellkin.datasets.description import read_description
 from cellkin.datasets.listing import Listing, shown
 
-__all__ = [
-    "ACCESS",
-    "CITATION",
-    "CLINICAL",
-    "LICENCE",
-    "NAME",
-    "NORMAL",
-    "SPECIMEN",
-    "STAIN",
-    "is_drawn",
-    "label_of",
-    "refuse_doubled_numbers",
-]
-
 NAME = r"Im(\d{3,})_([01])"
 IMAGE_FOLDERS = ("im", "img")
 NORMAL = "normal"

@@ -18,8 +18,6 @@ from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
-__all__ = ["BLASTS", "LAYOUT", "OVERLAPPING", "PUBLISHED", "documented", "read", "recognises"]
-
 LAYOUT = "ALL-IDB1"
 BOTH = "give the folder that holds both, im/ImXXX_0.jpg and im/ImXXX_1.jpg"
 BLASTS = "blasts"

@@ -17,8 +17,6 @@ from cellkin.datasets.published import Published
 from cellkin.datasets.readers import allidb
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
-__all__ = ["LAYOUT", "PUBLISHED", "documented", "read", "recognises"]
-
 LAYOUT = "ALL-IDB2"
 BOTH = "give the folder that holds both, ImXXX_0 and ImXXX_1"
 PLACE = re.compile(rf"(?:img/)?{allidb.NAME}\.(?:tiff?|png|bmp)", re.IGNORECASE)

@@ -22,8 +22,6 @@ from cellkin.datasets.readers import pbc
 from cellkin.datasets.vocabulary import fixed_label_set
 from cellkin.imaging.npz import shape_of
 
-__all__ = ["LAYOUT", "PUBLISHED", "read", "read_file", "recognises"]
-
 LAYOUT = "BloodMNIST"
 FILE = re.compile(r"bloodmnist.*\.npz", re.IGNORECASE)
 PARTS = ("train", "val", "test")

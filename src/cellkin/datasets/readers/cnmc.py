@@ -18,8 +18,6 @@ from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.published import Published
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set, refuse_single_class
 
-__all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "PUBLISHED_SUBJECTS", "read", "recognises"]
-
 LAYOUT = "C-NMC 2019"
 PUBLISHED_COUNTS = {"hem": 3389, "all": 7272}
 PUBLISHED_SUBJECTS = 73

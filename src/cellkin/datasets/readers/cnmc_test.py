@@ -23,8 +23,6 @@ from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.readers import cnmc
 from cellkin.datasets.vocabulary import fixed_label_set
 
-__all__ = ["BOTH", "LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "read", "recognises"]
-
 LAYOUT = "C-NMC 2019 preliminary test phase"
 BOTH = "C-NMC 2019 with preliminary test phase"
 FOLD = "preliminary test"

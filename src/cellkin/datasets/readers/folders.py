@@ -14,8 +14,6 @@ from cellkin.core.records import Dataset, ImageRef, Sample
 from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.vocabulary import label_set
 
-__all__ = ["LAYOUT", "read", "recognises"]
-
 LAYOUT = "class folders"
 PART_NAME = re.compile(r"(train|test|val|valid)(ing|idation|ation)?|fold[ _-]?\d+", re.IGNORECASE)
 

@@ -11,8 +11,6 @@ from cellkin.datasets.listing import Listing, shown
 from cellkin.datasets.published import Published
 from cellkin.datasets.vocabulary import Meaning, fixed_label_set
 
-__all__ = ["LAYOUT", "PUBLISHED", "PUBLISHED_COUNTS", "read", "recognises"]
-
 LAYOUT = "PBC"
 PUBLISHED_COUNTS = {
     "basophil": 1218,

@@ -20,8 +20,6 @@ from cellkin.datasets.listing import Listing, is_image_name, is_litter, shown
 from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
 from cellkin.datasets.vocabulary import label_set
 
-__all__ = ["LAYOUT", "read", "recognises"]
-
 LAYOUT = "labels.csv"
 FILE = "labels.csv"
 GROUP_COLUMNS = ("group", "slide", "field")

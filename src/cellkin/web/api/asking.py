@@ -13,26 +13,6 @@ from cellkin.web.identity import Who
 from cellkin.web.station import Station
 from cellkin.web.store import Actor
 
-__all__ = [
-    "PROBLEMS",
-    "Admin",
-    "Body",
-    "CaseId",
-    "CellId",
-    "Cursor",
-    "Items",
-    "Limit",
-    "Line",
-    "Note",
-    "Reader",
-    "Reviewer",
-    "Stationed",
-    "Uploader",
-    "Version",
-    "Whoever",
-    "may",
-]
-
 Item = TypeVar("Item")
 UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 REF = {"schema": {"$ref": "#/components/schemas/Problem"}}

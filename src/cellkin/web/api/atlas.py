@@ -15,8 +15,6 @@ from cellkin.web.api.asking import Cursor, Items, Limit, Line, Reader, Stationed
 from cellkin.web.evidence import cell_address
 from cellkin.web.store import DISPOSITIONS, NotFound
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/atlas", tags=["atlas"])
 
 FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}

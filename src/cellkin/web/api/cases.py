@@ -31,8 +31,6 @@ from cellkin.web.station import Station
 from cellkin.web.store import Actor, Case, Cell
 from cellkin.web.uploads import Refusal, read_form
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/cases", tags=["cases"])
 
 Key = Annotated[

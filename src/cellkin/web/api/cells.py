@@ -16,8 +16,6 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
 from cellkin.web.store import Case, Cell
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/cells", tags=["cells"])
 
 FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}  # a stored picture never changes

@@ -22,8 +22,6 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
 from cellkin.web.store import ApiToken, LogCheck, LogEntry, User
 
-__all__ = ["router"]
-
 router = APIRouter()
 
 TokenId = Annotated[Identifier, Path(description="Id of a token.")]

@@ -19,8 +19,6 @@ from cellkin.web.reporting import (
 )
 from cellkin.web.store import Revision
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/cases", tags=["reports"])
 
 Which = Annotated[

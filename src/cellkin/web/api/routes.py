@@ -8,8 +8,6 @@ from cellkin.web.api import atlas, cases, cells, people, reports, sessions, stat
 from cellkin.web.api.asking import PROBLEMS
 from cellkin.web.security import API
 
-__all__ = ["router"]
-
 router = APIRouter(prefix=API, responses=PROBLEMS)
 for part in (sessions, atlas, stateless, cases, cells, reports, people):
     router.include_router(part.router)

@@ -14,8 +14,6 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
 from cellkin.web.store import Forbidden, Throttled
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["session"])
 
 

@@ -19,8 +19,6 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
 from cellkin.web.uploads import FIELD, Refusal, read_form
 
-__all__ = ["UPLOAD", "router"]
-
 router = APIRouter(tags=["decide"])
 
 UPLOAD: dict[str, Any] = {

@@ -19,8 +19,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cellkin.core.records import NOTICE
 from cellkin.web.worklist.held import REASONS, TILES
 
-__all__ = ["SHELLS", "Shell", "digest", "router"]
-
 HERE = Path(__file__).parent
 TYPES = {
     ".css": "text/css; charset=utf-8",

@@ -18,8 +18,6 @@ from cellkin.web.store.people import People, iso, person, user_of
 from cellkin.web.store.records import SCOPES, Actor, ApiToken, Session
 from cellkin.web.store.tables import api_tokens, sessions, users
 
-__all__ = ["Accounts"]
-
 LONGEST_SESSION = 12  # hours
 LONGEST_TOKEN = 366  # days
 

@@ -25,8 +25,6 @@ from cellkin.web.store.migrating import HEAD, migrate, schema_version
 from cellkin.web.store.tables import audit_head, cases, metadata, users
 from cellkin.web.store.verifying import verify
 
-__all__ = ["restore", "write"]
-
 PAGES = 2000  # of SQLite, copied between two reports of progress
 ROWS = 200
 

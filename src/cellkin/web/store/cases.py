@@ -24,8 +24,6 @@ from cellkin.web.store.records import Actor, Case
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
 
-__all__ = ["change", "create", "get", "listed", "locked", "refresh", "require_open"]
-
 STATUSES = ("open", "signed", "amended")
 CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note")
 COUNTED = (

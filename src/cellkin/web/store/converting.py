@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 from cellkin.web.store.errors import Forbidden, Refused
 from cellkin.web.store.records import ROLES, Actor, Case, Cell
 
-__all__ = ["case_of", "cell_of", "cursor_to", "new_id", "paged", "require_role", "written"]
-
 Item = TypeVar("Item")
 
 LONGEST = {"pseudonym": 80, "specimen": 80, "note": 4000, "reason": 1000, "comment": 4000}

@@ -26,8 +26,6 @@ from cellkin.web.store.log import append
 from cellkin.web.store.records import Actor
 from cellkin.web.store.tables import audit_head
 
-__all__ = ["Clock", "Database", "Transaction", "address", "utc_now"]
-
 Clock = Callable[[], datetime]
 
 BUSY = 30_000  # milliseconds to wait for another process's change

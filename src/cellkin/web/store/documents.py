@@ -14,8 +14,6 @@ from cellkin.web.store.records import Case, Cell, LogEntry, Revision
 from cellkin.web.worklist.differential import Counted, differential
 from cellkin.web.worklist.kinds import kind
 
-__all__ = ["CaseReport", "compose"]
-
 SCHEMA = 1
 WORK = ("version", "flags", "counts", "held", "to_confirm", "unseen")  # of a case in progress
 

@@ -17,8 +17,6 @@ from typing import Any
 
 from cellkin.core.errors import CellkinError
 
-__all__ = ["Busy", "Conflict", "Forbidden", "NotFound", "Refused", "StoreError", "Throttled"]
-
 
 class StoreError(CellkinError):
     """The store did not do what was asked; nothing was changed."""

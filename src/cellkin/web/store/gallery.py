@@ -28,19 +28,6 @@ from cellkin.web.store.records import CELL, Actor, Added, Cell, NewCell
 from cellkin.web.store.tables import atlases, cases, cells, pictures, uploads
 from cellkin.web.worklist.held import held_reasons, worry
 
-__all__ = [
-    "add",
-    "cell",
-    "image",
-    "listed",
-    "many",
-    "mark_opened",
-    "mark_seen",
-    "original",
-    "record_hash",
-    "set_fields",
-]
-
 NAME = 255  # characters of a file name that are kept
 ORDERS = ("worry", "position")
 FIXED = (

@@ -17,8 +17,6 @@ from cellkin.web.store.converting import cursor_to, paged
 from cellkin.web.store.records import Actor, LogEntry
 from cellkin.web.store.tables import audit, audit_head
 
-__all__ = ["FIRST", "append", "entries", "hash_of", "head", "page", "plain_json", "walk"]
-
 FIRST = "0" * 64
 
 What = tuple[str, str | None, str | None]  # action, case, cell

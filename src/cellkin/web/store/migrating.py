@@ -10,8 +10,6 @@ from sqlalchemy import Connection, inspect, text
 from cellkin.core.errors import ArtifactError
 from cellkin.web.store.database import Database
 
-__all__ = ["HEAD", "migrate", "schema_version"]
-
 HEAD = "0001"
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -17,8 +17,6 @@ from cellkin.web.store.errors import Forbidden, NotFound, Refused, Throttled
 from cellkin.web.store.records import ROLES, Actor, User
 from cellkin.web.store.tables import attempts, sessions, users
 
-__all__ = ["People", "iso", "person", "user_of"]
-
 SHORTEST = 10
 LONGEST = 256  # characters of a password: hashing more would be work for an attacker to give us
 WINDOW = 15  # minutes that a failed login counts

@@ -8,23 +8,6 @@ from typing import Any
 
 from cellkin.core.records import Decision
 
-__all__ = [
-    "DISPOSITIONS",
-    "ROLES",
-    "SCOPES",
-    "Actor",
-    "Added",
-    "ApiToken",
-    "Case",
-    "Cell",
-    "LogCheck",
-    "LogEntry",
-    "NewCell",
-    "Revision",
-    "Session",
-    "User",
-]
-
 ROLES = ("viewer", "reviewer", "admin")
 """What people may do, each as much as those before it: look; decide and sign; keep the house."""
 

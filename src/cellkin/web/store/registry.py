@@ -17,8 +17,6 @@ from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Actor, Cell
 from cellkin.web.store.tables import atlases, references
 
-__all__ = ["PictureSource", "get", "keep_kin", "pictures", "register"]
-
 SIDE = 112  # pixels of a kept picture's longer side
 TOGETHER = 500  # pictures that are read at once
 PROGRAM = Actor("cellkin", "program", "program")

@@ -8,8 +8,6 @@ from typing import Any
 
 from cellkin.web.store.records import CELL, LogEntry
 
-__all__ = ["Replay", "ToldCell"]
-
 UNDECIDED: Mapping[str, Any] = {
     "final": None,
     "disposition": CELL,

@@ -19,8 +19,6 @@ from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import CELL, DISPOSITIONS, Actor, Case, Cell
 from cellkin.web.store.tables import atlases, cells, reviews
 
-__all__ = ["DECIDED", "confirm_many", "decided", "review", "undo"]
-
 DECIDED = (
     "final",
     "disposition",

@@ -20,8 +20,6 @@ from cellkin.web.store.records import Actor, Case, Revision
 from cellkin.web.store.reviewing import together
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 
-__all__ = ["amend", "document", "missing", "report", "sign"]
-
 NAMED = 5
 
 

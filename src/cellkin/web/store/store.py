@@ -28,8 +28,6 @@ from cellkin.web.store.records import (
     Revision,
 )
 
-__all__ = ["Store"]
-
 
 class Store(Accounts):
     """Cases, cells, decisions, people and the log.

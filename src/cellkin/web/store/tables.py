@@ -21,24 +21,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = [
-    "api_tokens",
-    "atlases",
-    "attempts",
-    "audit",
-    "audit_head",
-    "cases",
-    "cells",
-    "metadata",
-    "pictures",
-    "references",
-    "reviews",
-    "revisions",
-    "sessions",
-    "uploads",
-    "users",
-]
-
 metadata = MetaData()
 
 ID = String(32)

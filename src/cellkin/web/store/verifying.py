@@ -20,8 +20,6 @@ from cellkin.web.store.records import LogCheck, LogEntry
 from cellkin.web.store.replaying import Replay
 from cellkin.web.store.tables import audit, cases, cells, pictures, revisions, users
 
-__all__ = ["verify"]
-
 MISSING = object()
 LISTED = 50  # faults that are told one by one
 EVERY = 500  # rows between two reports of progress

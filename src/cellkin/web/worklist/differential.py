@@ -16,8 +16,6 @@ from typing import Any
 from cellkin.measures.intervals import LEVEL, clopper_pearson
 from cellkin.web.worklist.kinds import ERYTHROBLAST, NOTHING, PLATELET
 
-__all__ = ["ENOUGH", "PREFERRED", "Counted", "Differential", "Row", "differential"]
-
 ENOUGH = 100
 PREFERRED = 200
 SELECTED = (

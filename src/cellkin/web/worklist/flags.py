@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["FLAGS", "CaseFacts", "case_flags"]
-
 FLAGS = (
     "lymphoblast proposed",
     "held cells",

@@ -12,8 +12,6 @@ from typing import Any
 from cellkin.core.records import LYMPHOBLAST, Decision, LabelSet
 from cellkin.web.worklist.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 
-__all__ = ["FAR", "REASONS", "TILES", "held_reasons", "worry"]
-
 FAR = 95.0
 """Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out
 cells of its class. It holds a cell back for a look; it decides nothing."""

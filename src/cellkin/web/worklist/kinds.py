@@ -10,8 +10,6 @@ import re
 
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, LabelSet
 
-__all__ = ["ERYTHROBLAST", "IMMATURE", "LEUKOCYTE", "NOTHING", "PLATELET", "kind"]
-
 IMMATURE = "immature granulocyte"
 ERYTHROBLAST = "erythroblast"
 PLATELET = "platelet"
