@@ -13,15 +13,15 @@ from storing import BLAST, LABELS
 from storing import decision as plain
 
 from cellkin.core.errors import DecisionError, LabelError
+from cellkin.core.kinds import kind
 from cellkin.core.records import Decision, LabelSet
-from cellkin.measures.intervals import clopper_pearson
-from cellkin.web.worklist import FAR, FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
-from cellkin.web.worklist.differential import (
+from cellkin.measures.differential import (
     SELECTED,
     Counted,
     differential,
 )
-from cellkin.web.worklist.kinds import kind
+from cellkin.measures.intervals import clopper_pearson
+from cellkin.web.worklist import FAR, FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
 
 PBC = LabelSet(
     ("neutrophil", "ig", "erythroblast"),

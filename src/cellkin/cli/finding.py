@@ -1,4 +1,4 @@
-"""The verb find: where the white cells of fields and slides are."""
+"""The verbs find and differential: where the white cells of fields and slides are, and what."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from typing import Annotated
 
 import typer
 
+from cellkin.cli.cells import AtlasFolder, Subject
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Json, Overwrite, examples, files_of
+from cellkin.cli.options import Device, Json, Overwrite, examples, files_of
 from cellkin.core.artifacts import refuse_existing, write_json
 from cellkin.core.errors import DataError
 from cellkin.core.records import NOTICE
+
+Fields = Annotated[
+    list[Path], typer.Argument(metavar="FIELDS...", help="Fields or slides, or folders of them.")
+]
+Mpp = Annotated[
+    float | None,
+    typer.Option("--mpp", help="Micrometres per pixel, where the files do not say it."),
+]
 
 
 @examples("""
@@ -21,10 +30,7 @@ cellkin find slide.svs --out cells.json --mpp 0.25
 cellkin find fields/ --out cells.json --json | jq '.fields[].cells | length'
 """)
 def find(
-    fields: Annotated[
-        list[Path],
-        typer.Argument(metavar="FIELDS...", help="Fields or slides, or folders of them."),
-    ],
+    fields: Fields,
     out: Annotated[Path, typer.Option("--out", metavar="JSON", help="The file to write.")],
     crops: Annotated[
         Path | None,
@@ -36,10 +42,7 @@ def find(
             metavar="DIR", help="Also write outlines that QuPath opens, one file a field."
         ),
     ] = None,
-    mpp: Annotated[
-        float | None,
-        typer.Option("--mpp", help="Micrometres per pixel, where the files do not say it."),
-    ] = None,
+    mpp: Mpp = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -75,6 +78,71 @@ def find(
     else:
         talk(NOTICE)
         typer.echo(out)
+
+
+@examples("""
+cellkin differential atlas field.jpg --out count
+cellkin differential atlas fields/ --out count --subject P7
+cellkin differential atlas slide.svs --out count --mpp 0.25
+cellkin differential atlas fields/ --out count --reviewed count/cells.csv --overwrite
+""")
+def differential(
+    atlas: AtlasFolder,
+    fields: Fields,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the page, data and table.")
+    ],
+    mpp: Mpp = None,
+    subject: Subject = None,
+    reviewed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="A cells.csv of the same fields whose column reviewed a person has filled in.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Count the white cells of fields and slides by class: a page, the data, a row for each cell.
+
+    Every white cell is found, cut out and decided by the atlas; what is left out is said with why.
+    """
+    from cellkin import report
+    from cellkin.core.artifacts import new_folder
+    from cellkin.datasets.reviewed import read_reviewed
+    from cellkin.system import DecisionSupport
+
+    paths = fields_of(fields)
+    if not overwrite:
+        refuse_existing(out)
+    verdicts = read_reviewed(reviewed) if reviewed else None
+    dss = DecisionSupport.open(atlas, device=device)
+    album = report.CountAlbum(len(paths))
+    with progress() as tell:
+        count = dss.count(
+            paths,
+            um_per_pixel=mpp,
+            subject=subject,
+            reviewed=verdicts,
+            album=album,
+            progress=tell,
+        )
+        with new_folder(out, overwrite=overwrite) as building:
+            report.save_count(count, building, album, dss.atlas.pngs)
+    if json:
+        print_json(count.to_json())
+    talk(report.count_sentence(count))
+    if not count.counted:
+        raise DataError(
+            "none of the white cells could be counted",
+            where=out / "index.html",
+            mend="see there why; an atlas of cells in the same stain, and fields in focus, help",
+        )
+    if not json:
+        talk(NOTICE)
+        typer.echo(out / "index.html")
 
 
 def fields_of(paths: list[Path]) -> list[Path]:

@@ -73,6 +73,7 @@ for verb in (
     focusing.focus,
     locating.locate,
     finding.find,
+    finding.differential,
     training.train,
     training.index,
     evaluating.evaluate,

@@ -4,6 +4,8 @@ from cellkin.core.records import NOTICE
 from cellkin.report.audits import headlines, save_audit
 from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
+from cellkin.report.count_page import CountAlbum, save_count
+from cellkin.report.counting import count_sentence
 from cellkin.report.curves import pretraining_curve, training_curve
 from cellkin.report.halving_page import HalvingReport, save_halving
 from cellkin.report.pages import DecisionRow, save, save_all, save_table
@@ -12,15 +14,18 @@ from cellkin.report.verification import save_verification
 
 __all__ = [
     "NOTICE",
+    "CountAlbum",
     "DecisionRow",
     "HalvingReport",
     "contact_sheet",
+    "count_sentence",
     "headlines",
     "model_card",
     "pretraining_curve",
     "save",
     "save_all",
     "save_audit",
+    "save_count",
     "save_halving",
     "save_study",
     "save_table",

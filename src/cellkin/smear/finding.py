@@ -100,26 +100,44 @@ def find_all(
     finder: FinderNetwork | None = None,
     progress: Progress = silent,
 ) -> list[FoundField]:
-    """Find the cells of several fields, in their order.
+    """`find_each`, where every field must be readable.
+
+    Raises:
+        ImageError: some cannot be read; all are tried, and the error names them.
+        RecipeError: as `find`.
+    """
+    found = find_each(paths, um_per_pixel=um_per_pixel, finder=finder, progress=progress)
+    if faults := [one for one in found if isinstance(one, ImageError)]:
+        raise unusable(faults, "fields cannot be read")
+    return [one for one in found if isinstance(one, FoundField)]
+
+
+def find_each(
+    paths: Sequence[Path],
+    *,
+    um_per_pixel: float | None = None,
+    finder: FinderNetwork | None = None,
+    progress: Progress = silent,
+) -> list[FoundField | ImageError]:
+    """Find the cells of several fields, in their order; in the place of one that cannot be read
+    stands its error.
 
     A field with too few red cells for a ruler of its own takes that of all fields of its size
     together, where its own red cells (three at least) agree with it to 15 %: a microscope and a
     camera leave several fields of one size.
 
     Raises:
-        ImageError: some cannot be read; all are tried, and the error names them.
         RecipeError: as `find`.
     """
-    found, faults = [], []
+    found: list[FoundField | ImageError] = []
     for done, path in enumerate(paths, start=1):
         try:
             found.append(find(path, um_per_pixel=um_per_pixel, finder=finder))
         except ImageError as fault:
-            faults.append(fault)
+            found.append(fault)
         progress("finding cells", done, len(paths))
-    if faults:
-        raise unusable(faults, "fields cannot be read")
-    return [_with_shared_ruler(field, found) for field in found]
+    good = [one for one in found if isinstance(one, FoundField)]
+    return [_with_shared_ruler(one, good) if isinstance(one, FoundField) else one for one in found]
 
 
 def _with_shared_ruler(field: FoundField, fields: Sequence[FoundField]) -> FoundField:

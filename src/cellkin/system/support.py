@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ import numpy as np
 
 from cellkin.atlas import Atlas, decide, recognised
 from cellkin.core.arrays import Bytes
+from cellkin.core.counts import Count
 from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
@@ -22,6 +23,8 @@ from cellkin.imaging.loading import BLOCK, Source, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
+from cellkin.smear.found import FoundField
+from cellkin.system.counting import Album, Caller, CountOptions, count
 from cellkin.system.explainer import Explainer, Look, together
 
 __all__ = ["DecisionSupport", "Look", "Prepared"]
@@ -164,6 +167,44 @@ class DecisionSupport:
             ]
 
         return self._answers(images, answer, subject, progress)
+
+    def count(
+        self,
+        fields: Sequence[Path | str | FoundField],
+        *,
+        um_per_pixel: float | None = None,
+        subject: str | None = None,
+        reviewed: Mapping[str, str] | None = None,
+        album: Album | None = None,
+        progress: Progress = silent,
+    ) -> Count:
+        """The differential of fields and slides: every white cell found, cut, decided and counted.
+
+        Args:
+            fields: files, or fields that were searched already.
+            um_per_pixel: micrometres per pixel, where known better than by the files.
+            subject: the person, as in `decide`.
+            reviewed: id of a cell (`CountedCell.id`) -> the class (its name or title) that a person
+                gave it, or "smudge cell", "artefact", "unidentifiable": not to be counted.
+            album: is shown the fields and cells while they are at hand.
+
+        Returns:
+            The count; a field that cannot be read is named in it.
+
+        Raises:
+            ImageError: no field can be read.
+            DecisionError: no field is given, or no white cell is in any.
+            DataError: a reviewed cell is not in these fields, or of no class of this atlas; a field
+                is given twice.
+            RecipeError: an impossible scale.
+        """
+        how = CountOptions(um_per_pixel, subject, reviewed)
+
+        def decide(some: Sequence[Prepared]) -> list[Decision]:
+            return self.decide(some, subject=subject)
+
+        caller = Caller(self.atlas, decide, self.facts())
+        return count(caller, fields, how, album=album, progress=progress)
 
     # behind the doors -------------------------------------------------------------------------
 

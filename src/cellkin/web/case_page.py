@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cellkin.core.numbers import number, percent, percent_range
+from cellkin.core.numbers import number
 from cellkin.core.records import Decision, LabelSet, Provenance
 from cellkin.report.context import foot
+from cellkin.report.counting import differential_view
 from cellkin.report.facts import fact_rows
 from cellkin.report.pages import picture_uri
 from cellkin.report.telling import in_line, tell
@@ -52,7 +53,7 @@ def case_context(report: CaseReport, cell: CellPicture, kin: KinPictures) -> dic
         "amended_for": _reason(data),
         "warnings": _warnings(data, sets),
         "summary": _summary(cells),
-        "differential": _differential(data["differential"]),
+        "differential": differential_view(data["differential"]),
         "changes": _changes(cells, sets),
         "decisive": _evidence(decisive[:SHOWN], sets, cell, kin),
         "decisive_left": max(0, len(decisive) - SHOWN),
@@ -125,28 +126,6 @@ def _summary(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
         ("Decided otherwise", str(changed), "than the atlas proposed"),
         ("Set aside", str(out), "smudge cells, artefacts, unidentifiable"),
     ]
-
-
-def _differential(told: Plain) -> dict[str, Any]:
-    rows = [
-        {
-            **row,
-            "share_words": percent(row["share"]),
-            "interval": percent_range(row["low"], row["high"]),
-            "at": 100 * row["share"],
-            "from": 100 * row["low"],
-            "to": 100 * row["high"],
-        }
-        for row in told["rows"]
-    ]
-    per_100 = told["per_100"]
-    return {
-        **told,
-        "rows": rows,
-        "level": percent(told["level"], 0),
-        "per_100": None if per_100 is None else number(per_100, 3),
-        "excluded": list(told["excluded"].items()),
-    }
 
 
 def _changes(cells: Sequence[Cell], sets: Mapping[str, LabelSet]) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cellkin.core.kinds import kind
 from cellkin.core.records import NOTICE, LabelSet
+from cellkin.measures.differential import Counted, differential
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Case, Cell, LogEntry, Revision
-from cellkin.web.worklist.differential import Counted, differential
-from cellkin.web.worklist.kinds import kind
 
 SCHEMA = 1
 WORK = ("version", "flags", "counts", "held", "to_confirm", "unseen")  # of a case in progress

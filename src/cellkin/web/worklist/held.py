@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from cellkin.core.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 from cellkin.core.records import LYMPHOBLAST, Decision, LabelSet
-from cellkin.web.worklist.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 
 FAR = 95.0
 """Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out

@@ -1,4 +1,4 @@
-"""The white cell differential of a case: what was counted, with an interval for each class.
+"""The white cell differential of a case or of fields: counts, with an interval for each class.
 
 Counted are leukocytes (lymphoblasts and immature granulocytes among them). Left out are pictures of
 nothing, smudge cells, artefacts, what nobody could identify, and platelets; erythroblasts are given
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from cellkin.core.counts import ClassCount, Differential
+from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET
 from cellkin.measures.intervals import LEVEL, clopper_pearson
-from cellkin.web.worklist.kinds import ERYTHROBLAST, NOTHING, PLATELET
 
 ENOUGH = 100
 PREFERRED = 200
@@ -31,44 +31,6 @@ class Counted:
     title: str
     kind: str
     disposition: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One class: `n` cells, their share of the white cells and its interval, all in [0, 1]."""
-
-    title: str
-    n: int
-    share: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Differential:
-    """Counts over leukocytes.
-
-    Attributes:
-        n: white cells counted. rows: by class, the largest first.
-        level: of the Clopper-Pearson intervals, each class by itself.
-        erythroblasts: how many. per_100: of them per 100 white cells, None without white cells.
-        excluded: why -> objects that were not counted.
-        consecutive: whether this is a differential at all.
-        warnings: what must be said with it.
-    """
-
-    n: int
-    rows: tuple[Row, ...]
-    level: float
-    erythroblasts: int
-    per_100: float | None
-    excluded: dict[str, int]
-    consecutive: bool
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return asdict(self)
 
 
 def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differential:
@@ -88,7 +50,8 @@ def differential(objects: Iterable[Counted], *, consecutive: bool) -> Differenti
     n = white.total()
     largest = sorted(white.items(), key=lambda pair: (-pair[1], pair[0]))
     rows = [
-        Row(title, count, count / n, *clopper_pearson(count, n).ends) for title, count in largest
+        ClassCount(title, count, count / n, *clopper_pearson(count, n).ends)
+        for title, count in largest
     ]
     return Differential(
         n=n,

@@ -1,4 +1,4 @@
-"""What the rules of the worklist know of a class: is it a lymphoblast, a platelet, ...
+"""What kind of object a class names: is it a lymphoblast, a platelet, ...
 
 A class's clinical meaning (`LabelSet.clinical`) comes first; beyond it, kinds are recognised by the
 words people read, so that "ig" of one data set and "immature granulocyte" of another are one kind.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from cellkin.core.records import LYMPHOBLAST, NO_CELL, LabelSet
+from cellkin.core.labels import LYMPHOBLAST, NO_CELL, LabelSet
 
 IMMATURE = "immature granulocyte"
 ERYTHROBLAST = "erythroblast"

@@ -1,0 +1,206 @@
+"""What a count of fields says, in words and rows: the same on its page and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField, ShareFound
+from cellkin.core.numbers import number, percent, percent_range
+from cellkin.core.records import QUALITY, LabelSet
+from cellkin.report.exports import guarded
+from cellkin.report.words import NO_VERDICT, counted, listed
+
+COLUMNS = (
+    "cell",
+    "field",
+    "x",
+    "y",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "um_per_pixel",
+    "kind",
+    "score",
+    "call",
+    "clinical",
+    "agreement",
+    "mean_distance",
+    "distance_percentile",
+    "state",
+    "prediction_set",
+    "quality",
+    "left_out",
+    "kin",
+    "reviewed",
+)
+WAYS = {
+    "naive": "As called",
+    "corrected": "Corrected for the atlas’s errors",
+    "reviewed": "After review",
+}
+
+
+def count_sentence(count: Count) -> str:
+    """The answer in one sentence."""
+    n, fields = count.differential.n, plain_count(len(count.fields), "field")
+    if not n:
+        reasons = [f"{many} {LEFT_OUT[why]}" for why, many in count.left_out.items()]
+        reasons += [f"{many} called {name}" for name, many in count.differential.excluded.items()]
+        return f"No white cell in {fields} could be counted: {listed(reasons)}."
+    head = f"{plain_count(n, 'white cell')} in {fields}"
+    if count.naive.share is None:
+        rows = [counted(row.n, row.title) for row in count.differential.rows]
+        return f"{head}: {listed(rows)}. {NO_VERDICT}"
+    if count.reviewed.share is not None:
+        return f"{head}: {_blasts(count.reviewed, '{} after review')}{_ends(count.reviewed)}."
+    corrected = _ends(count.corrected, "corrected")
+    return f"{head}: {_blasts(count.naive, 'called {}')}{corrected}."
+
+
+def plain_count(n: int, noun: str) -> str:
+    """ "1 field", "2 fields"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _blasts(found: ShareFound, what: str) -> str:
+    """ "61 are called lymphoblasts, 33 %"."""
+    many = found.note.split(" of ")[0]
+    noun, be = ("a lymphoblast", "is") if many == "1" else ("lymphoblasts", "are")
+    return f"{many} {be} {what.format(noun)}, {percent(found.share, 0)}"
+
+
+def _ends(found: ShareFound, word: str = "") -> str:
+    if found.share is None:
+        return ""
+    told = [f"{word} {percent(found.share, 0)}"] if word else []
+    if found.low is not None:
+        told.append(f"95 % interval {percent_range(found.low, found.high, 0)}")
+    return f" ({', '.join(told)})" if told else ""
+
+
+def share_rows(count: Count) -> list[dict[str, str]]:
+    """The share of lymphoblasts in its three ways: title, number, interval, note."""
+    return [
+        {
+            "title": title,
+            "share": percent(found.share) if found.share is not None else "not available",
+            "interval": ""
+            if found.low is None
+            else f"95 % interval {percent_range(found.low, found.high)} ({found.method})",
+            "note": found.note.removeprefix("not available: "),
+        }
+        for title, found in ((title, getattr(count, name)) for name, title in WAYS.items())
+    ]
+
+
+def warnings_of(count: Count) -> list[str]:
+    """What must stand beside the answer."""
+    told = list(count.differential.warnings) if count.differential.n else []
+    if count.naive.share is None and count.differential.n == 0:
+        told.append("Nothing is said about the blood that these fields come from.")
+    return told
+
+
+def left_out_rows(count: Count) -> list[tuple[str, str, str]]:
+    """How many, what, and what it means for the count."""
+    rows = [(str(n), LEFT_OUT[why], _detail(count, why)) for why, n in count.left_out.items()]
+    rows += [
+        (str(n), f"called {name}, which is no white cell", "")
+        for name, n in count.differential.excluded.items()
+    ]
+    if red := count.differential.erythroblasts:
+        per = count.differential.per_100
+        rows.append(
+            (
+                str(red),
+                "called erythroblasts: counted beside the white cells",
+                "" if per is None else f"{number(per)} per 100 white cells",
+            )
+        )
+    rows += [("1", f"field that cannot be read: {f.name}", f.fault) for f in count.unreadable]
+    return rows
+
+
+def _detail(count: Count, why: str) -> str:
+    """Of cells that failed the gate: what it found."""
+    cells = [c.decision for c in count.cells if c.left_out == why and c.decision is not None]
+    faults = [name for d in cells for name in d.quality or ()]
+    told = {name: faults.count(name) for name in QUALITY if name in faults}
+    return "; ".join(f"{QUALITY[name]} ({n})" for name, n in told.items() if why == "quality")
+
+
+def field_words(field: CountedField) -> str:
+    """Size, scale and light of a field."""
+    scale = "scale not known: fewer than 20 red cells, give --mpp"
+    if field.um_per_pixel is not None:
+        how = {
+            "metadata": "as the file says",
+            "given": "as given",
+            "red cells": f"by red cells ({field.red_cells} in this field)",
+        }
+        scale = f"{number(field.um_per_pixel)} µm per pixel, {how[field.ruler]}"
+    return f"{field.width} × {field.height} pixels; {scale}"
+
+
+def differential_view(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A differential, given as plain data, as rows of a table with bars."""
+    rows = [
+        {
+            **row,
+            "share_words": percent(row["share"]),
+            "interval": percent_range(row["low"], row["high"]),
+            "at": 100 * row["share"],
+            "from": 100 * row["low"],
+            "to": 100 * row["high"],
+            "mark": row.get("mark"),
+        }
+        for row in told["rows"]
+    ]
+    per_100 = told["per_100"]
+    return {
+        **told,
+        "rows": rows,
+        "level": percent(told["level"], 0),
+        "per_100": None if per_100 is None else number(per_100, 3),
+        "excluded": list(told["excluded"].items()),
+    }
+
+
+def cell_rows(count: Count) -> Iterator[tuple[Any, ...]]:
+    """The header and a row for each cell; `reviewed` is for a person to fill in."""
+    yield COLUMNS
+    scales = {field.name: field.um_per_pixel for field in count.fields}
+    for cell in count.cells:
+        row = {**_place(cell, scales[cell.field]), **_call(cell, count.labels)}
+        yield tuple(guarded(row.get(name)) for name in COLUMNS)
+
+
+def _place(cell: CountedCell, um: float | None) -> dict[str, Any]:
+    names = ("field", "x", "y", "left", "top", "right", "bottom", "kind", "score", "left_out")
+    return {
+        "cell": cell.id,
+        **{name: getattr(cell, name) for name in names},
+        "um_per_pixel": None if um is None else round(um, 5),
+        "reviewed": cell.reviewed,
+    }
+
+
+def _call(cell: CountedCell, labels: LabelSet) -> dict[str, Any]:
+    decision = cell.decision
+    if decision is None:
+        return {}
+    sets = decision.prediction_set
+    percentile = decision.distance_percentile
+    return {
+        "call": decision.label,
+        "clinical": decision.clinical,
+        "agreement": round(decision.agreement, 4),
+        "mean_distance": round(decision.mean_distance, 6),
+        "distance_percentile": None if percentile is None else round(percentile, 1),
+        "state": decision.state,
+        "prediction_set": None if sets is None else "; ".join(map(labels.title, sets.labels)),
+        "quality": "; ".join(decision.quality or ()),
+        "kin": "; ".join(f"{k.id} ({k.label}, {k.distance:.6g})" for k in decision.neighbors),
+    }
