@@ -40,11 +40,12 @@ from cellkin.core.artifacts import (
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.names import is_unknown, likeness, plain, spelled
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
-from cellkin.core.units import IMAGE, UNITS, Owners
+from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
 from cellkin.imaging.fingerprints import fingerprint
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
+from cellkin.measures.counting import HeldOutCalls
 
 __all__ = ["Atlas", "Cells"]
 
@@ -53,6 +54,7 @@ MANIFEST = "atlas.json"
 MAPS = "maps.safetensors"
 PICTURES = "cells.sqlite"
 VERIFICATION = "verification.json"
+PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class Atlas:
         folder: where it lies on disk. images: the N prepared images (S, S, 3) uint8, while it is
             not on disk yet.
         verification: how its evidence was measured (`cellkin verify`), plain data; or None.
+        calls: as it was made with, see `held_out_calls`; None in atlases of version 0.1.0.
     """
 
     encoder: Encoder
@@ -96,6 +99,7 @@ class Atlas:
     quality: QualityGate | None = None
     maps: NDArray[np.float16] | None = field(default=None, repr=False)
     verification: Mapping[str, Any] | None = field(default=None, repr=False)
+    calls: HeldOutCalls | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -162,6 +166,28 @@ class Atlas:
     def unit(self) -> str:
         """What the split of its data set kept on one side, see `cellkin.core.units`."""
         return str(self.facts.get("split", {}).get("unit", IMAGE))
+
+    def held_out_calls(self) -> HeldOutCalls:
+        """What it calls cells that it had not seen, by the unit of its split (see
+        `cellkin.atlas.calls`); where it kept none, the decisions on its test part.
+
+        Raises:
+            DecisionError: no cell was held out.
+        """
+        if self.calls is not None and self.calls.counts.any():
+            return self.calls
+        path = None if self.folder is None else self.folder / PREDICTIONS
+        rows = read_json(path) if self.calls is None and path and path.is_file() else []
+        if not rows:
+            raise DecisionError(
+                "this atlas does not know how it calls cells that it has not seen",
+                where=f"{self.folder or 'memory'}: no cell was held out",
+                mend="cellkin index ATLAS CELLS --out OTHER holds cells out and keeps their calls",
+            )
+        truth, called = ([row[key] for row in rows] for key in ("truth", "label"))
+        owners = [row["subject" if self.unit == SUBJECT else "group"] for row in rows]
+        unit = self.unit if Owners(self.unit, tuple(owners)).several else IMAGE
+        return HeldOutCalls.of(truth, called, owners, names=self.labels.names, unit=unit)
 
     def check_space(self, features: Features) -> None:
         """Refuse vectors of another space.
@@ -313,6 +339,8 @@ class Atlas:
 
     def _write_vectors(self, path: Path) -> None:
         arrays = {name: getattr(self, name) for name in ("vectors", "xy", "held_out_xy")}
+        if self.calls is not None:
+            arrays["calls"] = self.calls.counts
         write_arrays(path, {**arrays, "scale": self.scale.scale, "offset": self.scale.offset})
 
     def _description(self) -> dict[str, Any]:
@@ -321,6 +349,7 @@ class Atlas:
             "calibration": self.calibration.to_json(),
             "conformal": None if self.conformal is None else self.conformal.to_json(),
             "quality": None if self.quality is None else self.quality.to_json(),
+            "calls_by": None if self.calls is None else self.calls.unit,
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
@@ -339,10 +368,11 @@ class Atlas:
         told = read_json(folder / "facts.json")
         arrays = read_arrays(folder / "features.safetensors")
         verified = VERIFICATION in manifest["files"]
+        labels = LabelSet.from_json(told["labels"])
         parts = {cells.part: cells for cells in read_cells(folder / PICTURES)}
         atlas = cls(
             encoder=Encoder.open(folder / "encoder", device=device),
-            labels=LabelSet.from_json(told["labels"]),
+            labels=labels,
             cells=parts[REFERENCE],
             vectors=arrays["vectors"],
             scale=MinMaxScale(arrays["scale"], arrays["offset"]),
@@ -359,6 +389,9 @@ class Atlas:
             quality=QualityGate.from_json(gate) if (gate := told.get("quality")) else None,
             maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
             verification=read_json(folder / VERIFICATION) if verified else None,
+            calls=HeldOutCalls(labels.names, arrays["calls"], unit)
+            if (unit := told.get("calls_by"))
+            else None,
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellkin.atlas.atlas import Atlas
+from cellkin.atlas.calls import calls_of
 from cellkin.atlas.cells import Cells
 from cellkin.atlas.map import fit_map, place, trust
 from cellkin.core.arrays import Bytes, Floats, Singles
@@ -99,7 +100,7 @@ def build(
         maps=maps,
         quality=QualityGate.fit(images, progress=progress) if len(images) >= LEAST else None,
     )
-    return calibrated(atlas, held_out)
+    return replace(calibrated(atlas, held_out), calls=calls_of(atlas, held_out, images))
 
 
 def _embedded(
