@@ -37,7 +37,7 @@ bench: $(VENV)/dev
 
 # the packaged finder, taught anew; stopped, it goes on where it was   (DATA=folder, see docs/find.md)
 weights: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python tools/finder/train.py $(DATA) $(OUT)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/finder/train.py $(DATA) weights
 
 docs: $(VENV)/docs
 	$(BIN)/mkdocs build --quiet --strict --site-dir site

@@ -84,6 +84,17 @@ def tissue(columns: str, *rows: str, more: Sequence[str] = ()) -> Break:
     return build
 
 
+def atlas(root: Path) -> None:
+    pictures(root, ["training.png"])
+    (root / "atlas.json").write_text("{}")
+
+
+def voc(root: Path) -> None:
+    pictures(root, ["JPEGImages/f.png"])
+    (root / "Annotations").mkdir()
+    (root / "Annotations" / "f.xml").write_text("<annotation/>")
+
+
 FIRST = "1.png_crop_1.png"
 
 BROKEN: Mapping[str, tuple[Break, type[DataError], str, str, str]] = {
@@ -383,6 +394,15 @@ BROKEN: Mapping[str, tuple[Break, type[DataError], str, str, str]] = {
         "1 patches lie in several folders: 1.png_crop_1.png",
         "data",
         "keep one copy",
+    ),
+    "an atlas": (atlas, LayoutError, "an atlas, not a data set", "data", "cellkin inspect"),
+    "whole fields with boxes": (voc, LayoutError, "whole fields", "data", "cellkin find"),
+    "one class alone": (
+        lambda root: pictures(root, ["a.png", "b.png"]),
+        LayoutError,
+        "2 images lie here without a label",
+        "data",
+        "if this folder is itself a class, give ",
     ),
 }
 

@@ -386,10 +386,29 @@ def test_what_was_written_is_not_overwritten_without_a_word(
         assert run(*words, "--overwrite").status == 0
 
 
-def test_a_picture_too_small_to_be_measured_is_refused_before_training(
-    run: Run, smears: Dataset, tmp_path: Path
+@pytest.mark.parametrize(
+    ("option", "value", "mend"),
+    [
+        ("--size", 15, "give 16 or more"),
+        ("--backbone", "resnet81", "did you mean 'resnet18'?"),
+        ("--k", 9999, "choose k from 1 to "),
+    ],
+)
+def test_what_no_training_can_do_is_refused_before_an_image_is_prepared(
+    option: str, value: object, mend: str, run: Run, smears: Dataset, tmp_path: Path
 ) -> None:
-    result = run("train", smears.root, "--size", 15, "--out", tmp_path / "atlas")
+    result = run("train", smears.root, option, value, "--out", tmp_path / "atlas")
     assert result.status == 2
-    assert "give 16 or more" in result.err
+    assert mend in result.err
+    assert "reading images" not in result.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y", "/dev/null/x", "/sys/kernel/x"])
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(
+    place: str, run: Run, smears: Dataset, atlas_folder: Path, cell: Path
+) -> None:
+    for words in (("split", smears.root, "--folds", 3), ("explain", atlas_folder, cell)):
+        result = run(*words, "--out", place)
+        assert result.status == 2, result.err
+        assert "choose another --out" in result.err

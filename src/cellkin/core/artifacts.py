@@ -64,10 +64,17 @@ def guarded_writes(where: Path) -> Iterator[None]:
             errno.ENOTDIR: ("a part of this path is a file, not a folder", "choose another --out"),
             errno.EEXIST: ("something of this name is already here", "choose another --out"),
         }
-        if error.errno not in reasons:
+        if error.errno not in reasons and not _is_there(error, where):
             raise
-        what, mend = reasons[error.errno]
+        other = (f"this place cannot be written: {error.strerror}", "choose another --out")
+        what, mend = reasons.get(error.errno or 0, other)
         raise OutputError(what, where=where, mend=mend) from error
+
+
+def _is_there(error: OSError, where: Path) -> bool:
+    """Whether the system complained about this place, and not about something that was read."""
+    named = Path(str(error.filename))
+    return named.is_relative_to(Path(where).parent) or Path(where).is_relative_to(named)
 
 
 @contextmanager

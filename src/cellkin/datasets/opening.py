@@ -70,6 +70,7 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
         return identified(open_saved(path)) if saved else _open_npz(path, clinical)
     listing = list_folder(folder)
     if not table.recognises(listing):
+        _refuse_others(listing)
         refuse_backslashes(listing)
     for reader in READERS:
         if reader.recognises(listing):
@@ -82,8 +83,24 @@ def open_dataset(folder: str | Path, *, clinical: Mapping[str, str] | None = Non
         f"{len(listing.images)} images lie here without a label: {shown(listing.images)}",
         where=listing.root,
         mend="sort the images into one folder per class, or write a labels.csv with the columns "
-        "file,label",
+        f"file,label; if this folder is itself a class, give {listing.root.parent}",
     )
+
+
+def _refuse_others(listing: Listing) -> None:
+    """Refuse what other verbs take: an atlas, and fields with boxes."""
+    if (listing.root / "atlas.json").is_file():
+        raise LayoutError(
+            "this is an atlas, not a data set",
+            where=listing.root,
+            mend="cellkin inspect tells what is in it; give the folder of labelled images here",
+        )
+    if {"Annotations", "JPEGImages"} <= set(listing.top_folders):
+        raise LayoutError(
+            "these are whole fields with boxes (Pascal VOC), not single cells",
+            where=listing.root,
+            mend="cellkin find searches fields and cuts out their cells; give single cells here",
+        )
 
 
 def _open_npz(path: Path, clinical: Mapping[str, str] | None) -> Dataset:

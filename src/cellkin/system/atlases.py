@@ -23,7 +23,7 @@ from cellkin.core.records import Dataset, Features, Split
 from cellkin.datasets.parts import splits
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import Encoder, choose_device
-from cellkin.learning.networks import Network
+from cellkin.learning.networks import Network, body_settings
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
 from cellkin.learning.weights import seen_by
@@ -205,13 +205,14 @@ def index(
 
 def refuse_early(data: Dataset, split: Split, recipe: Recipe, maps: str = "none") -> None:
     """Refuse before a training what could only fail after it: parts that do not fit the data set,
-    test cells that cannot be scored by the unit of the split, too few references for a vote, and
-    maps that the backbone does not have.
+    test cells that cannot be scored by the unit of the split, too few references for a vote, a
+    backbone that is not there, and maps that it does not have.
 
     Raises:
-        SplitError, DecisionError, LabelError, RecipeError: one of these.
+        SplitError, DecisionError, LabelError, RecipeError, WeightsError: one of these.
     """
     splits.verify_split(split, data)
+    body_settings(recipe.backbone, recipe.size)
     if tested := data.select(split.test):
         score_samples(tested, [s.label for s in tested], data.labels, unit=split.unit)
     if recipe.k > len(split.train):
