@@ -28,9 +28,12 @@ from cellkin.datasets.injecting.cell_free import CELL_PER_NUCLEUS, survey, windo
 from cellkin.datasets.injecting.halving import Halving, explained_by, separation
 from cellkin.datasets.injecting.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
 from cellkin.datasets.injecting.injection import add_class, find_windows, halved, open_fields
+from cellkin.datasets.injecting.origins import Origins, by_field_size, reasons
+from cellkin.datasets.locating.located import write_table
+from cellkin.datasets.locating.locating import Located
 from cellkin.drawing import scene
 from cellkin.drawing.canvas import Canvas
-from cellkin.drawing.drawn import draw_cell, subject_style
+from cellkin.drawing.drawn import Order, draw_cell, draw_layout, subject_style
 from cellkin.learning.recipes import Recipe
 from cellkin.system import (
     HalvingOptions,
@@ -613,6 +616,81 @@ def test_one_mode_is_refused_and_nothing_is_applied(smears: Dataset, tmp_path: P
     assert "not halved, one mode only" in (found.folder / "split.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def allidb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path, dict[str, str]]:
+    """Drawn crops of ALL-IDB2, the fields of ALL-IDB1 that they were cut from, at two
+    magnifications with two sizes, and the true magnification of every crop.
+    """
+    root = tmp_path_factory.mktemp("allidb")
+    order = Order(cells=40, subjects=8, size=80, seed=5)
+    for name in ("all-idb1", "all-idb2"):
+        draw_layout(name, root / name, order)
+    with (root / "all-idb2" / "masks" / "cells.csv").open() as file:
+        truth = {row["file"]: row["magnification"] for row in csv.DictReader(file)}
+    return datasets.open(root / "all-idb2"), root / "all-idb1" / "im", truth
+
+
+def test_the_papers_halves_are_the_two_kinds_of_fields(
+    allidb: tuple[Dataset, Path, dict[str, str]], tmp_path: Path
+) -> None:
+    """Fields named, or a table of `locate`: size first, and red cells say the magnification."""
+    data, fields, truth = allidb
+    options = HalvingOptions(size=32, fields=fields, apply=True)
+    found = propose_halving(data, "lymphoblast", out=tmp_path / "fields", options=options)
+    sides = {(truth[cell], half) for cell, half in found.halves.items()}
+    assert len(sides) == 2, "each half is one magnification, without an exception"
+    assert found.verdict.trial.by == "field-size"
+    assert any("two magnifications" in why for why in found.verdict.why)
+    assert found.applied is not None
+    assert "lymphoblast (2)" in datasets.open(found.applied).labels.names
+
+    table = tmp_path / "places.csv"
+    write_table(datasets.locate(data.root, fields), table)
+    listed = propose_halving(
+        data, "lymphoblast", by=table, out=tmp_path / "table", options=HalvingOptions(size=32)
+    )
+    assert listed.halves == found.halves
+    assert any("too few red cells" in why for why in listed.verdict.why)
+    with pytest.raises(RecipeError, match="no fields are given"):
+        propose_halving(data, "lymphoblast", by="ruler", out=tmp_path / "ruler")
+
+
+SIZES = {"a": (1712, 1368), "b": (2592, 1944), "c": (800, 600)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (["a"] * 73 + ["b"] * 57, ""),
+        (["a"] * 130, "the fields have 1 sizes, not two"),
+        (["a"] * 60 + ["b"] * 40 + ["c"] * 30, "the fields have 3 sizes, not two"),
+        (["a"] * 120 + ["b"] * 10, "the smaller half holds 8 % of the cells only"),
+        (["a"] * 70 + ["b"] * 50 + [None] * 10, "the field of 10 of 130 cells is not known"),
+        (["a"] * 70 + ["b"] * 57 + [None] * 3, ""),
+    ],
+)
+def test_field_sizes_halve_where_they_are_two(fields: list[str | None], told: str) -> None:
+    origins = Origins(tuple(fields), SIZES, {"a": 40.0, "b": 60.0})
+    trial = by_field_size(origins, [None] * len(fields), seed=0)
+    assert trial.unavailable.startswith(told)
+    assert bool(trial.faults) == bool(told)
+    if not told:
+        assert trial.halves is not None
+        assert trial.halves.tolist() == [int(f == "b") for f in fields]
+        verdict = judge({"field-size": trial}, known={"field-size": reasons(trial, origins)})
+        assert verdict.halve
+        assert any("40 and 60 pixels in them: two magnifications" in w for w in verdict.why)
+        lost = sum(f is None for f in fields)
+        assert any("stand with the larger half" in w for w in verdict.why) == bool(lost)
+
+
+def test_cells_that_were_not_sought_are_named(allidb: tuple[Dataset, Path, dict[str, str]]) -> None:
+    data, _, _ = allidb
+    nothing = Located((), {}, {})
+    with pytest.raises(DataError, match=f"{len(data)} of {len(data)} cells are not among"):
+        Origins.of(nothing, data.samples)
+
+
 def test_mistakes_are_said_before_any_work(smears: Dataset, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no way to halve by 'diametre'") as caught:
         propose_halving(smears, "normal", by="diametre", out=tmp_path / "out")
@@ -649,6 +727,6 @@ def test_the_command(
     assert command(monkeypatch, data, *windows) == 2
     assert "something here already" in capsys.readouterr().err
     assert command(monkeypatch, data) == 2
-    assert "one thing at a time" in capsys.readouterr().err
+    assert "told nothing to do" in capsys.readouterr().err
     assert command(monkeypatch, data, "--split", "nothing", "--out", tmp_path / "x") == 2
     assert "there is no class 'nothing'" in capsys.readouterr().err

@@ -20,14 +20,20 @@ HALVES = "A class in two (--halve)"
 cellkin inject ~/ALL-IDB2 --nothing-from ~/ALL-IDB1 --out injected.json
 cellkin inject cells/ --nothing-from fields/ --count 130 --window 257 --seed 1 --out more.json
 cellkin inject injected.json --halve lymphoblast --out evidence
-cellkin inject injected.json --halve lymphoblast --by halves.csv --out evidence --apply
+cellkin inject ~/ALL-IDB2 --halve lymphoblast --nothing-from ~/ALL-IDB1 --out evidence
+cellkin inject injected.json --halve lymphoblast --by places.csv --out evidence --apply
 cellkin train injected.json --out atlas
 """)
 def inject(
     data: Data,
     nothing_from: Annotated[
         Path | None,
-        typer.Option(metavar="FIELDS", help="Field images to cut from.", rich_help_panel=WINDOWS),
+        typer.Option(
+            metavar="FIELDS",
+            help="Field images to cut from. With --halve: the fields that the cells were cut from, "
+            "whose size and red cells are asked first.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = None,
     count: Annotated[
         int | None,
@@ -54,7 +60,8 @@ def inject(
     by: Annotated[
         str,
         typer.Option(
-            help="auto, features, file-size, field-size, diameter, or a CSV with file,half.",
+            help="auto, features, file-size, field-size, diameter, ruler, a CSV with file,half, "
+            "or a table of cellkin locate.",
             rich_help_panel=HALVES,
         ),
     ] = "auto",
@@ -85,20 +92,20 @@ def inject(
 ) -> None:
     """Add a class of cell-free windows, or halve a class that has two modes (evidence first)."""
 
-    if (nothing_from is None) == (halve is None):
+    if nothing_from is None and halve is None:
         raise RecipeError(
-            "inject does one thing at a time",
+            "inject was told nothing to do",
             where="--nothing-from, --halve",
-            mend="give --nothing-from FIELDS or --halve CLASS; the second takes the json of the "
-            "first as DATA",
+            mend="give --nothing-from FIELDS (windows without cells) or --halve CLASS",
         )
     dataset = opened(data, clinical)
     talk(f"{dataset.name}: {len(dataset)} cells, read as {dataset.layout}")
-    if nothing_from is not None:
+    if nothing_from is not None and halve is None:
         asked = {"count": count, "window": window, "overwrite": overwrite}
         result = _windows(dataset, nothing_from, out or Path("injected.json"), seed, **asked)
     else:
         told = {"encoder": encoder, "apply": apply, "device": device, "overwrite": overwrite}
+        told |= {"fields": nothing_from}
         result = _halved(dataset, str(halve), by, out or Path("split"), seed, **told)
     talk(NOTICE)
     if json:

@@ -159,7 +159,7 @@ def _find(
     view, step = overview(field)
     light = Light.of(view) if field.width * field.height <= PHOTO else None
     even = Evened(field, light, view)
-    reds = RedCells(red_cells(even.overview(view)).diameters * np.float32(step))
+    reds = _reds(even, view, step)
     ruler = _ruler(field, given, reds)
     if ruler is not None:
         downsample = RED_CELL / ruler.um_per_pixel / RED_PIXELS
@@ -177,6 +177,21 @@ def _find(
         cells=tuple(cells),
         outlines=tuple(outlines(even, cells, downsample)),
     )
+
+
+def red_cells_of(field: Field) -> RedCells:
+    """The isolated round red cells of a field, diameters in its pixels.
+
+    Raises:
+        ImageError: the field is black.
+    """
+    view, step = overview(field)
+    light = Light.of(view) if field.width * field.height <= PHOTO else None
+    return _reds(Evened(field, light, view), view, step)
+
+
+def _reds(even: Evened, view: Bytes, step: float) -> RedCells:
+    return RedCells(red_cells(even.overview(view)).diameters * np.float32(step))
 
 
 def _ruler(field: Field, given: float | None, reds: RedCells) -> Ruler | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from cellkin.core.records import Dataset, Sample
 from cellkin.datasets.injecting.imaging_groups import (
     AUTO,
     FEATURES,
+    FIELD_SIZE,
+    RULER,
     SIMPLE,
     Trial,
     Verdict,
@@ -30,10 +33,20 @@ from cellkin.datasets.injecting.imaging_groups import (
     tried,
 )
 from cellkin.datasets.injecting.injection import halved, require_class
+from cellkin.datasets.injecting.origins import (
+    Origins,
+    by_field_size,
+    is_places,
+    read_places,
+    reasons,
+)
 from cellkin.decision import Index, MinMaxScale
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.learning.encoder import Encoder
+from cellkin.smear.field import Field as SmearField
+from cellkin.smear.finding import red_cells_of
+from cellkin.smear.ruler import LEAST
 from cellkin.system.runs import open_encoder, packaged_encoder
 
 OTHERS = 600  # cells of other classes on the map, at most
@@ -48,12 +61,15 @@ class HalvingOptions(Options):
     Attributes:
         encoder: folder of an encoder or atlas; None for the packaged ImageNet network, which sees
             `size` pixels a side.
+        fields: folder of the fields that the cells were cut from: their size and the red cells in
+            them are asked before the features.
         apply: write `injected.json` where the halving is believed.
         device: "auto", "cpu", "cuda", ... overwrite: replace what is at `out`.
     """
 
     encoder: str | Path | None = None
     size: int = 224
+    fields: str | Path | None = None
     apply: bool = False
     device: str = "auto"
     overwrite: bool = False
@@ -101,8 +117,8 @@ def propose_halving(
 
     Args:
         name: of the class. out: folder to write; it must not exist, or be empty.
-        by: "auto", "features", "file-size", "field-size", "diameter", or a CSV with the columns
-            `file,half`.
+        by: "auto", "features", "file-size", "field-size", "diameter", "ruler" (red cells of the
+            fields), a CSV with the columns `file,half`, or a table of `cellkin locate`.
 
     Raises:
         LabelError: no such class. DataError: too few cells, or unreadable ones.
@@ -112,14 +128,17 @@ def propose_halving(
     if not options.overwrite:
         refuse_existing(out)
     require_class(data, name)
-    way = _way(by)
     cells = [s for s in data.samples if s.label == name]
+    way, origins = _asked(by, data, cells, out, options)
     shown = [*cells, *_others(data, name, seed)]
     encoder = _encoder(options)
     images = load_prepared([s.image for s in shown], encoder.preprocessor, progress=tell)
     vectors = encoder.embed(images, [s.id for s in shown], progress=tell).vectors
     trials = _trials(cells, np.asarray(vectors[: len(cells)]), way, seed, tell)
-    verdict = judge(trials, Path(way).name if way.endswith(".csv") else way)
+    if origins is not None:
+        trials |= _trials_by_fields(cells, origins, trials[FEATURES], seed)
+    known = {} if origins is None else {w: reasons(trials[w], origins) for w in (FIELD_SIZE, RULER)}
+    verdict = judge(trials, Path(way).name if way.endswith(".csv") else way, known)
     proposal = HalvingProposal(name, verdict, _by_id(cells, verdict.trial), trials, out, None)
     page = _page(data, proposal, shown, vectors, encoder, seed)
     applied = halved(data, name, proposal.halves) if options.apply and verdict.halve else None
@@ -133,13 +152,66 @@ def propose_halving(
     return replace(proposal, applied=out / "injected.json" if applied is not None else None)
 
 
+def _asked(
+    by: str | Path, data: Dataset, cells: Sequence[Sample], out: Path, options: HalvingOptions
+) -> tuple[str, Origins | None]:
+    """The way to halve, and where the cells come from, if that is told."""
+    way, origins = _way(by), None
+    if way.endswith(".csv") and is_places(Path(way)):
+        way, origins = AUTO, read_places(Path(way), cells)
+    elif options.fields is not None:
+        notebook = out.with_name(f"{out.name}.partial")
+        root = _common_folder(cells, data)
+        located = datasets.locate(
+            root, options.fields, notebook=notebook, progress=options.progress
+        )
+        origins = Origins.of(located, cells)
+    if way == RULER and options.fields is None:
+        raise RecipeError(
+            "the ruler is the red cells of the fields, and no fields are given",
+            where="--by ruler",
+            mend="add --nothing-from FIELDS: the folder of the fields that the cells were cut from",
+        )
+    if origins is not None and options.fields is not None:
+        origins = origins.with_red_cells(_red_cells(origins, options))
+    return way, origins
+
+
+def _common_folder(cells: Sequence[Sample], data: Dataset) -> Path:
+    """The folder of the class's images, in which crops are then sought."""
+    folders = {str(s.image.path.parent) for s in cells}
+    return Path(os.path.commonpath(folders)) if folders else Path(data.root or ".")
+
+
+def _red_cells(origins: Origins, options: HalvingOptions) -> dict[str, float]:
+    """Mean diameter in pixels of the red cells of each field that has enough of them."""
+    found = {}
+    names = sorted({field for field in origins.fields if field is not None})
+    for done, name in enumerate(names, start=1):
+        with SmearField(Path(options.fields or ".") / name) as field:
+            seen = red_cells_of(field)
+        if len(seen) >= LEAST:
+            found[name] = float(seen.mean)
+        options.progress("measuring red cells", done, len(names))
+    return found
+
+
+def _trials_by_fields(
+    cells: Sequence[Sample], origins: Origins, features: Trial, seed: int
+) -> dict[str, Trial]:
+    subjects = [s.subject for s in cells]
+    size = by_field_size(origins, subjects, seed=seed)
+    ruler = tried(RULER, origins.diameters, subjects, seed=seed)
+    return {trial.by: _compared(trial, features) for trial in (size, ruler)}
+
+
 def _way(by: str | Path) -> str:
     """`by` as it is known; a CSV as its path.
 
     Raises:
         RecipeError: neither a known way nor a CSV that is there.
     """
-    ways = (AUTO, FEATURES, *SIMPLE)
+    ways = (AUTO, FEATURES, *SIMPLE, RULER)
     if str(by) in ways:
         return str(by)
     if str(by).lower().endswith(".csv") and Path(by).expanduser().is_file():
@@ -147,7 +219,8 @@ def _way(by: str | Path) -> str:
     raise RecipeError(
         f"there is no way to halve by {str(by)!r}",
         where="--by",
-        mend=did_you_mean(str(by), ways) or f"use {', '.join(ways)}, or a CSV with file,half",
+        mend=did_you_mean(str(by), ways)
+        or f"use {', '.join(ways)}, a CSV with file,half, or a table of cellkin locate",
     )
 
 

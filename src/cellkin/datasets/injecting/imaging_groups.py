@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,9 @@ from cellkin.imaging.stain import nuclei
 
 AUTO = "auto"
 FEATURES = "features"
-SIMPLE = ("file-size", "field-size", "diameter")
-UNITS: Mapping[str, str] = {"file-size": "bytes", "field-size": "pixels", "diameter": "pixels"}
+FIELD_SIZE, RULER = "field-size", "ruler"
+SIMPLE = ("file-size", FIELD_SIZE, "diameter")
+"""What a cell's own picture tells; the ruler, red cells of its field, needs the field."""
 
 SAME = 0.99
 """Share of cells on the same side from which on a simple value takes the place of the features."""
@@ -132,7 +134,7 @@ def tried(
     if vectors.ndim > 1:
         halving = Halving.fit(vectors, seed=seed, progress=progress)
         halves = halving.assign(vectors)
-        return _trial(by, halving, halves, subjects, seed)
+        return trial(by, halving, halves, subjects, seed)
     values = np.asarray(vectors, np.float64)
     known = np.isfinite(values)
     if known.mean() < LEAST_MEASURED:
@@ -144,10 +146,10 @@ def tried(
     halves = halving.assign(logs)
     parts = [filled[halves == half] for half in (0, 1)]
     medians = None if not all(map(len, parts)) else tuple(float(np.median(p)) for p in parts)
-    return _trial(by, halving, halves, subjects, seed, medians=medians)
+    return trial(by, halving, halves, subjects, seed, medians=medians)
 
 
-def _trial(
+def trial(
     by: str,
     halving: Halving | None,
     halves: Ints,
@@ -155,6 +157,7 @@ def _trial(
     seed: int,
     **more: Any,
 ) -> Trial:
+    """A trial of these halves, with how far subjects explain them."""
     known = all(s is not None for s in subjects) and len(set(subjects)) > 1
     explained = None
     if known and 0 < halves.sum() < len(halves):
@@ -198,17 +201,25 @@ def listed(path: Path, samples: Sequence[Sample], *, seed: int) -> Trial:
     found = np.array([halves[key] for key in keys], np.int64)
     if not 0 < found.sum() < len(found):
         raise DataError("all cells are in one half", where=path, mend="name cells of both halves")
-    return _trial(path.name, None, found, [s.subject for s in samples], seed)
+    return trial(path.name, None, found, [s.subject for s in samples], seed)
 
 
-def judge(trials: Mapping[str, Trial], by: str = AUTO) -> Verdict:
+def judge(
+    trials: Mapping[str, Trial],
+    by: str = AUTO,
+    known: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Verdict:
     """Which halving to believe, and why.
 
-    With `auto` the features must have two modes; a simple value that agrees with them (nearly
-    all cells) is preferred; where none explains them, the halves must not be the subjects. With
-    "features" nothing is preferred. A simple value that is asked for by name is judged by its own
-    evidence alone; a list is taken as it is.
+    With `auto`, what is known of the cells' fields goes first (`known`: way -> what it says), the
+    first way that is open. Without, the features must have two modes; a simple value that agrees
+    with them (nearly all cells) is preferred; where none explains them, the halves must not be the
+    subjects. With "features" nothing is preferred. A simple value that is asked for by name is
+    judged by its own evidence alone; a list is taken as it is.
     """
+    open_ways = [name for name in known if not trials[name].faults]
+    if by == AUTO and open_ways:
+        return Verdict(trials[open_ways[0]], True, known[open_ways[0]])
     if by not in (AUTO, FEATURES):
         asked = trials[by]
         reason = f"halved as {by} lists it" if asked.evidence is None else f"two modes of {by}"

@@ -11,16 +11,16 @@ from cellkin.datasets.locating.locating import Located, Location
 
 COLUMNS = (
     "crop", "field", "left", "top", "right", "bottom", "scale", "rotation", "mirrored", "score",
-    "group", "state",
+    "group", "state", "field_width", "field_height",
 )  # fmt: skip
 
 
 def rows(located: Located) -> list[dict[str, object]]:
     """One row per crop, in order: positions in pixels of the field, to a tenth; "" if unknown."""
-    return [_row(location) for location in located.crops]
+    return [_row(location, located) for location in located.crops]
 
 
-def _row(location: Location) -> dict[str, object]:
+def _row(location: Location, located: Located) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(COLUMNS, "")
     row |= {
         "crop": location.crop,
@@ -29,6 +29,9 @@ def _row(location: Location) -> dict[str, object]:
         "group": location.group,
         "state": location.state,
     }
+    if location.field is not None:
+        width, height = located.sizes[location.field]
+        row |= {"field_width": width, "field_height": height}
     if (hit := location.hit) is not None:
         edges = {edge: round(getattr(hit, edge), 1) for edge in ("left", "top", "right", "bottom")}
         row |= edges | {

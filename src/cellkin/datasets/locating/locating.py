@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
@@ -67,10 +68,11 @@ class Location:
 
 @dataclass(frozen=True)
 class Located:
-    """All crops in order, and the group of every field."""
+    """All crops in order; the group of every field, and its width and height in pixels."""
 
     crops: tuple[Location, ...]
     groups: Mapping[str, str]
+    sizes: Mapping[str, tuple[int, int]]
 
     def counts(self) -> dict[str, int]:
         """Crops by state."""
@@ -126,7 +128,15 @@ def locate(
     groups = {field: names.get(group, group) for field, group in groups.items()}
     again = (_location(piece.name, answers, groups) for piece in pieces)
     final = (replace(place, group=joined[place.crop]) for place in again)
-    return Located(tuple(final), groups)
+    return Located(tuple(final), groups, _sizes(field_list))
+
+
+def _sizes(fields: Listing) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name in fields.images:
+        with Image.open(fields.root / name) as header:
+            found[name] = header.size
+    return found
 
 
 def _field_groups(fields: Listing, progress: Progress) -> dict[str, str]:
