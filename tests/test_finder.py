@@ -277,12 +277,13 @@ def test_crops_are_a_data_set_that_waits_for_its_labels(
     found = find(field[0])
     folder = write_crops([found], tmp_path / "crops")
     whites = [c for c in found.cells if c.kind == "white cell"]
-    with pytest.raises(LabelError, match="white cell"):
+    with pytest.raises(LabelError, match=r"label of blasts-001\.png is empty") as refused:
         datasets.open(folder)
+    assert f"decide ATLAS {folder}" in refused.value.mend
     head, *rows = (folder / "labels.csv").read_text().splitlines()
     assert len(rows) == len(whites)
     called = [
-        row.replace("white cell", ("lymphoblast", "normal")[k % 2]) for k, row in enumerate(rows)
+        row.replace(",,", f",{('lymphoblast', 'normal')[k % 2]},", 1) for k, row in enumerate(rows)
     ]
     (folder / "labels.csv").write_text("\n".join([head, *called]))
     data = datasets.open(folder)
@@ -292,6 +293,8 @@ def test_crops_are_a_data_set_that_waits_for_its_labels(
         side = max(whites[0].right - whites[0].left, whites[0].bottom - whites[0].top)
         assert crop.width == crop.height == pytest.approx(1.6 * side, abs=1)
         assert np.percentile(crop.read(), 95) == pytest.approx(240, abs=6)  # one white
+        assert found.ruler is not None
+        assert crop.um_per_pixel == pytest.approx(found.ruler.um_per_pixel, rel=1e-4)
 
 
 # --- what it learns from ---------------------------------------------------------------------

@@ -7,6 +7,8 @@ evened      a field in one even light, read at any resolution
 found       what is found: cells, outlines, by what light and ruler
 network     the finder's network
 outlines    nucleus and body of each cell
+window      how much of a field one picture of an atlas shows, and in what light
+cutting     cells cut from their field, as an atlas is to see them
 finding     the way in: `find`, `find_all`
 writing     JSON, GeoJSON, crops
 varying, scenes, training

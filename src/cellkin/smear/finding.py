@@ -25,15 +25,12 @@ from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Box, Field
 from cellkin.smear.found import Cell, FoundField
 from cellkin.smear.light import WHITE, Light
-from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
+from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
 from cellkin.smear.outlines import outlines
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "finder.safetensors"
 """The packaged finder; its card lies beside it."""
-
-RED_PIXELS = 24.0
-"""Diameter of a red cell, in pixels of what the network sees."""
 
 LEAST_SCORES = {"white cell": 0.35, "smudge": 0.4, "platelet": 0.35, "artefact": 0.4}
 FEW, SOME = 3, 10  # isolated red cells whose size is worth a try; the only one that is tried
@@ -225,7 +222,7 @@ def _reds_seen(even: Evened, downsample: float, network: FinderNetwork) -> tuple
     rgb = even.part(_middle(even.field, PROBE * downsample), downsample)
     heat, shapes = _looked(network, rgb, mirrored=False)
     red = CHANNELS.index("red cell")
-    rows, columns = _peaks(heat[red], SURE_RED)
+    rows, columns = peaks(heat[red], SURE_RED)
     if not len(rows):
         return 0.0, RED_PIXELS
     sizes = STRIDE * np.exp(shapes[2:, rows, columns].mean(axis=0))
@@ -290,7 +287,7 @@ def _looked(
     return heat[0, :, :rows, :columns].numpy(), shapes[0, :, :rows, :columns].numpy()
 
 
-def _peaks(heat: Singles, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def peaks(heat: Singles, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns where a heat map is highest around."""
     around = F.max_pool2d(torch.from_numpy(heat)[None, None], 3, 1, 1)[0, 0].numpy()
     rows, columns = np.nonzero((heat == around) & (heat >= least))
@@ -302,7 +299,7 @@ def _decoded(heat: Singles, shapes: Singles, box: Box, downsample: float) -> Ite
     factor = STRIDE * downsample
     for kind, least in LEAST_SCORES.items():
         plane = heat[CHANNELS.index(kind)]
-        for row, column in zip(*_peaks(plane, least), strict=True):
+        for row, column in zip(*peaks(plane, least), strict=True):
             dx, dy, w, h = (float(v) for v in shapes[:, row, column])
             x, y = box[0] + (column + dx) * factor, box[1] + (row + dy) * factor
             half_w, half_h = np.exp(w) * factor / 2, np.exp(h) * factor / 2

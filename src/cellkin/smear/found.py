@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cellkin.core.arrays import Singles
 from cellkin.smear.light import Light
-from cellkin.smear.ruler import RedCells, Ruler
+from cellkin.smear.network import RED_PIXELS
+from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
 
 KINDS = ("white cell", "smudge", "border", "platelet", "artefact")
 """What a found thing can be; a border cell is a white cell that the field's edge cuts."""
@@ -68,3 +69,12 @@ class FoundField:
     red_cells: RedCells
     cells: tuple[Cell, ...]
     outlines: tuple[Outline, ...]
+
+    @property
+    def cut_um_per_pixel(self) -> float:
+        """Micrometres per pixel at which its cells are cut: by its ruler; where there is none, as
+        the network saw its red cells, which is good enough to cut by and not to measure by.
+        """
+        if self.ruler is not None:
+            return self.ruler.um_per_pixel
+        return RED_CELL / RED_PIXELS / self.downsample

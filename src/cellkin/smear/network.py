@@ -25,6 +25,9 @@ CHANNELS = ("white cell", "smudge", "platelet", "artefact", "red cell")
 STRIDE = 4
 """Pixels of the picture per place of a heat map."""
 
+RED_PIXELS = 24.0
+"""Diameter of a red cell, in pixels of the picture, at the scale that the network was taught."""
+
 STAGES = (1, 2, 4)  # of the body: strides 4, 8 and 16
 WIDTH = 64  # channels of the maps that are added up
 RARE = -4.0  # log odds of a cell at any one place, before anything is learned

@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, write_bytes, write_json
 from cellkin.core.progress import Progress, silent
-from cellkin.smear.evened import Evened
-from cellkin.smear.field import Box, Field
+from cellkin.smear.cutting import cut, square_of
+from cellkin.smear.field import INCH
 from cellkin.smear.found import Cell, FoundField, Outline, Points
-
-CROP = 1.6
-"""Side of a crop over the longer side of its cell's box."""
+from cellkin.smear.window import Window
 
 COLUMNS = (
     "file",
@@ -126,20 +125,33 @@ def _names(fields: Sequence[FoundField]) -> list[str]:
     ]
 
 
-def write_crops(fields: Sequence[FoundField], folder: Path, *, progress: Progress = silent) -> Path:
-    """Write a data set of the white cells that were found, each in the light of its field.
+def write_crops(
+    fields: Sequence[FoundField],
+    folder: Path,
+    *,
+    window: Window | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write a data set of the white cells that were found, as `cut` cuts them.
 
-    `labels.csv` has a row for each: its file, the label "white cell" (nothing calls it here), the
-    field as its group, and where it lies. Border cells, smudges and the rest are not cut.
+    `labels.csv` has a row for each: its file, an empty label (nothing calls it here), the field as
+    its group, and where it lies; a square may reach over the field's edge. The pictures carry their
+    micrometres per pixel. Border cells, smudges and the rest are not cut.
+
+    Args:
+        window: of the atlas that is to see them; micrometres that it lacks are told by the white
+            cells of all fields.
 
     Raises:
+        DataError: the window is to be told by white cells, and there are none.
         OutputError: the folder exists, or cannot be written.
         ImageError: a field can no longer be read.
     """
     rows: list[Mapping[str, object]] = []
+    settled = None if window is None else window.settled(fields)
     with new_folder(folder) as out:
         for done, (found, name) in enumerate(zip(fields, _names(fields), strict=True), start=1):
-            rows += _cut(found, name, out)
+            rows += _cut(found, name, out, settled)
             progress("cutting cells", done, len(fields))
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -149,30 +161,26 @@ def write_crops(fields: Sequence[FoundField], folder: Path, *, progress: Progres
     return folder
 
 
-def _cut(found: FoundField, name: str, out: Path) -> list[Mapping[str, object]]:
+def _cut(
+    found: FoundField, name: str, out: Path, window: Window | None
+) -> list[Mapping[str, object]]:
+    whites = [cell for cell in found.cells if cell.kind == "white cell"]
+    um = "" if found.ruler is None else round(found.ruler.um_per_pixel, 5)
     rows: list[Mapping[str, object]] = []
-    with Field(found.path) as field:
-        even = Evened.of(field, found.light)
-        whites = [cell for cell in found.cells if cell.kind == "white cell"]
-        for number, cell in enumerate(whites, start=1):
-            box = crop_box(cell, found)
-            file = f"{name}-{number:03d}.png"
-            bgr = cv2.cvtColor(even.part(box, 1.0), cv2.COLOR_RGB2BGR)
-            write_bytes(out / file, cv2.imencode(".png", bgr)[1].tobytes())
-            place = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
-            um = "" if found.ruler is None else round(found.ruler.um_per_pixel, 5)
-            row = {"file": file, "label": "white cell", "group": name, "cut_from": found.path.name}
-            rows.append(
-                {**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um}
-            )
+    for number, (cell, rgb) in enumerate(zip(whites, cut(found, whites, window), strict=True), 1):
+        file = f"{name}-{number:03d}.png"
+        write_bytes(out / file, _png(rgb, found))
+        place = dict(
+            zip(("left", "top", "right", "bottom"), square_of(cell, found, window), strict=True)
+        )
+        row = {"file": file, "label": "", "group": name, "cut_from": found.path.name}
+        rows.append({**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um})
     return rows
 
 
-def crop_box(cell: Cell, found: FoundField) -> Box:
-    """The square around a cell, moved into the field where it would leave it."""
-    side = round(CROP * max(cell.right - cell.left, cell.bottom - cell.top))
-    width, height = min(side, found.width), min(side, found.height)
-    x, y = (cell.left + cell.right) / 2, (cell.top + cell.bottom) / 2
-    left = min(max(round(x - width / 2), 0), found.width - width)
-    top = min(max(round(y - height / 2), 0), found.height - height)
-    return left, top, left + width, top + height
+def _png(rgb: Bytes, found: FoundField) -> bytes:
+    """A square as PNG; where the field has a ruler, with its micrometres per pixel."""
+    buffer = io.BytesIO()
+    dots = {} if found.ruler is None else {"dpi": (INCH / found.ruler.um_per_pixel,) * 2}
+    Image.fromarray(rgb).save(buffer, "PNG", compress_level=4, **dots)
+    return buffer.getvalue()

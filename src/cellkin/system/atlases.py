@@ -40,6 +40,7 @@ from cellkin.system.runs import (
     run_folder,
     tidied,
 )
+from cellkin.system.windows import measured_facts
 
 
 @dataclass(frozen=True)
@@ -251,10 +252,12 @@ def _atlas(
             held_out.append((job.cells(part, ids), features))
     references = job.cells(REFERENCE, job.split.train)
     made = {"provenance": made_now(job.data, encoder, recipe, job.seed)}
-    facts = {**data_facts(job.data, job.split), **settings.facts, **made}
+    pictures = job.pictures(job.split.train)
+    window = measured_facts(pictures, job.progress)
+    facts = {**data_facts(job.data, job.split), **settings.facts, **made, **window}
     atlas = build(
         encoder,
-        (references, job.pictures(job.split.train)),
+        (references, pictures),
         held_out,
         labels=job.data.labels,
         settings=replace(settings, facts=facts),

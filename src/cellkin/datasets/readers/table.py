@@ -100,11 +100,13 @@ def _refuse_faults(listing: Listing, table: Rows) -> None:
             fault = f"the label of {name} is empty"
         if fault:
             faults.append(f"line {line}: {fault}")
-    raise_faults(
-        table.path,
-        faults,
-        mend="correct these lines; paths are relative to the folder of labels.csv, with '/'",
-    )
+    mend = "correct these lines; paths are relative to the folder of labels.csv, with '/'"
+    if faults and all(fault.endswith("is empty") and "label" in fault for fault in faults):
+        mend = (
+            "write the class of each of these cells, or take its line away; "
+            f"cellkin decide ATLAS {listing.root} calls cells that have none"
+        )
+    raise_faults(table.path, faults, mend=mend)
     if not table.rows:
         raise LabelError(
             f"{FILE} lists no image", where=table.path, mend="write one line 'file,label' per image"

@@ -1,0 +1,100 @@
+"""Cells cut from their field: one square each, in one light, at the scale of an atlas."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from cellkin.core.arrays import Bytes
+from cellkin.smear.evened import Evened
+from cellkin.smear.field import Box, Field
+from cellkin.smear.found import Cell, FoundField
+from cellkin.smear.light import WHITE
+from cellkin.smear.window import Window
+
+CROP = 1.6
+"""Side of a square over the longer side of its cell's box, where no window says it."""
+TOGETHER = 2048  # pixels of the field: cells in one part of this side are read at once
+
+
+def cut(found: FoundField, cells: Sequence[Cell], window: Window | None = None) -> list[Bytes]:
+    """The squares around cells of a field, in even light, each cell in the middle of its own.
+
+    Where a square reaches over the field's edge it is filled with empty ground: a cell beside the
+    middle would be another picture to the network than any that it learned from.
+
+    Args:
+        window: of the atlas that is to see them (see `Window.settled`): the side in micrometres,
+            and the colour of its ground. None: 1.6 times each cell's box, on white ground.
+
+    Returns:
+        (side, side, 3) uint8 RGB each, in pixels of the field, in the order of the cells.
+
+    Raises:
+        ImageError: the field can no longer be read.
+    """
+    squares = [square_of(cell, found, window) for cell in cells]
+    cuts: dict[int, Bytes] = {}
+    with Field(found.path) as field:
+        even = Evened.of(field, found.light)
+        for positions in _parts(squares):
+            cuts |= zip(positions, _read(even, [squares[i] for i in positions]), strict=True)
+    if window is not None:
+        return [_as_in(window, cuts[i], squares[i], found, cells[i]) for i in range(len(cells))]
+    return [cuts[i] for i in range(len(cells))]
+
+
+def square_of(cell: Cell, found: FoundField, window: Window | None = None) -> Box:
+    """The square around a cell, which may reach over the field's edge."""
+    if window is None:
+        side = round(CROP * max(cell.right - cell.left, cell.bottom - cell.top))
+    else:
+        assert window.um is not None, "settle the window by the fields first"
+        side = round(window.um / found.cut_um_per_pixel)
+    side = max(side, 1)
+    left, top = round(cell.x - side / 2), round(cell.y - side / 2)
+    return left, top, left + side, top + side
+
+
+def _parts(squares: Sequence[Box]) -> Iterator[list[int]]:
+    """Positions of squares that lie near each other, part by part."""
+    parts: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, (left, top, _, _) in enumerate(squares):
+        parts[top // TOGETHER, left // TOGETHER].append(position)
+    for part in sorted(parts):
+        yield parts[part]
+
+
+def _read(even: Evened, squares: Sequence[Box]) -> Iterator[Bytes]:
+    """Squares of one part of the field, which is read once."""
+    field = even.field
+    lefts, tops, rights, bottoms = zip(*squares, strict=True)
+    x0, y0 = max(min(lefts), 0), max(min(tops), 0)
+    x1, y1 = min(max(rights), field.width), min(max(bottoms), field.height)
+    part = even.part((x0, y0, x1, y1), 1.0)
+    for left, top, right, bottom in squares:
+        square = np.full((bottom - top, right - left, 3), WHITE, np.uint8)
+        inside = part[max(top - y0, 0) : bottom - y0, max(left - x0, 0) : right - x0]
+        row, column = max(-top, 0), max(-left, 0)
+        square[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+        yield square
+
+
+def _as_in(window: Window, square: Bytes, box: Box, found: FoundField, cell: Cell) -> Bytes:
+    """A square in the light of an atlas, or on black where its cells are cut out."""
+    if window.ground is None:
+        return square
+    if not window.cut_out:
+        lamp = np.array(window.ground) / WHITE
+        return np.asarray(np.clip(np.rint(square * lamp), 0, 255), np.uint8)
+    outline = found.outlines[found.cells.index(cell)].body
+    mask = np.zeros(square.shape[:2], np.uint8)
+    if outline is None:
+        mask[:] = 1
+    else:
+        points = np.rint(outline - np.array(box[:2])).astype(np.int32)
+        cv2.fillPoly(mask, [points], 1)
+    return square * mask[..., None]
