@@ -24,6 +24,7 @@ from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
 from cellkin.measures.intervals import clopper_pearson
 from cellkin.report import CountAlbum, count_sentence, save_count
+from cellkin.smear.cutting import cut
 from cellkin.smear.finding import find
 from cellkin.system import DecisionSupport
 
@@ -80,14 +81,9 @@ def test_every_white_cell_is_counted_or_left_out_with_a_reason(count: Count) -> 
 
 
 def test_a_cell_is_called_as_its_crop_is(count: Count, ungated: DecisionSupport) -> None:
-    from cellkin.smear.evened import Evened
-    from cellkin.smear.field import Field
-    from cellkin.system.counting import _cut
-
     found = find(count.fields[0].path)
     white = next(cell for cell in found.cells if cell.kind == "white cell")
-    with Field(found.path) as field:
-        crop = _cut(Evened.of(field, found.light), white, found)
+    (crop,) = cut(found, [white], ungated.window)
     alone = ungated.decide(crop, gate=False)
     assert whole(count)[0].decision is not None
     assert replace(alone, query="") == replace(whole(count)[0].decision, query="")

@@ -21,30 +21,44 @@ TOGETHER = 2048  # pixels of the field: cells in one part of this side are read 
 
 
 def cut(found: FoundField, cells: Sequence[Cell], window: Window | None = None) -> list[Bytes]:
-    """The squares around cells of a field, in even light, each cell in the middle of its own.
-
-    Where a square reaches over the field's edge it is filled with empty ground: a cell beside the
-    middle would be another picture to the network than any that it learned from.
-
-    Args:
-        window: of the atlas that is to see them (see `Window.settled`): the side in micrometres,
-            and the colour of its ground. None: 1.6 times each cell's box, on white ground.
-
-    Returns:
-        (side, side, 3) uint8 RGB each, in pixels of the field, in the order of the cells.
+    """`cuts` of a field on disk, in the order of the cells.
 
     Raises:
         ImageError: the field can no longer be read.
     """
-    squares = [square_of(cell, found, window) for cell in cells]
-    cuts: dict[int, Bytes] = {}
     with Field(found.path) as field:
-        even = Evened.of(field, found.light)
-        for positions in _parts(squares):
-            cuts |= zip(positions, _read(even, [squares[i] for i in positions]), strict=True)
-    if window is not None:
-        return [_as_in(window, cuts[i], squares[i], found, cells[i]) for i in range(len(cells))]
-    return [cuts[i] for i in range(len(cells))]
+        squares = dict(cuts(Evened.of(field, found.light), found, cells, window))
+    return [squares[cell] for cell in cells]
+
+
+def cuts(
+    even: Evened, found: FoundField, cells: Sequence[Cell], window: Window | None = None
+) -> Iterator[tuple[Cell, Bytes]]:
+    """The squares around cells of a field, in even light, each cell in the middle of its own.
+
+    Cells that lie near each other come one after another, so that each part of a slide is read
+    once and few squares are in memory. Where a square reaches over the field's edge it is filled
+    with empty ground: a cell beside the middle would be another picture to the network than any
+    that it learned from.
+
+    Args:
+        even: the field, opened. cells: of `found`.
+        window: of the atlas that is to see them (see `Window.settled`): the side in micrometres,
+            and the colour of its ground. None: 1.6 times each cell's box, on white ground.
+
+    Returns:
+        each cell with (side, side, 3) uint8 RGB, in pixels of the field.
+
+    Raises:
+        ImageError: the field is damaged there.
+    """
+    parts: dict[tuple[int, int], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        parts[int(cell.y) // TOGETHER, int(cell.x) // TOGETHER].append(cell)
+    for part in sorted(parts):
+        squares = [square_of(cell, found, window) for cell in parts[part]]
+        for cell, square, box in zip(parts[part], _read(even, squares), squares, strict=True):
+            yield cell, square if window is None else _as_in(window, square, box, found, cell)
 
 
 def square_of(cell: Cell, found: FoundField, window: Window | None = None) -> Box:
@@ -57,15 +71,6 @@ def square_of(cell: Cell, found: FoundField, window: Window | None = None) -> Bo
     side = max(side, 1)
     left, top = round(cell.x - side / 2), round(cell.y - side / 2)
     return left, top, left + side, top + side
-
-
-def _parts(squares: Sequence[Box]) -> Iterator[list[int]]:
-    """Positions of squares that lie near each other, part by part."""
-    parts: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for position, (left, top, _, _) in enumerate(squares):
-        parts[top // TOGETHER, left // TOGETHER].append(position)
-    for part in sorted(parts):
-        yield parts[part]
 
 
 def _read(even: Evened, squares: Sequence[Box]) -> Iterator[Bytes]:

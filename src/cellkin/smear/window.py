@@ -97,7 +97,10 @@ class Window:
 
 
 def window_of(
-    pictures: Sequence[Bytes], *, finder: FinderNetwork | None = None, progress: Progress = silent
+    pictures: Bytes | Sequence[Bytes],
+    *,
+    finder: FinderNetwork | None = None,
+    progress: Progress = silent,
 ) -> Window:
     """The window of an atlas, measured on its reference pictures.
 

@@ -26,11 +26,12 @@ from cellkin.imaging.loading import BLOCK, unusable
 from cellkin.imaging.preprocess import Prepared
 from cellkin.measures.differential import Counted, differential
 from cellkin.measures.intervals import clopper_pearson
+from cellkin.smear.cutting import cuts
 from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find_each
 from cellkin.smear.found import Cell, FoundField
-from cellkin.smear.writing import crop_box
+from cellkin.smear.window import Window
 
 WHOLE, SHOWN = "white cell", ("white cell", "border", "smudge")
 SET_ASIDE = ("smudge cell", "artefact", "unidentifiable")
@@ -57,11 +58,13 @@ class Caller:
 
     Attributes:
         decide: `DecisionSupport.decide` on several pictures. facts: what the atlas is.
+        window: how much of a field one of its pictures shows, told when it is asked for.
     """
 
     atlas: Atlas
     decide: Callable[[Sequence[Prepared]], list[Decision]]
     facts: Mapping[str, Any]
+    window: Callable[[], Window]
 
 
 @dataclass(frozen=True)
@@ -217,27 +220,25 @@ def _require_whole(cells: Sequence[CountedCell], fields: Sequence[CountedField])
 def _pictures(
     caller: Caller, found: Mapping[str, FoundField | _Unread], album: Album | None
 ) -> Iterator[Prepared]:
-    """The white cells of all fields, cut in the even light of their field and prepared."""
+    """The white cells of all fields, cut at the scale and in the light of the atlas and prepared.
+
+    Those of one field that lie near each other follow one another.
+    """
     prepare = caller.atlas.encoder.preprocessor.prepare
-    for name, one in found.items():
-        if isinstance(one, _Unread):
-            continue
+    read = {name: one for name, one in found.items() if isinstance(one, FoundField)}
+    window = caller.window().settled([*read.values()])
+    for name, one in read.items():
         with Field(one.path) as field:
             view, _ = overview(field)
             even = Evened(field, one.light, view)
             if album is not None:
                 album.field(name, even.overview(view))
-            for cell in one.cells:
-                if cell.kind == WHOLE:
-                    picture = Prepared(_id(name, cell), prepare(_cut(even, cell, one)))
-                    if album is not None:
-                        album.cell(picture.name, picture.image)
-                    yield picture
-
-
-def _cut(even: Evened, cell: Cell, found: FoundField) -> Bytes:
-    """The picture of one cell."""
-    return even.part(crop_box(cell, found), 1.0)
+            whites = [cell for cell in one.cells if cell.kind == WHOLE]
+            for cell, square in cuts(even, one, whites, window):
+                picture = Prepared(_id(name, cell), prepare(square))
+                if album is not None:
+                    album.cell(picture.name, picture.image)
+                yield picture
 
 
 def _called(cell: CountedCell, decision: Decision | None) -> CountedCell:

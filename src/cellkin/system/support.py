@@ -24,8 +24,10 @@ from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
 from cellkin.smear.found import FoundField
+from cellkin.smear.window import Window
 from cellkin.system.counting import Album, Caller, CountOptions, count
 from cellkin.system.explainer import Explainer, Look, together
+from cellkin.system.windows import atlas_window
 
 __all__ = ["DecisionSupport", "Look", "Prepared"]
 
@@ -203,7 +205,7 @@ class DecisionSupport:
         def decide(some: Sequence[Prepared]) -> list[Decision]:
             return self.decide(some, subject=subject)
 
-        caller = Caller(self.atlas, decide, self.facts())
+        caller = Caller(self.atlas, decide, self.facts(), lambda: self.window)
         return count(caller, fields, how, album=album, progress=progress)
 
     # behind the doors -------------------------------------------------------------------------
@@ -274,6 +276,15 @@ class DecisionSupport:
     def facts(self) -> dict[str, Any]:
         """What this atlas is and how good it is, as plain data (`cellkin inspect --json`)."""
         return dict(self._facts)
+
+    @cached_property
+    def window(self) -> Window:
+        """How much of a field one picture of this atlas shows, see `atlas_window`.
+
+        Raises:
+            DataError: its pictures tell no scale.
+        """
+        return atlas_window(self.atlas)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

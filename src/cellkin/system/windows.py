@@ -29,7 +29,9 @@ def atlas_window(atlas: Atlas, *, progress: Progress = silent) -> Window:
     return window_of(pictures, progress=progress)
 
 
-def measured_facts(pictures: Sequence[Bytes], progress: Progress = silent) -> dict[str, Any]:
+def measured_facts(
+    pictures: Bytes | Sequence[Bytes], progress: Progress = silent
+) -> dict[str, Any]:
     """What an atlas keeps of the window of its reference pictures (S, S, 3); nothing where they
     are coarse, or tell no scale.
     """
