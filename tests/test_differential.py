@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 from cellkin.cli.main import app
 from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField
 from cellkin.core.errors import ArtifactError, DataError, DecisionError, ImageError, LabelError
+from cellkin.core.kinds import kind
 from cellkin.core.records import NOTICE
 from cellkin.datasets.reviewed import read_reviewed
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
+from cellkin.measures.counting import HeldOutCalls, corrected_shares
 from cellkin.measures.intervals import clopper_pearson
 from cellkin.report import CountAlbum, count_sentence, save_count
 from cellkin.smear.cutting import cut
@@ -48,8 +50,17 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def ungated(support: DecisionSupport) -> DecisionSupport:
-    """The small atlas without a gate: it was made of other pictures than crops of fields."""
-    return DecisionSupport(replace(support.atlas, quality=None, conformal=None))
+    """The small atlas without a gate, since it was made of other pictures than crops of fields; and
+    without held-out calls, since correcting takes its time.
+    """
+    names = support.atlas.labels.names
+    none = HeldOutCalls(names, np.zeros((0, len(names), len(names)), np.int64), "subject")
+    return DecisionSupport(replace(support.atlas, quality=None, conformal=None, calls=none))
+
+
+@pytest.fixture(scope="module")
+def correcting(support: DecisionSupport, ungated: DecisionSupport) -> DecisionSupport:
+    return DecisionSupport(replace(ungated.atlas, calls=support.atlas.calls))
 
 
 @pytest.fixture(scope="module")
@@ -313,3 +324,41 @@ def test_pictures_are_the_smaller_the_more_fields_there_are(fields: int, largest
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
     album.field("a", np.asarray(Image.fromarray(noise).resize((1600, 1200)), np.uint8))
     assert len(album.fields["a"]) / 1e6 < largest * 3
+
+
+# the errors of the calls ------------------------------------------------------------------------
+
+
+def test_the_corrected_share_is_that_of_the_counted_white_cells(
+    correcting: DecisionSupport, fields: list[Path]
+) -> None:
+    count = correcting.count([find(path) for path in fields])
+    known, labels = correcting.atlas.held_out_calls(), count.labels
+    names = [n for n in labels.names if kind(n, labels) != "nothing"]
+    rows = [known.names.index(name) for name in names]
+    among = HeldOutCalls(tuple(names), known.counts[:, rows][:, :, rows], known.unit)
+    called = [count.called().get(name, 0) for name in names]
+    positive = [i for i, name in enumerate(names) if labels.is_positive(name)]
+    found = corrected_shares(called, among, positive=positive).positive
+    assert found is not None
+    blasts = count.corrected.blasts
+    assert (blasts.share, (blasts.low, blasts.high)) == (found[0], found[1].ends)
+    assert set(count.corrected.by_class) == {labels.group_title(name) for name in names}
+    assert [one.cells for one in count.corrected.foreseen][-1] is None
+
+
+def test_cells_that_a_person_confirmed_carry_no_error(
+    correcting: DecisionSupport, fields: list[Path]
+) -> None:
+    found = [find(path) for path in fields]
+    verdicts = {cell.id: "normal" for cell in whole(correcting.count(found))}
+    made = correcting.count(found, reviewed=verdicts)
+    blasts, n = made.corrected.blasts, len(verdicts)
+    assert (blasts.share, (blasts.low, blasts.high)) == (0.0, clopper_pearson(0, n).ends)
+    assert made.corrected.foreseen == ()
+
+
+def test_an_atlas_without_held_out_calls_says_so(count: Count) -> None:
+    assert count.corrected.blasts.share is None
+    assert "does not know how it calls cells" in count.corrected.blasts.note
+    assert count.corrected.by_class == {}

@@ -82,6 +82,31 @@ class ShareFound(Plain):
 
 
 @dataclass(frozen=True)
+class Foreseen(Plain):
+    """Where the corrected share might lie if so many cells were called in the same proportions;
+    `cells` None: however many, so that only the errors of calls are left.
+    """
+
+    cells: int | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Correction(Plain):
+    """Shares with the errors of the atlas taken off, as held-out cells tell them.
+
+    Attributes:
+        blasts: of lymphoblasts. by_class: title -> share; empty where there is none.
+        foreseen: what more cells would be worth.
+    """
+
+    blasts: ShareFound
+    by_class: Mapping[str, ShareFound] = field(default_factory=lambda: MappingProxyType({}))
+    foreseen: tuple[Foreseen, ...] = ()
+
+
+@dataclass(frozen=True)
 class CountedField(Plain):
     """One field that was searched.
 
@@ -159,9 +184,8 @@ class Count:
         fields: in the order given. cells: white cells, border cells and smudges, field by field.
         labels: the atlas's classes. differential: over the cells that are counted.
         naive: lymphoblasts called over cells counted, with an interval of the count alone.
-        corrected: with the errors of the atlas, as held-out cells tell them, taken off.
+        corrected: with the errors of the atlas taken off; cells that were reviewed carry none.
         reviewed: with the classes that a person gave in the place of the calls.
-        by_class: class -> its corrected share; empty where there is none.
         facts: of the atlas. provenance: of the atlas and its calls, as plain data.
         subject: the person, where named: reference cells of the same person did not vote.
     """
@@ -171,9 +195,8 @@ class Count:
     labels: LabelSet
     differential: Differential
     naive: ShareFound
-    corrected: ShareFound
+    corrected: Correction
     reviewed: ShareFound
-    by_class: Mapping[str, ShareFound] = field(default_factory=lambda: MappingProxyType({}))
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     subject: str | None = None
@@ -215,14 +238,14 @@ class Count:
         Raises:
             ArtifactError: this is no such data.
         """
-        shares = {n: read_record(ShareFound, data[n]) for n in ("naive", "corrected", "reviewed")}
         return cls(
             fields=_each(CountedField, data["fields"]),
             cells=tuple(CountedCell.from_json(cell) for cell in data["cells"]),
             labels=LabelSet.from_json(data["labels"]),
             differential=read_record(Differential, data["differential"]),
-            **shares,
-            by_class={k: read_record(ShareFound, v) for k, v in data["by_class"].items()},
+            naive=read_record(ShareFound, data["naive"]),
+            corrected=read_record(Correction, data["corrected"]),
+            reviewed=read_record(ShareFound, data["reviewed"]),
             facts=data["facts"],
             provenance=data["provenance"],
             subject=data["subject"],

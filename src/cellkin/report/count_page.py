@@ -14,7 +14,7 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import write_bytes, write_json, write_table
 from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField
-from cellkin.core.numbers import number
+from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import LabelSet, Provenance
 from cellkin.report.context import foot
 from cellkin.report.counting import (
@@ -22,6 +22,7 @@ from cellkin.report.counting import (
     count_sentence,
     differential_view,
     field_words,
+    foreseen_words,
     left_out_rows,
     share_rows,
     warnings_of,
@@ -113,12 +114,13 @@ class _Page:
     def context(self) -> dict[str, Any]:
         count = self.count
         told = count.differential.to_json()
-        told["rows"] = [{**row, "mark": self.groups[row["title"]]["mark"]} for row in told["rows"]]
+        told["rows"] = [self._class_row(row) for row in told["rows"]]
         galleries = list(self._galleries())
         return {
             "title": count_sentence(count),
             "warnings": warnings_of(count),
             "shares": [] if count.labels.positive is None else share_rows(count),
+            "foreseen": foreseen_words(count),
             "differential": differential_view(told),
             "left_out": left_out_rows(count),
             "legend": self._legend(),
@@ -130,6 +132,13 @@ class _Page:
             "subject": count.subject,
             **foot(count.facts, count.labels, Provenance.from_json(count.provenance)),
         }
+
+    def _class_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        found = self.count.corrected.by_class.get(row["title"])
+        known = found is not None and found.share is not None
+        more = percent_range(found.low, found.high) if found and found.low is not None else ""
+        words = f"{percent(found.share)} ({more})" if found and known else ""
+        return {**row, "mark": self.groups[row["title"]]["mark"], "corrected": words}
 
     @property
     def columns(self) -> int:

@@ -35,11 +35,6 @@ COLUMNS = (
     "kin",
     "reviewed",
 )
-WAYS = {
-    "naive": "As called",
-    "corrected": "Corrected for the atlas’s errors",
-    "reviewed": "After review",
-}
 
 
 def count_sentence(count: Count) -> str:
@@ -55,7 +50,7 @@ def count_sentence(count: Count) -> str:
         return f"{head}: {listed(rows)}. {NO_VERDICT}"
     if count.reviewed.share is not None:
         return f"{head}: {_blasts(count.reviewed, '{} after review')}{_ends(count.reviewed)}."
-    corrected = _ends(count.corrected, "corrected")
+    corrected = _ends(count.corrected.blasts, "corrected")
     return f"{head}: {_blasts(count.naive, 'called {}')}{corrected}."
 
 
@@ -82,6 +77,11 @@ def _ends(found: ShareFound, word: str = "") -> str:
 
 def share_rows(count: Count) -> list[dict[str, str]]:
     """The share of lymphoblasts in its three ways: title, number, interval, note."""
+    ways = {
+        "As called": count.naive,
+        "Corrected for the atlas’s errors": count.corrected.blasts,
+        "After review": count.reviewed,
+    }
     return [
         {
             "title": title,
@@ -91,8 +91,24 @@ def share_rows(count: Count) -> list[dict[str, str]]:
             else f"95 % interval {percent_range(found.low, found.high)} ({found.method})",
             "note": found.note.removeprefix("not available: "),
         }
-        for title, found in ((title, getattr(count, name)) for name, title in WAYS.items())
+        for title, found in ways.items()
     ]
+
+
+def foreseen_words(count: Count) -> str:
+    """What more cells would be worth, or an empty string."""
+    told = [
+        f"{'however many' if one.cells is None else one.cells} cells "
+        f"{percent_range(one.low, one.high, 0)}"
+        for one in count.corrected.foreseen
+        if one.low is not None and (one.cells is None or one.cells > count.differential.n)
+    ]
+    if not told:
+        return ""
+    return (
+        f"If more cells were called in these proportions, the corrected interval would be: with "
+        f"{', '.join(told)}. What then is left of it are the errors of the calls."
+    )
 
 
 def warnings_of(count: Count) -> list[str]:
@@ -163,6 +179,7 @@ def differential_view(told: Mapping[str, Any]) -> dict[str, Any]:
         **told,
         "rows": rows,
         "level": percent(told["level"], 0),
+        "corrected": any(row.get("corrected") for row in rows),
         "per_100": None if per_100 is None else number(per_100, 3),
         "excluded": list(told["excluded"].items()),
     }

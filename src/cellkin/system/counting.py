@@ -17,15 +17,24 @@ from typing import Any, Protocol
 
 from cellkin.atlas import Atlas
 from cellkin.core.arrays import Bytes
-from cellkin.core.counts import Count, CountedCell, CountedField, Differential, ShareFound
+from cellkin.core.counts import (
+    Correction,
+    Count,
+    CountedCell,
+    CountedField,
+    Differential,
+    Foreseen,
+    ShareFound,
+)
 from cellkin.core.errors import DataError, DecisionError, ImageError, did_you_mean
 from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET, kind
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, LabelSet
 from cellkin.imaging.loading import BLOCK, unusable
 from cellkin.imaging.preprocess import Prepared
+from cellkin.measures.counting import HeldOutCalls, corrected_shares, foreseen
 from cellkin.measures.differential import Counted, differential
-from cellkin.measures.intervals import clopper_pearson
+from cellkin.measures.intervals import Interval, clopper_pearson
 from cellkin.smear.cutting import cuts
 from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Field
@@ -38,7 +47,8 @@ SET_ASIDE = ("smudge cell", "artefact", "unidentifiable")
 """What a person can call a cell that is not to be counted."""
 
 NOT_LEUKOCYTES = (NOTHING, PLATELET, ERYTHROBLAST)
-NO_LYMPHOBLASTS = "not available: this atlas knows no lymphoblasts"
+NO_BLASTS = "not available: this atlas knows no lymphoblasts"
+NOTHING_COUNTED = "not available: no cell is counted"
 NOBODY = "not available: no cell was reviewed"
 
 
@@ -302,16 +312,14 @@ def _count(
 ) -> Count:
     labels = caller.atlas.labels
     judged = tuple(_judged(cell, verdicts) for cell in called)
-    corrected, by_class = _corrected(caller, judged)
     return Count(
         fields=fields,
         cells=judged,
         labels=labels,
         differential=_table(judged, labels),
         naive=_share(called, labels),
-        corrected=corrected,
+        corrected=_corrected(caller, judged),
         reviewed=_share(judged, labels) if verdicts else ShareFound(None, note=NOBODY),
-        by_class=by_class,
         facts=caller.facts,
         provenance=caller.atlas.provenance.to_json(),
         subject=how.subject,
@@ -336,10 +344,10 @@ def _leukocytes(cells: Sequence[CountedCell], labels: LabelSet) -> list[CountedC
 def _share(cells: Sequence[CountedCell], labels: LabelSet) -> ShareFound:
     """Lymphoblasts over white cells counted, with the exact interval of that count."""
     if labels.positive is None:
-        return ShareFound(None, note=NO_LYMPHOBLASTS)
+        return ShareFound(None, note=NO_BLASTS)
     white = _leukocytes(cells, labels)
     if not white:
-        return ShareFound(None, note="not available: no cell is counted")
+        return ShareFound(None, note=NOTHING_COUNTED)
     blasts = sum(labels.is_positive(cell.label or "") for cell in white)
     interval = clopper_pearson(blasts, len(white))
     by_person = sum(cell.reviewed is not None for cell in white)
@@ -351,13 +359,34 @@ def _share(cells: Sequence[CountedCell], labels: LabelSet) -> ShareFound:
     return ShareFound(blasts / len(white), *interval.ends, interval.method, note)
 
 
-def _corrected(
-    caller: Caller, cells: Sequence[CountedCell]
-) -> tuple[ShareFound, Mapping[str, ShareFound]]:
-    """With the errors of the atlas taken off, and the same for each class."""
+def _corrected(caller: Caller, cells: Sequence[CountedCell]) -> Correction:
+    """With the errors of the atlas taken off. Cells that a person reviewed carry none."""
     labels = caller.atlas.labels
-    if labels.positive is None:
-        return ShareFound(None, note=NO_LYMPHOBLASTS), {}
-    if not _leukocytes(cells, labels):
-        return ShareFound(None, note="not available: no cell is counted"), {}
-    return ShareFound(None, note="not available: this atlas kept no held-out calls"), {}
+    names = [name for name in labels.names if kind(name, labels) not in NOT_LEUKOCYTES]
+    white = _leukocytes(cells, labels)
+    if labels.positive is None or not white:
+        return Correction(ShareFound(None, note=NOTHING_COUNTED if labels.positive else NO_BLASTS))
+    called = [sum(c.label == name and c.reviewed is None for c in white) for name in names]
+    sure = [sum(c.label == name and c.reviewed is not None for c in white) for name in names]
+    positive = [place for place, name in enumerate(names) if labels.is_positive(name)]
+    try:
+        known = _among(caller.atlas.held_out_calls(), names)
+        found = corrected_shares(called, known, confirmed=sure, positive=positive)
+        more = foreseen(called, known, positive=positive) if any(called) else ()
+    except DecisionError as error:
+        return Correction(ShareFound(None, note=f"not available: {error.what}"))
+    told = {labels.group_title(n): _told(s) for n, s in zip(names, found.shares, strict=True)}
+    blasts = ShareFound(None) if found.positive is None else _told(found.positive)
+    told |= {labels.group_title(names[place]): blasts for place in positive}
+    return Correction(blasts, told, tuple(Foreseen(n, *interval.ends) for n, interval in more))
+
+
+def _among(known: HeldOutCalls, names: Sequence[str]) -> HeldOutCalls:
+    """Those calls of white cells that name a white cell: the others are not counted either."""
+    rows = [known.names.index(name) for name in names]
+    return replace(known, names=tuple(names), counts=known.counts[:, rows][:, :, rows])
+
+
+def _told(found: tuple[float, Interval]) -> ShareFound:
+    share, interval = found
+    return ShareFound(share, *interval.ends, interval.method, interval.note)
