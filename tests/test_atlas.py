@@ -18,12 +18,23 @@ import torch
 from cellkin import datasets
 from cellkin.atlas import Atlas, decide
 from cellkin.core.artifacts import read_arrays, read_json
-from cellkin.core.errors import ArtifactError, OutputError, SpaceMismatch, TrainingError
+from cellkin.core.errors import (
+    ArtifactError,
+    DecisionError,
+    OutputError,
+    SpaceMismatch,
+    TrainingError,
+)
 from cellkin.core.records import Dataset, Features
+from cellkin.core.units import Owners
 from cellkin.imaging.decode import decode
 from cellkin.learning import checkpoints
 from cellkin.learning.recipes import Recipe
+from cellkin.measures.counting import HeldOutCalls
 from cellkin.system import DecisionSupport, TrainOptions, index, run_folder, train
+
+TOLD = ("truth", "label", "subject")
+NO_CALLS = HeldOutCalls(("a",), np.zeros((0, 1, 1), np.int64), "subject")
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +215,73 @@ def test_calibration_cells_are_never_references(atlas: Atlas, smears: Dataset) -
     assert sum(atlas.calibration.counts().values()) == len(part)
     assert not set(part.ids) & set(atlas.cells.ids)
     assert not set(part.subjects) & set(atlas.cells.subjects)
+
+
+# held-out calls ---------------------------------------------------------------------------------
+
+
+def test_a_trained_atlas_keeps_the_calls_of_cells_that_it_never_saw(
+    atlas: Atlas, atlas_folder: Path
+) -> None:
+    known = atlas.held_out_calls()
+    parts = {cells.part: cells for cells in atlas.held_out}
+    fresh = [part for name, part in parts.items() if name in ("test", "calibration")]
+    assert known.unit == "subject"
+    assert known.names == atlas.labels.names
+    assert known.counts.sum() == sum(map(len, fresh))
+    assert len(known.counts) == len({s for part in fresh for s in part.subjects})
+    tested = HeldOutCalls.of(
+        *([row[key] for row in read_json(atlas_folder / "predictions.json")] for key in TOLD),
+        names=atlas.labels.names,
+        unit="subject",
+    )
+    rows = [row.tolist() for row in known.counts]
+    assert all(row.tolist() in rows for row in tested.counts)
+
+
+def test_an_indexed_atlas_keeps_the_calls_of_its_references_without_their_own(
+    atlas_folder: Path, tmp_path: Path
+) -> None:
+    from cellkin.drawing.drawn import draw
+
+    other = datasets.open(draw(tmp_path / "other", cells=70, subjects=7, size=64, seed=12))
+    made = Atlas.open(index(atlas_folder, other, out=tmp_path / "indexed"))
+    known = made.held_out_calls()
+    assert known.counts.sum() == len(other)  # not one was trained on
+    assert len(known.counts) == 7
+    owner = made.cells.subjects[0]
+    rows = [i for i, subject in enumerate(made.cells.subjects) if subject == owner]
+    features = Features(tuple(f"new {i}" for i in rows), made.vectors[np.array(rows)], made.space)
+    called = decide(made, features, owners=Owners("subject", (owner,) * len(rows)))
+    wanted = HeldOutCalls.of(
+        [made.cells.labels[i] for i in rows],
+        [d.label for d in called],
+        [owner] * len(rows),
+        names=made.labels.names,
+        unit="subject",
+    )
+    assert wanted.counts[0].tolist() in [row.tolist() for row in known.counts]
+
+
+def test_cells_of_a_subject_that_was_trained_on_are_not_held_out(
+    atlas: Atlas, atlas_folder: Path, smears: Dataset, tmp_path: Path
+) -> None:
+    known = Atlas.open(index(atlas_folder, smears, out=tmp_path / "same")).held_out_calls()
+    seen = set(atlas.cells.subjects)
+    seen |= {s for part in atlas.held_out if part.part == "val" for s in part.subjects}
+    fresh = [s for s in smears.samples if s.subject not in seen]
+    assert 0 < known.counts.sum() == len(fresh)
+
+
+def test_an_older_atlas_answers_from_its_test_part_or_says_what_to_do(
+    atlas: Atlas, atlas_folder: Path
+) -> None:
+    older = replace(atlas, calls=None)
+    assert older.held_out_calls().counts.sum() == len(read_json(atlas_folder / "predictions.json"))
+    for without in (replace(older, folder=None), replace(atlas, calls=NO_CALLS)):
+        with pytest.raises(DecisionError, match="cells that it has not seen") as error:
+            without.held_out_calls()
+        assert "cellkin index" in error.value.mend
 
 
 # index ----------------------------------------------------------------------------------------

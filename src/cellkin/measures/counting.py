@@ -203,16 +203,26 @@ def _judged(
     """Median and interval of the share of each group of classes."""
     by = "image by image" if known.unit == IMAGE else f"by {plural(known.unit)}"
     rows = rows_of_a_new_unit(known, rng)
-    shares, mixing = sampled(counts, sure, rows, rng), _dirichlet(rows, rng)
-    told = []
-    for group in groups:
-        drawn = shares[..., group].sum(axis=-1).ravel()
-        low, high = shortest(drawn)
-        low = 0.0 if _none_of(group, counts, sure, (shares, mixing), rng) else low
-        high = 1.0 if _none_of(~group, counts, sure, (shares, mixing), rng) else high
-        method = f"posterior, calls held out {by}"
-        told.append((float(np.median(drawn)), Interval(low, high, method, LEVEL, known.note)))
-    return told
+    drawn = sampled(counts, sure, rows, rng), dirichlet(rows, rng)
+    method = f"posterior, calls held out {by}"
+    ends = [ends_of(group, counts, sure, drawn, rng) for group in groups]
+    medians = [float(np.median(drawn[0][..., group].sum(axis=-1))) for group in groups]
+    told = (Interval(low, high, method, LEVEL, known.note) for low, high in ends)
+    return list(zip(medians, told, strict=True))
+
+
+def ends_of(
+    group: Bools, counts: Ints, sure: Ints, drawn: tuple[Floats, Floats], rng: Generator
+) -> tuple[float, float]:
+    """The ends of the interval of the share of some classes.
+
+    Args:
+        group: (K,) which classes. counts, sure: (K,) cells called and confirmed.
+        drawn: shares, as `sampled` gives them, and (C, K, K) rows of calls of new units.
+    """
+    low, high = shortest(drawn[0][..., group].sum(axis=-1).ravel())
+    low = 0.0 if _none_of(group, counts, sure, drawn, rng) else low
+    return low, 1.0 if _none_of(~group, counts, sure, drawn, rng) else high
 
 
 def _none_of(
@@ -250,7 +260,7 @@ def _row(counts: Ints, rng: Generator, draws: int) -> Floats:
     sizes = held.sum(axis=1)
     rho = rng.uniform(*CLIPPED, TRIES)
     alike = PRIOR + (1 / (1 + (sizes - 1) * rho[:, None])) @ held
-    mean = np.maximum(_dirichlet(alike, rng), 1e-12)
+    mean = np.maximum(dirichlet(alike, rng), 1e-12)
     strength = 1 / rho - 1
     parameters = strength[:, None] * mean
     weight = _rising(parameters, held) - _rising(strength[:, None], sizes[:, None])
@@ -279,7 +289,7 @@ def _log_dirichlet(shares: Floats, alpha: Floats) -> Floats:
     return np.asarray(constant + ((alpha - 1) * np.log(shares)).sum(axis=1))
 
 
-def _dirichlet(alpha: Floats, rng: Generator) -> Floats:
+def dirichlet(alpha: Floats, rng: Generator) -> Floats:
     """One draw for each last axis of alpha."""
     drawn = rng.standard_gamma(alpha) + TINY
     return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
@@ -297,15 +307,15 @@ def sampled(counts: Ints, sure: Ints, rows: Floats, rng: Generator) -> Floats:
         rows: (C, K, K) Dirichlet parameters of calls.
     """
     counts, sure = (np.broadcast_to(each, rows.shape[:2]) for each in (counts, sure))
-    mixing = _dirichlet(rows, rng)
+    mixing = dirichlet(rows, rng)
     shares = _likely(counts.astype(np.float64), sure, mixing)
     kept = np.empty((len(rows), KEPT, rows.shape[1]))
     for sweep in range(WARMING + KEPT * APART):
         joint = shares[:, :, None] * mixing + TINY
         chances = np.swapaxes(joint / joint.sum(axis=1, keepdims=True), 1, 2)
         table = np.swapaxes(rng.multinomial(counts, chances), 1, 2)
-        shares = _dirichlet(PRIOR + table.sum(axis=2) + sure, rng)
-        mixing = _dirichlet(rows + table, rng)
+        shares = dirichlet(PRIOR + table.sum(axis=2) + sure, rng)
+        mixing = dirichlet(rows + table, rng)
         true = sweep % rows.shape[1]
         shares, mixing = _along_the_ridge(shares, mixing, sure, (true, rows[:, true]), rng)
         kept[:, max(0, sweep - WARMING) // APART] = shares
@@ -336,7 +346,7 @@ def _along_the_ridge(
     """
     true, parameters = proposal
     other = mixing.copy()
-    other[:, true] = _dirichlet(parameters, rng)
+    other[:, true] = dirichlet(parameters, rng)
     before, after = (np.abs(np.linalg.det(each)) for each in (mixing, other))
     fit = (after > SINGULAR) & (before > SINGULAR)
     called = np.einsum("ck,ckj->cj", shares, mixing)
