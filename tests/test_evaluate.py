@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from study_runs import tiny
 
+from cellkin.core.engine import Crew, Trouble
 from cellkin.core.errors import OutputError, RecipeError, SplitError
 from cellkin.core.numbers import number
 from cellkin.core.records import NO_CELL, NOTICE
@@ -26,7 +27,6 @@ from cellkin.learning.encoder import Encoder
 from cellkin.study import fold_cells, jobs
 from cellkin.study.baselines import colour_histogram
 from cellkin.study.drilldown import RIGHT, WRONG
-from cellkin.study.engine import Crew, Trouble
 from cellkin.study.evaluate import StudyOptions, Summary, evaluate
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import Place, cells_in_fold, prepare

@@ -31,7 +31,7 @@ from cellkin.core.errors import (
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import PlacedCell, draw_field
-from cellkin.smear import finding
+from cellkin.smear import jobs, searching
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find, find_all
 from cellkin.smear.found import KINDS, Cell
@@ -113,7 +113,7 @@ def test_tiles_do_not_change_what_is_found(
     field: tuple[Path, tuple[PlacedCell, ...], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = find(field[0])
-    monkeypatch.setattr(finding, "TILE", 224)
+    monkeypatch.setattr(searching, "TILE", 224)
     parts = find(field[0])
     assert len(whole.cells) > 10
     kinds = [[c.kind for c in f.cells if c.score > 0.5] for f in (whole, parts)]
@@ -424,8 +424,8 @@ def test_weights_come_back_in_half_precision(tmp_path: Path) -> None:
 
 
 def test_the_packaged_finder_is_small_and_has_a_card() -> None:
-    assert finding.WEIGHTS.stat().st_size < 8 * 2**20
-    card = finding.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert jobs.WEIGHTS.stat().st_size < 8 * 2**20
+    card = jobs.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
     for needed in ("CC BY", "MIT", "BCCD", "C-NMC", "PBC", "Chula", "recall", "precision"):
         assert needed in card
 

@@ -19,6 +19,7 @@ from cellkin import datasets
 from cellkin.atlas import Atlas, Cells, calibrated
 from cellkin.cli.main import app
 from cellkin.core.artifacts import read_json
+from cellkin.core.engine import Crew
 from cellkin.core.errors import CellkinError, OutputError, SplitError
 from cellkin.core.records import Dataset, Features, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, UNITS, Owners, owner_of, plural
@@ -26,7 +27,6 @@ from cellkin.drawing.drawn import draw_layout
 from cellkin.drawing.plan import Order
 from cellkin.learning.recipes import Recipe
 from cellkin.proving.held_out import FIELD, PERSON, held_out
-from cellkin.study.engine import Crew
 from cellkin.study.evaluate import StudyOptions, evaluate
 from cellkin.study.experiment_file import load_experiment
 from cellkin.study.method_rows import study_rows

@@ -116,8 +116,8 @@ def main() -> None:
         seconds, scales, wrong = 0.0, [], []
         for path, boxes, complete, red in SETS[name](data):
             start = time.process_time()
+            found = find(path, finder=network)
             with Field(path) as field:
-                found = find(field, finder=network)
                 rgb = field.read()
             seconds += time.process_time() - start
             scales.append(red / 24 / found.downsample)

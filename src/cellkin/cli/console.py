@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -33,6 +35,26 @@ err = Console(stderr=True, highlight=False, quiet=process_rank() > 0)  # compani
 def talk(text: str) -> None:
     """A line for people."""
     err.print(text, markup=False, soft_wrap=True)  # a path that is broken cannot be copied
+
+
+def command() -> str:
+    """The command that is being done, as it would be given to begin it."""
+    return shlex.join(["cellkin", *(word for word in sys.argv[1:] if word != "--resume")])
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Whatever ends the block early, the line that goes on is told where something is kept."""
+    from cellkin.core.kept import part_of
+
+    part = part_of(out)
+    there = part.exists()
+    try:
+        yield
+    except BaseException:
+        if part.exists() and ("--resume" in sys.argv or not there):
+            talk(f"\nStopped: what is done is kept in {part}. To go on:\n  {command()} --resume")
+        raise
 
 
 def fail(error: CellkinError) -> None:

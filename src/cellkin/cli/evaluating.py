@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,21 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cellkin.cli.console import err, print_json, progress, say, talk
-from cellkin.cli.options import Device, Json, examples, pairs_of
+from cellkin.cli.console import command, err, print_json, progress, say, talk
+from cellkin.cli.options import (
+    ENGINE,
+    Address,
+    Device,
+    Engine,
+    Json,
+    Workers,
+    examples,
+    pairs_of,
+)
 from cellkin.core.errors import ArtifactError, CellkinError, RecipeError
 from cellkin.core.progress import Progress
 from cellkin.core.records import NOTICE
 
-ENGINE = "Where the jobs run"
 SHOWN = 8  # failed jobs told one by one
 
 
@@ -49,13 +56,9 @@ def evaluate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what is done, and do the rest.")
     ] = False,
-    engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=ENGINE)] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster.", rich_help_panel=ENGINE)
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Jobs at once; 0: one for each core.", rich_help_panel=ENGINE)
-    ] = 0,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
     threads: Annotated[
         int,
         typer.Option(
@@ -131,25 +134,20 @@ def _list(json: bool) -> None:
     say(json, titles, (f"{name:24} {title}" for name, title in titles.items()))
 
 
-def _command() -> str:
-    """The command that makes these results anew."""
-    return shlex.join(["cellkin", *(word for word in sys.argv[1:] if word != "--resume")])
-
-
 def _evaluated(
     plan: Any, out: Path, crew: tuple[str, str | None, int], asked: dict[str, Any]
 ) -> dict[str, Any]:
+    from cellkin.core.engine import Crew
     from cellkin.learning.memory import keep_freed_memory
-    from cellkin.study.engine import Crew
     from cellkin.study.evaluate import StudyOptions
     from cellkin.study.evaluate import evaluate as run
 
     keep_freed_memory()
-    options = StudyOptions(**asked, crew=Crew(*crew), command=_command())
+    options = StudyOptions(**asked, crew=Crew(*crew), command=command())
     try:
         summary = run(plan, out, options=options)
     except KeyboardInterrupt:
-        talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {_command()} --resume")
+        talk(f"\nStopped: what is done is kept in {out}. To go on:\n  {command()} --resume")
         talk(f"To see what is there now:\n  cellkin evaluate --page --out {shlex.quote(str(out))}")
         raise
     talk(f"{summary.done} of {summary.planned} jobs are done ({summary.seconds / 60:.1f} minutes)")
@@ -240,7 +238,7 @@ def _tell_failures(failures: Sequence[Any]) -> None:
             talk(f"    and {len(jobs) - SHOWN} more")
     if failures:
         talk("\nThe tables are made of what is there. To try the rest again:")
-        talk(f"  {_command()} --resume")
+        talk(f"  {command()} --resume")
 
 
 @contextmanager

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellkin.cli.cells import AtlasFolder, Subject
-from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Device, Json, Overwrite, examples, files_of
-from cellkin.core.artifacts import refuse_existing, write_json
-from cellkin.core.errors import DataError
+from cellkin.cli.console import print_json, progress, resumable, talk
+from cellkin.cli.options import (
+    Address,
+    Device,
+    Engine,
+    Json,
+    Overwrite,
+    Resume,
+    Workers,
+    examples,
+    files_of,
+)
+from cellkin.core.artifacts import refuse_existing, write_pieces
+from cellkin.core.errors import DataError, ImageError
 from cellkin.core.records import NOTICE
 
+if TYPE_CHECKING:
+    from cellkin.core.kept import Jobs
+    from cellkin.smear.found import FoundField
+
+UNREAD = "fields cannot be read"
 Fields = Annotated[
     list[Path], typer.Argument(metavar="FIELDS...", help="Fields or slides, or folders of them.")
 ]
@@ -27,6 +46,8 @@ Mpp = Annotated[
 cellkin find field.jpg --out cells.json
 cellkin find fields/ --out cells.json --crops cells --geojson qupath
 cellkin find slide.svs --out cells.json --mpp 0.25
+cellkin find slides/ --out cells.json --workers 4
+cellkin find slides/ --out cells.json --engine ray --resume
 cellkin find fields/ --out cells.json --json | jq '.fields[].cells | length'
 """)
 def find(
@@ -43,41 +64,50 @@ def find(
         ),
     ] = None,
     mpp: Mpp = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Find the white cells of fields and slides, with smudges, platelets and artefacts.
 
-    It says where cells are and how large, never what they are: that is decide.
+    It says where cells are and how large, never what they are: that is decide. Fields that cannot
+    be read are named at the end, with exit status 2.
     """
-    from cellkin.smear.finding import find_all
-    from cellkin.smear.writing import to_json, write_crops, write_geojson
+    from cellkin.imaging.loading import unusable
+    from cellkin.smear.finding import searched
+    from cellkin.smear.writing import in_json, write_crops, write_geojson
 
     for target in (out, *([crops] if crops else [])):
         if not overwrite or target is crops:
             refuse_existing(target)
-    paths = fields_of(fields)
-    with progress() as tell:
-        found = find_all(paths, um_per_pixel=mpp, progress=tell)
-        written = to_json(found)
-        write_json(out, written)
+    jobs = _jobs((engine, address, workers), out, resume=resume)
+    paths, tally = fields_of(fields), _Tally()
+    with (
+        progress() as tell,
+        resumable(out),
+        searched(paths, um_per_pixel=mpp, jobs=jobs, progress=tell) as found,
+    ):
+        if not found:
+            raise unusable([*found.faults.values()], UNREAD)
         if geojson:
             write_geojson(found, geojson)
         if crops:
             write_crops(found, crops, progress=tell)
-    kinds = [cell.kind for field in found for cell in field.cells]
-    counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)) or "nothing"
-    unmeasured = sum(field.ruler is None for field in found)
-    talk(
-        f"{len(found)} fields: {counts}"
-        + f"; {unmeasured} without micrometres: fewer than 20 red cells, give --mpp"
-        * (unmeasured > 0)
-    )
+        write_pieces(out, in_json(tally.counted(found)))
+    for line in tally.lines(resumed=resume):
+        talk(line)
     if json:
-        print_json(written)
+        with out.open(encoding="utf-8") as written:
+            sys.stdout.writelines(line.rstrip("\n") for line in written)
+        typer.echo()
     else:
         talk(NOTICE)
         typer.echo(out)
+    if found.faults:
+        raise unusable([*found.faults.values()], UNREAD)
 
 
 @examples("""
@@ -101,6 +131,10 @@ def differential(
             help="A cells.csv of the same fields whose column reviewed a person has filled in.",
         ),
     ] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     json: Json = False,
@@ -112,6 +146,7 @@ def differential(
     from cellkin import report
     from cellkin.core.artifacts import new_folder
     from cellkin.datasets.reviewed import read_reviewed
+    from cellkin.smear.finding import searched
     from cellkin.system import DecisionSupport
 
     paths = fields_of(fields)
@@ -120,9 +155,15 @@ def differential(
     verdicts = read_reviewed(reviewed) if reviewed else None
     dss = DecisionSupport.open(atlas, device=device)
     album = report.CountAlbum(len(paths))
-    with progress() as tell:
+    jobs = _jobs((engine, address, workers), out, resume=resume)
+    with (
+        progress() as tell,
+        resumable(out),
+        searched(paths, um_per_pixel=mpp, jobs=jobs, progress=tell) as found,
+    ):
+        each = zip(paths, found.each(paths), strict=True)
         count = dss.count(
-            paths,
+            [path if isinstance(one, ImageError) else one for path, one in each],
             um_per_pixel=mpp,
             subject=subject,
             reviewed=verdicts,
@@ -143,6 +184,42 @@ def differential(
     if not json:
         talk(NOTICE)
         typer.echo(out / "index.html")
+
+
+def _jobs(crew: tuple[str, str | None, int], out: Path, *, resume: bool) -> Jobs:
+    from cellkin.core.engine import Crew
+    from cellkin.core.kept import Jobs
+    from cellkin.smear.finding import WORTH
+
+    return Jobs(Crew(*crew, worth=WORTH), out, resume)
+
+
+class _Tally:
+    """Counts what is written, to say so in the end."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.kinds: Counter[str] = Counter()
+        self.fields = self.pixels = self.unmeasured = 0
+
+    def counted(self, fields: Iterable[FoundField]) -> Iterator[FoundField]:
+        for field in fields:
+            self.fields += 1
+            self.pixels += field.width * field.height
+            self.unmeasured += field.ruler is None
+            self.kinds.update(cell.kind for cell in field.cells)
+            yield field
+
+    def lines(self, *, resumed: bool) -> Iterator[str]:
+        counts = ", ".join(f"{n} {kind}" for kind, n in self.kinds.items()) or "nothing"
+        unmeasured = f"; {self.unmeasured} without micrometres: fewer than 20 red cells, give --mpp"
+        yield f"{self.fields} fields: {counts}" + unmeasured * (self.unmeasured > 0)
+        if not resumed:
+            seconds = time.monotonic() - self.started
+            yield (
+                f"{self.pixels / 1e6 / seconds:.1f} megapixels and "
+                f"{self.kinds.total() / seconds:.1f} cells a second"
+            )
 
 
 def fields_of(paths: list[Path]) -> list[Path]:

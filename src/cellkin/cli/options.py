@@ -21,6 +21,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
+ENGINE = "Where the jobs run"
+Engine = Annotated[str, typer.Option(help="local or ray.", rich_help_panel=ENGINE)]
+Address = Annotated[str | None, typer.Option(help="Of a Ray cluster.", rich_help_panel=ENGINE)]
+Workers = Annotated[
+    int, typer.Option(help="Jobs at once; 0: one for each core.", rich_help_panel=ENGINE)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what lies at --out.")]
 Clinical = Annotated[
     list[str] | None,

@@ -174,6 +174,17 @@ def write_bytes(path: Path, data: bytes) -> Path:
     return path
 
 
+def write_pieces(path: Path, pieces: Iterable[str]) -> Path:
+    """Write a text file atomically, piece by piece: it need not fit in memory.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(pieces)
+    return path
+
+
 def write_table(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
     """Write rows as a CSV file, atomically; None is an empty cell.
 

@@ -9,7 +9,11 @@ network     the finder's network
 outlines    nucleus and body of each cell
 window      how much of a field one picture of an atlas shows, and in what light
 cutting     cells cut from their field, as an atlas is to see them
-finding     the way in: `find`, `find_all`
+surveying   a field at a glance: light, ruler, scale
+searching   the network on one part of a field
+keeping     what is found, as it is kept on disk
+jobs        photographs and parts of slides as works
+finding     the way in: `find`, `find_all`, `searched`
 writing     JSON, GeoJSON, crops
 varying, scenes, training
             how the finder is taught: other laboratories, painted fields, the loss

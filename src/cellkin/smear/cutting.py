@@ -27,7 +27,7 @@ def cut(found: FoundField, cells: Sequence[Cell], window: Window | None = None) 
         ImageError: the field can no longer be read.
     """
     with Field(found.path) as field:
-        squares = dict(cuts(Evened.of(field, found.light), found, cells, window))
+        squares = dict(cuts(Evened(field, found.light, found.white), found, cells, window))
     return [squares[cell] for cell in cells]
 
 

@@ -11,32 +11,19 @@ from cellkin.smear.light import DARKEST, WHITE, Light
 
 OVERVIEW = 1600  # longer side, in pixels, of a field at a glance
 
+Colour = tuple[float, float, float]
+"""Red, green, blue in [1, 255]."""
+
 
 class Evened:
     """A field whose ground is `WHITE`.
 
     Args:
-        light: of the field; where it is None, the brightest twentieth of `view` is the ground.
-        view: the whole field at a glance.
-
-    Raises:
-        ImageError: the field is black.
+        light: of the field. white: the ground's colour, where there is no light; see `white_of`.
     """
 
-    def __init__(self, field: Field, light: Light | None, view: Bytes) -> None:
-        self.field, self.light = field, light
-        self.white = np.maximum(np.percentile(view.reshape(-1, 3), 95, axis=0), 1)
-        if self.white.max() < DARKEST:
-            raise ImageError(
-                f"this field is black: its brightest parts have {self.white.max():.0f} of 255",
-                where=field.path,
-                mend="take the picture again, with light",
-            )
-
-    @classmethod
-    def of(cls, field: Field, light: Light | None) -> Evened:
-        """The field in a light that is known."""
-        return cls(field, light, overview(field)[0])
+    def __init__(self, field: Field, light: Light | None, white: Colour) -> None:
+        self.field, self.light, self.white = field, light, white
 
     def overview(self, view: Bytes) -> Bytes:
         """The overview of the same field."""
@@ -49,10 +36,27 @@ class Evened:
     def _lit(self, rgb: Bytes, box: Box) -> Bytes:
         if self.light is not None:
             return self.light.even(rgb, box, (self.field.width, self.field.height))
-        return np.asarray(np.clip(rgb * (WHITE / self.white), 0, 255), np.uint8)
+        return np.asarray(np.clip(rgb * (WHITE / np.array(self.white)), 0, 255), np.uint8)
 
 
 def overview(field: Field) -> tuple[Bytes, float]:
     """The whole field at a glance, and pixels of the field per pixel of it."""
     step = max(max(field.width, field.height) / OVERVIEW, 1.0)
     return field.scaled((0, 0, field.width, field.height), step), step
+
+
+def white_of(view: Bytes, where: object) -> Colour:
+    """The brightest twentieth of a field at a glance, taken for its ground.
+
+    Raises:
+        ImageError: the field is black.
+    """
+    white = np.maximum(np.percentile(view.reshape(-1, 3), 95, axis=0), 1)
+    if white.max() < DARKEST:
+        raise ImageError(
+            f"this field is black: its brightest parts have {white.max():.0f} of 255",
+            where=where,
+            mend="take the picture again, with light",
+        )
+    red, green, blue = (float(v) for v in white)
+    return red, green, blue

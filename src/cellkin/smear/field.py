@@ -58,6 +58,7 @@ class Field:
     Attributes:
         path: of its file. width, height: of its finest level, in pixels.
         um_per_pixel: micrometres per pixel as the file says, None where it does not.
+        by_parts: whether parts are read without the rest; else the whole picture is in memory.
         downsamples: of each level, 1 first: pixels of the field per pixel of the level.
 
     Raises:
@@ -71,6 +72,7 @@ class Field:
         self._pixels = _opened(self.path, limits)
         self.width, self.height = self._pixels.sizes[0]
         self.um_per_pixel = self._pixels.um_per_pixel
+        self.by_parts = not isinstance(self._pixels, _Photo)
         self.downsamples = tuple(self.width / width for width, _ in self._pixels.sizes)
 
     def __enter__(self) -> Field:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellkin.core.arrays import Singles
+from cellkin.smear.evened import Colour
 from cellkin.smear.light import Light
 from cellkin.smear.network import RED_PIXELS
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
@@ -29,7 +31,7 @@ class Outline:
     nucleus: tuple[Points, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One thing found, in pixels of the field.
 
@@ -55,6 +57,7 @@ class FoundField:
     Attributes:
         ruler: micrometres per pixel and how they are known; None where nothing tells them.
         light: of the field; None where it has no empty ground, or is a slide.
+        white: the colour of its ground, where there is no light.
         downsample: pixels of the field per pixel of what the network saw.
         red_cells: the isolated round red cells, by which the ruler may be told.
         outlines: of the cells, in their order.
@@ -65,10 +68,11 @@ class FoundField:
     height: int
     ruler: Ruler | None
     light: Light | None
+    white: Colour
     downsample: float
     red_cells: RedCells
     cells: tuple[Cell, ...]
-    outlines: tuple[Outline, ...]
+    outlines: Sequence[Outline]
 
     @property
     def cut_um_per_pixel(self) -> float:

@@ -7,6 +7,7 @@ resolution: one heat map for each kind, and the size and offset of the cell at e
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ class FinderNetwork(nn.Module):
         write_arrays(
             path, {k: v.detach().cpu().numpy().astype(np.float16) for k, v in kept.items()}
         )
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the weights."""
+        total = hashlib.sha256()
+        for value in self.state_dict().values():
+            total.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return total.hexdigest()
 
     @classmethod
     def open(cls, path: Path) -> FinderNetwork:

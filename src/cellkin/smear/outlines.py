@@ -27,13 +27,16 @@ LOBE = 0.2  # of the area of the largest part: smaller ones are left out
 SIMPLE = 0.75  # pixels by which an outline may be simplified
 
 
-def outlines(even: Evened, cells: Sequence[Cell], downsample: float) -> list[Outline]:
+def outlines(
+    even: Evened, cells: Sequence[Cell], around: Sequence[Cell], downsample: float
+) -> list[Outline]:
     """Outlines of cells, in their order.
 
     Args:
-        even: the field in one light. downsample: as the finder saw it.
+        even: the field in one light. around: the cells and those near them.
+        downsample: as the finder saw it.
     """
-    return [_outline(even, cell, _near(cell, cells), downsample * FINE) for cell in cells]
+    return [_outline(even, cell, _near(cell, around), downsample * FINE) for cell in cells]
 
 
 def _near(cell: Cell, cells: Sequence[Cell]) -> list[Cell]:

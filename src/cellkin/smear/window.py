@@ -21,11 +21,13 @@ from cellkin.core.errors import DataError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.checks import BLACK
 from cellkin.imaging.stain import CUT_OUT
-from cellkin.smear.finding import SURE_RED, packaged_finder, peaks
 from cellkin.smear.found import FoundField
+from cellkin.smear.jobs import packaged_finder
 from cellkin.smear.light import WHITE, ground_of
 from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
 from cellkin.smear.ruler import LEAST, RED_CELL
+from cellkin.smear.searching import peaks
+from cellkin.smear.surveying import SURE_RED
 
 PICTURES = 96  # of an atlas, that are measured
 FEW = 4  # every so many-th of these, by which the best guess is told

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from cellkin.core.arrays import Bytes
-from cellkin.core.artifacts import new_folder, write_bytes, write_json
+from cellkin.core.artifacts import new_folder, write_bytes, write_pieces
 from cellkin.core.progress import Progress, silent
-from cellkin.smear.cutting import cut, square_of
-from cellkin.smear.field import INCH
+from cellkin.smear.cutting import cuts, square_of
+from cellkin.smear.evened import Evened
+from cellkin.smear.field import INCH, Field
 from cellkin.smear.found import Cell, FoundField, Outline, Points
 from cellkin.smear.window import Window
 
@@ -42,12 +45,26 @@ COLOURS = {
 }
 
 
-def to_json(fields: Sequence[FoundField]) -> dict[str, Any]:
+def to_json(fields: Iterable[FoundField]) -> dict[str, Any]:
     """Plain data: each field with its cells, in pixels of the field."""
-    return {"fields": [_field(field) for field in fields]}
+    return {"fields": [field_json(field) for field in fields]}
 
 
-def _field(field: FoundField) -> dict[str, Any]:
+def in_json(fields: Iterable[FoundField]) -> Iterator[str]:
+    """`to_json` as text, piece by piece: a field in memory at once."""
+    before = '{"fields": [\n'
+    for field in fields:
+        record = field_json(field)
+        cells = record.pop("cells")
+        yield before + json.dumps(record, allow_nan=False)[:-1] + ', "cells": ['
+        for number, cell in enumerate(cells):
+            yield (",\n" if number else "\n") + json.dumps(cell, allow_nan=False)
+        yield "]}"
+        before = ",\n"
+    yield before * (before[0] == "{") + "]}\n"
+
+
+def field_json(field: FoundField) -> dict[str, Any]:
     ruler = field.ruler
     return {
         "field": str(field.path),
@@ -70,10 +87,19 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 def to_geojson(field: FoundField) -> dict[str, Any]:
     """The cells of one field as QuPath opens them: one cell each, with its nucleus and its kind."""
-    features = [
-        _feature(cell, outline) for cell, outline in zip(field.cells, field.outlines, strict=True)
-    ]
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", "features": [*_features(field)]}
+
+
+def _features(field: FoundField) -> Iterator[dict[str, Any]]:
+    for cell, outline in zip(field.cells, field.outlines, strict=True):
+        yield _feature(cell, outline)
+
+
+def _in_geojson(field: FoundField) -> Iterator[str]:
+    yield '{"type": "FeatureCollection", "features": ['
+    for number, feature in enumerate(_features(field)):
+        yield (",\n" if number else "\n") + json.dumps(feature, allow_nan=False)
+    yield "]}\n"
 
 
 def _feature(cell: Cell, outline: Outline) -> dict[str, Any]:
@@ -113,16 +139,15 @@ def write_geojson(fields: Sequence[FoundField], folder: Path) -> list[Path]:
     """
     paths = [folder / f"{name}.geojson" for name in _names(fields)]
     for field, path in zip(fields, paths, strict=True):
-        write_json(path, to_geojson(field))
+        write_pieces(path, _in_geojson(field))
     return paths
 
 
 def _names(fields: Sequence[FoundField]) -> list[str]:
     """A name for each field, free of what a file name may smuggle in; equal stems are numbered."""
     stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", field.path.stem)[:80] or "field" for field in fields]
-    return [
-        stem if stems.count(stem) == 1 else f"{k + 1:04d}-{stem}" for k, stem in enumerate(stems)
-    ]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else f"{k + 1:04d}-{stem}" for k, stem in enumerate(stems)]
 
 
 def write_crops(
@@ -147,35 +172,30 @@ def write_crops(
         OutputError: the folder exists, or cannot be written.
         ImageError: a field can no longer be read.
     """
-    rows: list[Mapping[str, object]] = []
     settled = None if window is None else window.settled(fields)
-    with new_folder(folder) as out:
-        for done, (found, name) in enumerate(zip(fields, _names(fields), strict=True), start=1):
-            rows += _cut(found, name, out, settled)
-            progress("cutting cells", done, len(fields))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    with new_folder(folder) as out, (out / "labels.csv").open("w", encoding="utf-8") as table:
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-        write_bytes(out / "labels.csv", text.getvalue().encode())
+        for done, (found, name) in enumerate(zip(fields, _names(fields), strict=True), start=1):
+            writer.writerows(_cut(found, name, out, settled))
+            progress("cutting cells", done, len(fields))
     return folder
 
 
 def _cut(
     found: FoundField, name: str, out: Path, window: Window | None
-) -> list[Mapping[str, object]]:
+) -> Iterator[Mapping[str, object]]:
     whites = [cell for cell in found.cells if cell.kind == "white cell"]
     um = "" if found.ruler is None else round(found.ruler.um_per_pixel, 5)
-    rows: list[Mapping[str, object]] = []
-    for number, (cell, rgb) in enumerate(zip(whites, cut(found, whites, window), strict=True), 1):
-        file = f"{name}-{number:03d}.png"
-        write_bytes(out / file, _png(rgb, found))
-        place = dict(
-            zip(("left", "top", "right", "bottom"), square_of(cell, found, window), strict=True)
-        )
-        row = {"file": file, "label": "", "group": name, "cut_from": found.path.name}
-        rows.append({**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um})
-    return rows
+    with Field(found.path) as field:
+        squares = cuts(Evened(field, found.light, found.white), found, whites, window)
+        for number, (cell, rgb) in enumerate(squares, start=1):
+            file = f"{name}-{number:03d}.png"
+            write_bytes(out / file, _png(rgb, found))
+            box = square_of(cell, found, window)
+            place = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
+            row = {"file": file, "label": "", "group": name, "cut_from": found.path.name}
+            yield {**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um}
 
 
 def _png(rgb: Bytes, found: FoundField) -> bytes:

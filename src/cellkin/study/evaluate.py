@@ -12,21 +12,27 @@ import os
 import platform
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import cellkin
 from cellkin.core.artifacts import digest, guarded_writes, write_bytes
+from cellkin.core.engine import Crew, Seat, Trouble, run_all
 from cellkin.core.errors import OutputError, RecipeError
 from cellkin.core.progress import silent
-from cellkin.study.engine import Answer, Crew, Trouble, run_all
+from cellkin.learning.memory import keep_freed_memory
 from cellkin.study.experiment_file import Experiment
 from cellkin.study.fold_cells import Place, WorkOptions, prepare, run_folder
+from cellkin.study.jobs import Outcome, run_work
 from cellkin.study.plan import Work, plan
 from cellkin.study.predictions import FILE, Failure, Results
 from cellkin.study.sources import Gathered, gather
@@ -220,8 +226,10 @@ def _run(
     done = rows - sum(len(work.rows) for work in works)
     spent, failed, tell = 0.0, 0, options.progress
     tell(f"{JOBS}, {done} of {rows} done", 0, 1000)
-    inner = tell if options.crew.count(place) == 1 else silent
-    for work, answer in run_all(works, place, options.crew, inner):
+    gpus = torch.cuda.device_count() if place.device.startswith("cuda") else 0
+    crew = replace(options.crew, threads=place.threads, gpus=gpus, start=keep_freed_memory)
+    inner = tell if crew.count == 1 else silent
+    for work, answer in run_all(deque(works), partial(_done, place=place), crew, inner):
         _keep(results, work, answer)
         spent += work.cost
         done += 0 if isinstance(answer, Trouble) else len(work.rows)
@@ -232,7 +240,14 @@ def _run(
             shutil.rmtree(run_folder(place.out, work), ignore_errors=True)
 
 
-def _keep(results: Results, work: Work, answer: Answer) -> None:
+def _done(work: Work, seat: Seat, place: Place) -> list[Outcome]:
+    """One work; several GPUs are dealt in turn."""
+    if place.device == "cuda":
+        place = replace(place, device=f"cuda:{seat.number % torch.cuda.device_count()}")
+    return run_work(work, place, seat.progress)
+
+
+def _keep(results: Results, work: Work, answer: list[Outcome] | Trouble) -> None:
     if isinstance(answer, Trouble):
         for row in work.rows:
             results.fail(Failure(row.job, answer.kind, answer.what, answer.where, answer.mend))

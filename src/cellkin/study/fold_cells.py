@@ -7,15 +7,13 @@ the fold alone (section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cellkin import datasets
 from cellkin.core.arrays import Bytes, Ints, Singles
@@ -30,6 +28,7 @@ from cellkin.imaging import mapped
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.recipes import Recipe
+from cellkin.learning.threads import threads
 from cellkin.study.plan import Work
 from cellkin.system.runs import packaged_encoder
 
@@ -125,17 +124,6 @@ def prepare(works: Sequence[Work], place: Place, progress: Progress = silent) ->
 
 
 # cells and their images ------------------------------------------------------------------------
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads in the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=8)

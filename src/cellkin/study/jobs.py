@@ -26,6 +26,7 @@ from cellkin.core.records import Features, LabelSet, Sample
 from cellkin.core.units import Owners
 from cellkin.decision import Calibration, Index, MinMaxScale
 from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.threads import threads
 from cellkin.learning.training import Place as TrainingPlace
 from cellkin.learning.training import Trained, train_encoder
 from cellkin.learning.weights import seen_by
@@ -40,7 +41,6 @@ from cellkin.study.fold_cells import (
     described_cells,
     embedded,
     run_folder,
-    threads,
 )
 from cellkin.study.plan import Row, Work
 from cellkin.study.predictions import Job, Prediction

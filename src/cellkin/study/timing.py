@@ -35,6 +35,7 @@ from cellkin.core.progress import Progress
 from cellkin.core.records import Features
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.encoder import CHUNK, Encoder
+from cellkin.learning.threads import threads
 from cellkin.learning.training import resolved_precision
 from cellkin.learning.weights import initialize, seen_by
 from cellkin.study.evaluate import environment
@@ -46,7 +47,6 @@ from cellkin.study.fold_cells import (
     cells_in_fold,
     prepare,
     run_folder,
-    threads,
 )
 from cellkin.study.jobs import atlas_of, trained_on
 from cellkin.study.plan import Work, plan

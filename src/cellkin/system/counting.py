@@ -240,7 +240,7 @@ def _pictures(
     for name, one in read.items():
         with Field(one.path) as field:
             view, _ = overview(field)
-            even = Evened(field, one.light, view)
+            even = Evened(field, one.light, one.white)
             if album is not None:
                 album.field(name, even.overview(view))
             whites = [cell for cell in one.cells if cell.kind == WHOLE]

@@ -45,8 +45,8 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.learning.encoder import Encoder
 from cellkin.smear.field import Field as SmearField
-from cellkin.smear.finding import red_cells_of
 from cellkin.smear.ruler import LEAST
+from cellkin.smear.surveying import red_cells_of
 from cellkin.system.runs import open_encoder, packaged_encoder
 
 OTHERS = 600  # cells of other classes on the map, at most

@@ -1,8 +1,8 @@
 """Doing many works: in this process, in workers on this machine, or through Ray.
 
-All engines hand back the same outcomes for the same works, since a work depends on its seed and
-its number of threads and on nothing else. A worker that is lost loses the work in its hands alone;
-it is tried again, and goes on from its newest checkpoint. A work that fails is told and passed.
+All engines hand back the same answers for the same works, as long as a work depends on nothing but
+itself. A worker that is lost loses the work in its hands alone; it is tried again. A work that
+fails is told and passed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,41 @@ import signal
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import connection
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import torch
-
+from cellkin.core import errors
 from cellkin.core.errors import CellkinError, OutputError, RecipeError, did_you_mean
 from cellkin.core.progress import Progress, silent
-from cellkin.learning.memory import keep_freed_memory
-from cellkin.study.fold_cells import Place
-from cellkin.study.jobs import Outcome, run_work
-from cellkin.study.plan import Work
 
 ENGINES = ("local", "ray")
 TRIES = 3  # of a work whose worker was lost
-STORE = 200_000_000  # bytes of Ray's object store; predictions are small
+STORE = 200_000_000  # bytes of Ray's object store; answers are small
+AHEAD = 2  # works for each worker of Ray that are handed out at once
+
+
+class Work(Protocol):
+    """Something to do; equal keys, equal answers."""
+
+    @property
+    def key(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a work is done: which of the workers, and whom it tells how far it is."""
+
+    number: int = 0
+    progress: Progress = silent
+
+
+W = TypeVar("W", bound=Work)
+A = TypeVar("A")
+Do = Callable[[W, Seat], A]
+"""How a work is done; other processes must be able to import it."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +66,27 @@ class Trouble:
             return cls(type(error).__name__, error.what, error.where, error.mend)
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in last)
-        mend = "evaluate with --resume tries it again; report it if it fails again"
+        mend = "--resume tries it again; report it if it fails again"
         if isinstance(error, MemoryError):
             mend = "take fewer --workers, smaller images or a smaller batch; then --resume"
         return cls(type(error).__name__, str(error) or "no message", where, mend)
+
+    def error(self) -> CellkinError | RuntimeError:
+        """The error that it tells of; a `RuntimeError` where that was none of a user's."""
+        kind = getattr(errors, self.kind, None)
+        if isinstance(kind, type) and issubclass(kind, CellkinError):
+            return kind(self.what, where=self.where, mend=self.mend)
+        if self == LOST:
+            return CellkinError(self.what, where=self.where, mend=self.mend)
+        return RuntimeError(f"{self.kind}: {self.what} ({self.where})")
 
 
 LOST = Trouble(
     "WorkerLost",
     f"the worker was lost {TRIES} times (killed, or out of memory)",
-    "the process that trained",
+    "a process that did the work",
     "take fewer --workers, or look for what kills them; then --resume",
 )
-
-Answer = list[Outcome] | Trouble
 
 
 @dataclass(frozen=True)
@@ -72,11 +96,18 @@ class Crew:
     Attributes:
         engine: "local" or "ray". address: of a Ray cluster; None starts one on this machine.
         workers: works at once; 0 for as many as the cores (or GPUs) allow.
+        threads: cores that a work takes. gpus: of this machine, where each work takes one.
+        worth: so few works are done here, one by one: workers take seconds to start.
+        start: what each worker on this machine does first.
     """
 
     engine: str = "local"
     address: str | None = None
     workers: int = 0
+    threads: int = 1
+    gpus: int = 0
+    worth: int = 1
+    start: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -92,23 +123,23 @@ class Crew:
                 "an address says where a Ray cluster is", where="--address", mend="add --engine ray"
             )
 
-    def count(self, place: Place) -> int:
+    @property
+    def count(self) -> int:
         """How many works at once on this machine."""
-        if self.workers:
-            return self.workers
-        if place.device.startswith("cuda"):
-            return max(1, torch.cuda.device_count())
+        if self.workers or self.gpus:
+            return self.workers or self.gpus
         known = hasattr(os, "sched_getaffinity")
         cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-        return max(1, cores // place.threads)
+        return max(1, cores // self.threads)
 
 
 def run_all(
-    works: Sequence[Work], place: Place, crew: Crew, progress: Progress = silent
-) -> Iterator[tuple[Work, Answer]]:
+    works: deque[W], do: Do[W, A], crew: Crew, progress: Progress = silent
+) -> Iterator[tuple[W, A | Trouble]]:
     """Do all works; each is handed on when it is done, in whatever order that happens.
 
-    Workers are gone when the iteration ends, for whatever reason.
+    Works that the caller adds to `works` meanwhile are done as well. Workers are gone when the
+    iteration ends, for whatever reason.
 
     Args:
         progress: tells of the steps inside a work, where one process does them all.
@@ -116,18 +147,19 @@ def run_all(
     Raises:
         RecipeError: Ray is asked for and not installed, or cannot be reached.
     """
-    if crew.engine == "ray":
-        yield from _by_ray(works, place, crew)
-    elif (count := min(crew.count(place), len(works))) > 1:
-        yield from _by_workers(works, place, count)
-    else:
-        for work in works:
-            yield work, _attempt(work, place, progress)
+    while works:
+        if crew.engine == "ray":
+            yield from _by_ray(works, do, crew)
+        elif crew.count > 1 and len(works) > crew.worth:
+            yield from _by_workers(works, do, crew)
+        else:
+            work = works.popleft()
+            yield work, _attempt(work, do, Seat(progress=progress))
 
 
-def _attempt(work: Work, place: Place, progress: Progress = silent) -> Answer:
+def _attempt(work: W, do: Do[W, A], seat: Seat) -> A | Trouble:
     try:
-        return run_work(work, place, progress)
+        return do(work, seat)
     except Exception as error:
         if os.environ.get("CELLKIN_DEBUG") == "1":
             traceback.print_exc()
@@ -140,27 +172,27 @@ def _attempt(work: Work, place: Place, progress: Progress = silent) -> Answer:
 class _Worker:
     """A process that does one work after the other."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, number: int, do: Do[Any, Any], start: Callable[[], object] | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.line, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, place), daemon=True)
+        told = (theirs, do, Seat(number), start)
+        self.process = context.Process(target=_serve, args=told, daemon=True)
         self.process.start()
         theirs.close()
-        self.work: Work | None = None
+        self.work: Any = None
 
-    def give(self, work: Work) -> None:
+    def give(self, work: Any) -> None:
         self.work = work
         with suppress(OSError):  # a worker that died idle: the answer will say so
             self.line.send(work)
 
-    def answer(self) -> Answer | None:
-        """What came back; None where the process is gone."""
+    def answer(self) -> Any:
+        """What came back, in a tuple; None where the process is gone."""
         self.work = None
         try:
-            answer: Answer = self.line.recv()
+            return (self.line.recv(),)
         except (EOFError, OSError):
             return None
-        return answer
 
     def stop(self) -> None:
         self.line.close()
@@ -168,24 +200,20 @@ class _Worker:
         self.process.join()
 
 
-def _serve(line: Any, place: Place) -> None:
-    """A worker's life; it ends with its parent's, so that no two ever write one checkpoint."""
+def _serve(
+    line: Any, do: Do[Any, Any], seat: Seat, start: Callable[[], object] | None = None
+) -> None:
+    """A worker's life; it ends with its parent's, so that no two ever write one file."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_follow_parent, daemon=True).start()
-    keep_freed_memory()
+    if start is not None:
+        start()
     while True:
         try:
             work = line.recv()
         except EOFError:
             return
-        line.send(_attempt(work, place))
-
-
-def _seat(place: Place, number: int) -> Place:
-    """The place of one worker: several GPUs are dealt in turn."""
-    if place.device != "cuda":
-        return place
-    return replace(place, device=f"cuda:{number % torch.cuda.device_count()}")
+        line.send(_attempt(work, do, seat))
 
 
 def _follow_parent() -> None:
@@ -195,59 +223,71 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _by_workers(works: Sequence[Work], place: Place, count: int) -> Iterator[tuple[Work, Answer]]:
-    waiting, lost = deque(works), Counter[str]()
-    crew = [_Worker(_seat(place, i)) for i in range(count)]
+def _by_workers(works: deque[W], do: Do[W, A], crew: Crew) -> Iterator[tuple[W, A | Trouble]]:
+    lost = Counter[str]()
+    seats: list[_Worker] = []
     try:
-        while waiting or any(worker.work for worker in crew):
-            for worker in crew:
-                if worker.work is None and waiting:
-                    worker.give(waiting.popleft())
-            ready = connection.wait([worker.line for worker in crew if worker.work])
-            for i, worker in enumerate(crew):
+        while works or any(worker.work for worker in seats):
+            _hand_out(works, seats, do, crew)
+            ready = connection.wait([worker.line for worker in seats if worker.work])
+            for number, worker in enumerate(seats):
                 if (work := worker.work) is None or worker.line not in ready:
                     continue
                 answer = worker.answer()
-                if answer is None:
-                    worker.stop()
-                    crew[i] = _Worker(_seat(place, i))
-                    lost[work.key] += 1
-                    if lost[work.key] < TRIES:
-                        waiting.appendleft(work)
-                        continue
-                    answer = LOST
-                yield work, answer
+                if answer is not None:
+                    yield work, answer[0]
+                    continue
+                worker.stop()
+                seats[number] = _Worker(number, do, crew.start)
+                lost[work.key] += 1
+                if lost[work.key] < TRIES:
+                    works.appendleft(work)
+                else:
+                    yield work, LOST
     finally:
-        for worker in crew:
+        for worker in seats:
             worker.stop()
+
+
+def _hand_out(works: deque[W], seats: list[_Worker], do: Do[W, A], crew: Crew) -> None:
+    """Give every idle worker a work; there are no more workers than works to do."""
+    for worker in seats:
+        if worker.work is None and works:
+            worker.give(works.popleft())
+    while works and len(seats) < crew.count:
+        seats.append(_Worker(len(seats), do, crew.start))
+        seats[-1].give(works.popleft())
 
 
 # Ray -------------------------------------------------------------------------------------------
 
 
-def _by_ray(works: Sequence[Work], place: Place, crew: Crew) -> Iterator[tuple[Work, Answer]]:
-    ray = _started(place, crew)
-    gpus = 1 if place.device.startswith("cuda") else 0
-    remote = ray.remote(num_cpus=place.threads, num_gpus=gpus, max_retries=TRIES - 1)(_attempt)
-    waiting: dict[Any, Work] = {}
+def _by_ray(works: deque[W], do: Do[W, A], crew: Crew) -> Iterator[tuple[W, A | Trouble]]:
+    ray = _started(crew)
+    gpus = 1 if crew.gpus else 0
+    remote = ray.remote(num_cpus=crew.threads, num_gpus=gpus, max_retries=TRIES - 1)(_attempt)
+    most = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)) // crew.threads, 1)
+    running: dict[Any, W] = {}
     try:
-        waiting.update({remote.remote(work, place): work for work in works})
-        while waiting:
-            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-            work = waiting.pop(ready)
+        while works or running:
+            while works and len(running) < most:
+                work = works.popleft()
+                running[remote.remote(work, do, Seat())] = work
+            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            work = running.pop(ready)
             try:
-                answer: Answer = ray.get(ready)
+                answer: A | Trouble = ray.get(ready)
             except ray.exceptions.RayError as error:
                 lost = isinstance(error, ray.exceptions.WorkerCrashedError)
                 answer = LOST if lost else Trouble.of(error)
             yield work, answer
     finally:
-        for reference in waiting:
+        for reference in running:
             ray.cancel(reference, force=True)
         ray.shutdown()
 
 
-def _started(place: Place, crew: Crew) -> Any:
+def _started(crew: Crew) -> Any:
     """Ray, connected to the cluster, or with one of its own on this machine."""
     try:
         import ray
@@ -257,7 +297,7 @@ def _started(place: Place, crew: Crew) -> Any:
         ) from None
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     own: dict[str, Any] = {
-        "num_cpus": crew.count(place) * place.threads,
+        "num_cpus": crew.count * crew.threads,
         "include_dashboard": False,
         "object_store_memory": STORE,
     }
