@@ -93,6 +93,7 @@ def made(tmp_path: Path, rng: np.random.Generator) -> FoundField:
         height=200,
         ruler=Ruler(0.1, "given"),
         light=None,
+        white=(240.0, 240.0, 240.0),
         downsample=3.0,
         red_cells=RedCells(np.zeros(0, np.float32)),
         cells=cells,

@@ -90,13 +90,14 @@ def find(
         resumable(out),
         searched(paths, um_per_pixel=mpp, jobs=jobs, progress=tell) as found,
     ):
-        if not found:
-            raise unusable([*found.faults.values()], UNREAD)
-        if geojson:
+        if found and geojson:
             write_geojson(found, geojson)
-        if crops:
+        if found and crops:
             write_crops(found, crops, progress=tell)
-        write_pieces(out, in_json(tally.counted(found)))
+        if found:
+            write_pieces(out, in_json(tally.counted(found)))
+    if not found:
+        raise unusable([*found.faults.values()], UNREAD)
     for line in tally.lines(resumed=resume):
         talk(line)
     if json:
