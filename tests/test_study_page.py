@@ -271,3 +271,16 @@ def test_a_baseline_below_the_commonest_class_is_named(tmp_path) -> None:
     assert "66.7 %" in told[0]
     titles = [line[2] for line in study.tables[0].rows]
     assert titles == ["cellkin", "softmax head (has not learned)"]
+
+
+def test_an_external_row_below_the_commonest_class_does_not_carry_over(tmp_path) -> None:
+    """It has learned at home: that is another fault than not to have learned."""
+    results = Results.open(tmp_path / "results.sqlite")
+    one = job("cellkin", fold=1, folds=1, tested_on="elsewhere")
+    results.plan([one])
+    truth = [BLASTS.names[-1], BLASTS.names[-1], BLASTS.names[0]] * 4
+    calls = [prediction(f"c{i}", name, BLASTS.names[0]) for i, name in enumerate(truth)]
+    results.add(one, calls, 1.0, CLASSES)
+    row = summarize(results).rows[0]
+    assert row.external
+    assert row.failing == "does not carry over"

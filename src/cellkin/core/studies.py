@@ -172,6 +172,13 @@ class StudyRow:
         value = self.measures[self.main].value
         return value is None or value > self.majority
 
+    @property
+    def failing(self) -> str:
+        """What a row that has not learned is to be called; empty for one that has."""
+        if self.learned:
+            return ""
+        return "does not carry over" if self.external else "has not learned"
+
     def to_json(self) -> dict[str, Any]:
         """All but the single decisions, which lie in the results file."""
         return plain_fields(self, without=("calls",))

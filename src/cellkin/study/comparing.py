@@ -151,7 +151,7 @@ def unlearned_findings(rows: Sequence[StudyRow]) -> list[Mapping[str, str]]:
     return [
         {
             "state": "bad" if row.proposed else "warn",
-            "text": f"{row.data}, split by {row.unit}: {row.title} has not learned: "
+            "text": f"{row.data}, split by {row.unit}: {row.title} {row.failing}: "
             f"{percent(row.measures[row.main].value)} right, calling every cell by the commonest "
             f"class {percent(row.majority)}",
         }

@@ -103,7 +103,7 @@ def _results_table(rows: Sequence[StudyRow]) -> Table:
         chosen = [row.measures[name] for name in (row.main, "sensitivity", "specificity")]
         shown = [_mean(measure) for measure in chosen]
         part = f" ({row.folds} of {row.planned} trainings)" if row.folds < row.planned else ""
-        title = row.title if row.learned else f"{row.title} (has not learned)"
+        title = row.title if row.learned else f"{row.title} ({row.failing})"
         lines.append((row.data, row.unit, title, *shown, f"{row.cells}{part}"))
     note = (
         "Percent, mean ± standard deviation over folds (ddof = 1; in brackets ddof = 0). Accuracy "
