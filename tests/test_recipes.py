@@ -267,6 +267,8 @@ PROOFS = {
     "size": Proof(48, sees(lambda r: run(r).trained.encoder.preprocessor.size, 32, 48)),
     "unsharpen": Proof(True, sees(
         lambda r: run(r).trained.encoder.preprocessor.unsharpen, False, True)),
+    "window": Proof(40.0, sees(
+        lambda r: run(r).trained.encoder.preprocessor.window, None, 40.0)),
     "zscore": Proof("training", own_or_fitted),
     "epochs": Proof(3, sees(column("epoch"), [1, 2], [1, 2, 3])),
     "batch": Proof(9, sees(lambda r: run(r).steps, 2 * 3, 2 * 2)),

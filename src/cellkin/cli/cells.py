@@ -38,6 +38,16 @@ Coverage = Annotated[
 ]
 
 
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        help="Micrometres per pixel of the images, for an atlas that sees so many micrometres, "
+        "where their files do not say it.",
+    ),
+]
+
+
 @examples("""
 cellkin decide atlas cell.png
 cellkin decide atlas cell.png --subject P7 --coverage 0.9
@@ -48,6 +58,7 @@ def decide(
     images: Images,
     subject: Subject = None,
     coverage: Coverage = 0.95,
+    mpp: Mpp = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at once.")] = 256,
     device: Device = "auto",
     json: Json = False,
@@ -57,13 +68,13 @@ def decide(
     Images that cannot be read are named at the end, with exit status 2; all others are decided.
     """
     from cellkin.system import DecisionSupport
+    from cellkin.system.support import How
 
     dss = DecisionSupport.open(atlas, device=device)
     paths = images_of(images)
     provenance = dss.atlas.provenance.to_json()
-    answers = _answered(
-        paths, batch_size, lambda some: dss.decide(some, subject=subject, coverage=coverage)
-    )
+    how = How(subject=subject, coverage=coverage, um_per_pixel=mpp)
+    answers = _answered(paths, batch_size, lambda some: dss.decide(some, **how))
     for told, (_, decision) in enumerate(answers):
         if not told:
             _tell_subject(decision)
@@ -132,12 +143,14 @@ def explain(
     overwrite: Overwrite = False,
     subject: Subject = None,
     coverage: Coverage = 0.95,
+    mpp: Mpp = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Write the evidence: a page per image that opens without a network, PNGs and JSON."""
     from cellkin import report
     from cellkin.system import DecisionSupport
+    from cellkin.system.support import How
 
     paths = images_of(images)
     if out.is_file():
@@ -145,9 +158,8 @@ def explain(
     if not overwrite:
         refuse_existing(out)
     dss = DecisionSupport.open(atlas, device=device)
-    answers = _answered(
-        paths, TOGETHER, lambda some: dss.explain(some, subject=subject, coverage=coverage)
-    )
+    how = How(subject=subject, coverage=coverage, um_per_pixel=mpp)
+    answers = _answered(paths, TOGETHER, lambda some: dss.explain(some, **how))
     for told, (i, evidence) in enumerate(answers):
         if not told:
             _tell_subject(evidence.decision)

@@ -25,12 +25,13 @@ from cellkin.cli.options import (
     files_of,
 )
 from cellkin.core.artifacts import refuse_existing, write_pieces
-from cellkin.core.errors import DataError, ImageError
+from cellkin.core.errors import DataError, ImageError, RecipeError
 from cellkin.core.records import NOTICE
 
 if TYPE_CHECKING:
     from cellkin.core.kept import Jobs
     from cellkin.smear.found import FoundField
+    from cellkin.smear.window import Window
 
 UNREAD = "fields cannot be read"
 Fields = Annotated[
@@ -46,6 +47,8 @@ Mpp = Annotated[
 cellkin find field.jpg --out cells.json
 cellkin find fields/ --out cells.json --crops cells --geojson qupath
 cellkin find slide.svs --out cells.json --mpp 0.25
+cellkin find fields/ --out cells.json --crops cells --like atlas
+cellkin find fields/ --out cells.json --crops cells --window 30
 cellkin find slides/ --out cells.json --workers 4
 cellkin find slides/ --out cells.json --engine ray --resume
 cellkin find fields/ --out cells.json --json | jq '.fields[].cells | length'
@@ -62,6 +65,15 @@ def find(
         typer.Option(
             metavar="DIR", help="Also write outlines that QuPath opens, one file a field."
         ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ATLAS", help="Cut the cells at the scale and in the light of this atlas."
+        ),
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Cut squares of so many micrometres.")
     ] = None,
     mpp: Mpp = None,
     engine: Engine = "local",
@@ -83,6 +95,7 @@ def find(
     for target in (out, *([crops] if crops else [])):
         if not overwrite or target is crops:
             refuse_existing(target)
+    square = _square(crops, like, window)
     jobs = _jobs((engine, address, workers), out, resume=resume)
     paths, tally = fields_of(fields), _Tally()
     with (
@@ -93,7 +106,7 @@ def find(
         if found and geojson:
             write_geojson(found, geojson)
         if found and crops:
-            write_crops(found, crops, progress=tell)
+            write_crops(found, crops, window=square, progress=tell)
         if found:
             write_pieces(out, in_json(tally.counted(found)))
     if not found:
@@ -109,6 +122,31 @@ def find(
         typer.echo(out)
     if found.faults:
         raise unusable([*found.faults.values()], UNREAD)
+
+
+def _square(crops: Path | None, like: Path | None, um: float | None) -> Window | None:
+    """How cells are cut: as the pictures of an atlas, at so many micrometres, or by their boxes.
+
+    Raises:
+        RecipeError: it is said twice, or of cells that are not cut.
+    """
+    from cellkin.smear.window import Window
+
+    if (like and um is not None) or ((like or um is not None) and not crops):
+        raise RecipeError(
+            "--like and --window say how cells are cut, and exclude each other",
+            where="--like, --window",
+            mend="give --crops DIR with one of them, or leave them away",
+        )
+    if um is not None:
+        return Window.given(um)
+    if like is None:
+        return None
+    from cellkin.atlas import Atlas
+    from cellkin.system.windows import atlas_window
+
+    with progress() as tell:
+        return atlas_window(Atlas.open(like), progress=tell)
 
 
 @examples("""

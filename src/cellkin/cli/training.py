@@ -74,6 +74,14 @@ def train(
             show_default="as the recipe says",
         ),
     ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            help="Micrometres that the network sees; the pictures must say their scale.",
+            rich_help_panel="Fields of the recipe",
+            show_default="as the recipe says",
+        ),
+    ] = None,
     batch: Annotated[int | None, Field] = None,
     lr: Annotated[float | None, Field] = None,
     k: Annotated[int | None, Field] = None,
@@ -99,7 +107,7 @@ def train(
 
     keep_freed_memory()
     fields = {"backbone": backbone, "init": init, "epochs": epochs, "size": size, "batch": batch}
-    more = {"unsharpen": unsharpen, "lr": lr, "k": k, "distance": distance}
+    more = {"unsharpen": unsharpen, "window": window, "lr": lr, "k": k, "distance": distance}
     chosen = load_recipe(recipe, **fields, **more)
     if folds == 1 and split is None and not overwrite:
         refuse_existing(out)

@@ -68,12 +68,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where an image lies: file, member or row of a container, box (left, top, right, bottom)."""
+    """Where an image lies: file, member or row of a container, box (left, top, right, bottom); and
+    its micrometres per pixel, where something else than the file says them.
+    """
 
     path: Path
     member: str | None = None
     row: int | None = None
     box: tuple[int, int, int, int] | None = None
+    um_per_pixel: float | None = None
 
     def __str__(self) -> str:
         inner = self.member or (f"row {self.row}" if self.row is not None else "")

@@ -23,6 +23,7 @@ SCHEMA = 1
 SUFFIX = ".json"
 TEXTS = ("name", "citation", "licence", "layout")
 OPTIONAL = ("specimen", "stain")
+REFERRED = ("member", "row", "box", "um_per_pixel")  # of where its image lies, where it is
 KNOWN = ("subject", "group", "specimen", "fold", "sha256")  # of a sample, where it is
 
 
@@ -67,7 +68,7 @@ def save_dataset(
 def _sample_json(sample: Sample, root: Path) -> dict[str, Any]:
     file = sample.image.path.expanduser().resolve()
     place = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
-    optional = {key: getattr(sample.image, key) for key in ("member", "row", "box")}
+    optional = {key: getattr(sample.image, key) for key in REFERRED}
     optional |= {key: getattr(sample, key) for key in KNOWN}
     optional["annotations"] = dict(sample.annotations) or None
     return {
@@ -145,9 +146,10 @@ def _sample(row: Mapping[str, Any], root: Path) -> Sample:
     box: Any = tuple(map(int, row["box"])) if "box" in row else None
     if box is not None and len(box) != 4:
         raise ValueError(f"a box of {len(box)} numbers")
+    referred: dict[str, Any] = {**{key: row.get(key) for key in REFERRED}, "box": box}
     return Sample(
         id=row["id"],
-        image=ImageRef(root / row["path"], row.get("member"), row.get("row"), box),
+        image=ImageRef(root / row["path"], **referred),
         labels=tuple(tuple(level) for level in row["labels"]),
         annotations=row.get("annotations", {}),
         **{key: row.get(key) for key in KNOWN},

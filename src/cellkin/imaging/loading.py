@@ -17,6 +17,7 @@ from cellkin.core.records import ImageRef
 from cellkin.imaging import mapped
 from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Prepared, Preprocessor
+from cellkin.imaging.scale import um_per_pixel as scale_of
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 Source = ImageRef | Prepared | Bytes
@@ -99,15 +100,23 @@ def prepared_blocks(
 
 
 def each_prepared(
-    sources: Sequence[Source], preprocessor: Preprocessor, *, progress: Progress = silent
+    sources: Sequence[Source],
+    preprocessor: Preprocessor,
+    *,
+    um_per_pixel: float | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Bytes | ImageError]:
     """Decode and prepare images in order, (S, S, 3) uint8 each; in the place of one that cannot be
     read stands its error.
 
     The next images are decoded in threads while the caller works on those before them. Arrays
     (H, W, 3) uint8 may stand among the sources, and pictures that are prepared already.
+
+    Args:
+        um_per_pixel: of all images, where it is known better than by their files; asked for where
+            the preprocessor has a window.
     """
-    for i, outcome in enumerate(_in_order(sources, preprocessor)):
+    for i, outcome in enumerate(_in_order(sources, preprocessor, um_per_pixel)):
         try:
             found: Bytes | ImageError = outcome.result()
         except ImageError as error:
@@ -129,27 +138,43 @@ def unusable(faults: Sequence[ImageError], what: str = "images cannot be used") 
     )
 
 
-def _in_order(sources: Sequence[Source], preprocessor: Preprocessor) -> Iterator[Future[Bytes]]:
+def prepared(
+    rgb: Bytes, source: ImageRef, preprocessor: Preprocessor, um_per_pixel: float | None = None
+) -> Bytes:
+    """One image (H, W, 3), decoded from `source`, as the network sees it: (S, S, 3) uint8.
+
+    Raises:
+        ImageError: its scale is asked for, and not known or too small.
+    """
+    if preprocessor.window is None:
+        return preprocessor.prepare(rgb)
+    um = scale_of(source) if um_per_pixel is None else um_per_pixel
+    return preprocessor.prepare(rgb, um, where=str(source))
+
+
+def _in_order(
+    sources: Sequence[Source], preprocessor: Preprocessor, um_per_pixel: float | None
+) -> Iterator[Future[Bytes]]:
     """Futures in the order of the sources; only a few images wait in memory.
 
     Whole files are decoded beside each other. Parts of a container or field are decoded in this
     thread, one after another, so that the file is opened once; only their preparation is shared.
     """
-    workers = min(8, os.cpu_count() or 1)
+    workers, how = min(8, os.cpu_count() or 1), (preprocessor, um_per_pixel)
     with Series() as series, ThreadPoolExecutor(workers) as pool:
 
         def submit(source: Source) -> Future[Bytes]:
             if isinstance(source, Prepared):
                 return _done(source.image)
             if not isinstance(source, ImageRef):
-                return pool.submit(preprocessor.prepare, source)
+                return pool.submit(preprocessor.prepare, source, um_per_pixel)
             if not is_shared(source):
-                return pool.submit(lambda: preprocessor.prepare(decode(source)))
+                return pool.submit(lambda: prepared(decode(source), source, *how))
             try:
                 rgb = series.decode(source)
             except ImageError as error:
                 return _done(error)
-            return pool.submit(preprocessor.prepare, rgb)
+            return pool.submit(prepared, rgb, source, *how)
 
         rest = iter(sources)
         waiting = [submit(source) for source in islice(rest, max(BLOCK, 4 * workers))]

@@ -74,7 +74,9 @@ def key(sources: Sequence[ImageRef], preparation: Mapping[str, Any]) -> str:
     prepared; a file that is not there any more gives another one.
     """
     ages = {path: _age(path) for path in {str(source.path) for source in sources}}
-    return digest([[str(s), s.box, ages[str(s.path)]] for s in sources] + [dict(preparation)])
+    scales = [s.um_per_pixel for s in sources] if "window" in preparation else []
+    places = [[str(s), s.box, ages[str(s.path)]] for s in sources]
+    return digest([*places, *([scales] if scales else []), dict(preparation)])
 
 
 def _age(path: str) -> list[int]:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from cellkin.core.arrays import Array, Bytes, Ints, Singles
-from cellkin.core.errors import DataError, RecipeError, did_you_mean
+from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
 from cellkin.imaging.checks import require_rgb
 from cellkin.imaging.sharpening import unsharpen
 
@@ -36,6 +36,7 @@ LITE0_MEAN: Triple = (127.0, 127.0, 127.0)
 LITE0_STD: Triple = (128.0, 128.0, 128.0)
 MAX_SIZE = 4096
 MIN_SHARPENED = 16
+WINDOWS = (1.0, 1000.0)  # micrometres
 CHUNK = 64
 
 
@@ -60,6 +61,8 @@ class Preprocessor:
         size: side of the prepared square in pixels.
         interpolation: one of `INTERPOLATIONS`.
         unsharpen: sharpen by the measured blur, see `cellkin.imaging.sharpening`.
+        window: side in micrometres of the square that is cut from the middle, whatever microscope
+            and camera took the picture; None takes all of a picture, whatever it shows.
 
     Raises:
         RecipeError: an impossible value.
@@ -70,6 +73,7 @@ class Preprocessor:
     std: Triple
     interpolation: str = "bicubic"
     unsharpen: bool = False
+    window: float | None = None
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -83,6 +87,10 @@ class Preprocessor:
             raise _impossible("unsharpen", self.unsharpen, "true or false")
         if self.unsharpen and self.size < MIN_SHARPENED:
             raise _impossible("size", self.size, f"at least {MIN_SHARPENED} to tell the focus")
+        if self.window is not None:
+            least, most = WINDOWS
+            if type(self.window) is not float or not least <= self.window <= most:
+                raise _impossible("window", self.window, f"{least:g} to {most:g} micrometres")
         mean, std = _triple("mean", self.mean), _triple("std", self.std)
         if not all(0 <= value <= 255 for value in mean):
             raise _impossible("mean", mean, "three numbers in [0, 255]")
@@ -93,11 +101,13 @@ class Preprocessor:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 
-    def prepare(self, rgb: Bytes) -> Bytes:
+    def prepare(self, rgb: Bytes, um_per_pixel: float | None = None, *, where: str = "") -> Bytes:
         """Centre-crop to a square (offsets rounded down), resize to `size`, sharpen if it is on.
 
         Args:
             rgb: (H, W, 3) uint8 RGB.
+            um_per_pixel: micrometres per pixel; needed, and used, where there is a `window`.
+            where: what to call the image in messages.
 
         Returns:
             (size, size, 3) uint8 RGB, C-contiguous, its own memory. An image that is already of
@@ -105,10 +115,14 @@ class Preprocessor:
             `unsharpen`: that would sharpen the rest of the blur.
 
         Raises:
-            ImageError: the array is no RGB image.
+            ImageError: the array is no RGB image; or there is a `window`, and the scale of the
+                image is not known or the window reaches over its edge.
         """
         require_rgb(rgb, "given to the preprocessor")
-        prepared = self._resized(middle_square(rgb))
+        square = middle_square(rgb)
+        if self.window is not None:
+            square = _windowed(square, self.window, um_per_pixel, where or "the array given")
+        prepared = self._resized(square)
         return unsharpen(prepared) if self.unsharpen else prepared
 
     def prepare_many(self, images: Sequence[Bytes]) -> Bytes:
@@ -146,10 +160,12 @@ class Preprocessor:
     def identity(self) -> dict[str, Any]:
         """All that decides what `prepare` and `normalize` make, as plain data to hash and save.
 
-        `unsharpen` is there only when it is on, so spaces without it keep their names.
+        `unsharpen` and `window` are there only when they are on, so spaces without them keep their
+        names.
         """
         return {
             **({"unsharpen": True} if self.unsharpen else {}),
+            **({} if self.window is None else {"window": self.window}),
             "crop": "centre",
             "interpolation": self.interpolation,
             "mean": list(self.mean),
@@ -165,7 +181,7 @@ class Preprocessor:
             RecipeError: a key is missing or unknown, or a value impossible.
         """
         known = {"crop", "interpolation", "mean", "size", "std"}
-        given = set(data) - {"unsharpen"} if isinstance(data, Mapping) else set()
+        given = set(data) - {"unsharpen", "window"} if isinstance(data, Mapping) else set()
         if given != known or data["crop"] != "centre":
             raise _impossible("the saved form", data, f"{', '.join(sorted(known))}; crop 'centre'")
         return cls(**{key: value for key, value in data.items() if key != "crop"})
@@ -222,6 +238,27 @@ def middle_square(image: Bytes) -> Bytes:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return image[top : top + side, left : left + side]
+
+
+def _windowed(square: Bytes, window: float, um_per_pixel: float | None, where: str) -> Bytes:
+    """The middle of a square, so many micrometres wide: a view. A pixel too few is rounding."""
+    if um_per_pixel is None:
+        raise ImageError(
+            "the scale of this image is not known: it says no micrometres per pixel",
+            where=where,
+            mend=f"this encoder sees {window:g} micrometres: cut the cell from its field (cellkin "
+            "find --crops), or say the scale (--mpp; a column um_per_pixel in labels.csv)",
+        )
+    side = round(window / um_per_pixel)
+    if side > len(square) + 1:
+        raise ImageError(
+            f"this image shows {len(square) * um_per_pixel:.1f} micrometres, "
+            f"the encoder sees {window:g}",
+            where=where,
+            mend=f"cut the cell from its field: cellkin find --crops DIR --window {window:g}",
+        )
+    start = (len(square) - min(side, len(square))) // 2
+    return square[start : start + max(side, 1), start : start + max(side, 1)]
 
 
 def _counts(prepared: Bytes) -> Ints:

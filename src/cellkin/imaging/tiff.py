@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
+from mmap import mmap
 from typing import NamedTuple
 
 from cellkin.core.errors import ImageError
@@ -21,6 +22,7 @@ from cellkin.imaging.checks import AGAIN
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 ORIENTATION, SAMPLES, ROWS, PLANAR = 274, 277, 278, 284
 STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
+DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT = 270, 282, 283, 296
 MAX_SAMPLE_VALUE, PREDICTOR, COLOUR_MAP, EXTRA, FORMAT = 281, 317, 320, 338, 339
 PIXELS = {
     *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS, PLANAR, EXTRA, FORMAT),
@@ -61,6 +63,17 @@ class Tag(NamedTuple):
     values: tuple[int, ...]
 
 
+class Resolution(NamedTuple):
+    """What a TIFF says of its scale: dots per unit across and down, 0 where it does not say; the
+    unit (2 inch, 3 centimetre); and its description, where OME metadata stand.
+    """
+
+    across: float
+    down: float
+    unit: int
+    description: str
+
+
 @dataclass(frozen=True)
 class Page:
     """One image of a TIFF.
@@ -71,7 +84,7 @@ class Page:
         tags: those that describe pixels, and what is said of them.
     """
 
-    data: bytes
+    data: bytes | mmap
     order: str
     tags: Mapping[int, Tag]
 
@@ -121,7 +134,7 @@ class Page:
         if self.bits > 8 and EXTRA in tags:  # Pillow would divide by the opacity, byte by byte
             kinds = tuple(2 if kind == 1 else kind for kind in tags[EXTRA].values)
             tags[EXTRA] = Tag(3, kinds)
-        return _written(self.data, self.order, tags)
+        return _written(self.data[:], self.order, tags)
 
     def planes(self) -> Iterator[bytes]:
         """A grey TIFF of each of red, green, blue and, where there is one, the opacity."""
@@ -159,6 +172,23 @@ def orientation_of(exif: bytes, where: str) -> int:
         return next(_directories(exif, {ORIENTATION})).value(ORIENTATION)
 
 
+def resolution_of(data: bytes | mmap, where: str) -> Resolution:
+    """What the first page of a TIFF says of its scale.
+
+    Raises:
+        ImageError: its directory is damaged or cut off.
+    """
+    with _whole("the directory of this TIFF file is damaged or cut off", where):
+        page = next(_directories(data, {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT}))
+    across, down = (_ratio(page.values(tag)) for tag in (X_RESOLUTION, Y_RESOLUTION))
+    text = bytes(value & 255 for value in page.values(DESCRIPTION)).rstrip(b"\0")
+    return Resolution(across, down, page.value(UNIT, 2), text.decode("utf-8", "replace"))
+
+
+def _ratio(values: tuple[int, ...]) -> float:
+    return values[0] / values[1] if len(values) == 2 and values[1] else 0.0
+
+
 @contextmanager
 def _whole(what: str, where: str) -> Iterator[None]:
     try:
@@ -167,7 +197,7 @@ def _whole(what: str, where: str) -> Iterator[None]:
         raise ImageError(what, where=where, mend=AGAIN) from error
 
 
-def _directories(data: bytes, wanted: Collection[int]) -> Iterator[Page]:
+def _directories(data: bytes | mmap, wanted: Collection[int]) -> Iterator[Page]:
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     form = BIG if struct.unpack_from(f"{order}H", data, 2) == (43,) else CLASSIC
     (at,) = struct.unpack_from(order + form.place, data, form.first)
@@ -184,7 +214,7 @@ def _directories(data: bytes, wanted: Collection[int]) -> Iterator[Page]:
         (at,) = after
 
 
-def _tag(data: bytes, order: str, kind: int, count: int, field: bytes) -> Tag:
+def _tag(data: bytes | mmap, order: str, kind: int, count: int, field: bytes) -> Tag:
     code, each, classic = TYPES[kind]
     if count > MOST_VALUES:
         raise OverflowError

@@ -11,7 +11,7 @@ from typing import Any
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.core.options import refuse_unknown
-from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.preprocess import WINDOWS, Preprocessor
 from cellkin.learning.augmentation import ROTATIONS
 
 PRETRAINING, FINE_TUNING = "pretraining", "fine-tuning"
@@ -58,6 +58,8 @@ class Recipe:
         norm: "batch", or "group": every batch norm is replaced by a group norm.
         size: side of the network's input in pixels.
         unsharpen: sharpen every image by its measured blur (section 5.1).
+        window: micrometres along the square that the network sees, by each picture's own scale; 0
+            takes every picture whole (beyond the paper).
         zscore: "weights": mean and standard deviation that the first weights were made with, where
             they say so; "training": always those of the training part, as in the paper.
         epochs: passes over the training part, warm-up not counted.
@@ -112,6 +114,7 @@ class Recipe:
     norm: str = "batch"
     size: int = 224
     unsharpen: bool = False
+    window: float = 0.0
     zscore: str = "weights"
     epochs: int = 90
     batch: int = 8
@@ -164,6 +167,8 @@ class Recipe:
                 raise _bad(key, getattr(self, key), "give a number above 0")
         for key in ("metric", "orthogonality", "weight_decay", "momentum", "warmup_epochs"):
             _at_least(self, key, 0)
+        if self.window and not WINDOWS[0] <= self.window <= WINDOWS[1]:
+            raise _bad("window", self.window, "give micrometres, or 0 for the whole picture")
         for key in ("colour_jitter", "stain_jitter"):
             if not 0 <= getattr(self, key) <= 1:
                 raise _bad(key, getattr(self, key), "give a number from 0 (off) to 1")
@@ -199,13 +204,19 @@ class Recipe:
         return replace(self, **given)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All fields as plain data; `window` only where it is on: older recipes keep their ids."""
+        data = asdict(self)
+        return data if self.window else {k: v for k, v in data.items() if k != "window"}
 
     @property
     def geometry(self) -> Preprocessor:
         """How images are prepared for this recipe, before any z-score is known."""
         return Preprocessor(
-            size=self.size, mean=(0.0,) * 3, std=(1.0,) * 3, unsharpen=self.unsharpen
+            size=self.size,
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            unsharpen=self.unsharpen,
+            window=self.window or None,
         )
 
     @property

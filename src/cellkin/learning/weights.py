@@ -90,7 +90,8 @@ def first_network(
     )
     if preprocessor is None or recipe.zscore == "training":
         preprocessor = Preprocessor.fit(images[train], size=recipe.size)
-    return network, replace(preprocessor, unsharpen=recipe.unsharpen)
+    window = recipe.window or None
+    return network, replace(preprocessor, unsharpen=recipe.unsharpen, window=window)
 
 
 def seen_by(init: str) -> tuple[str, ...]:

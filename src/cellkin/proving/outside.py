@@ -22,7 +22,7 @@ from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Features, ImageRef
 from cellkin.core.units import Owners
-from cellkin.imaging.decode import decode
+from cellkin.imaging.loading import each_prepared
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.quality import measure
 from cellkin.measures.intervals import share_of
@@ -148,13 +148,13 @@ def readable(
     (greyscale, transparent, no picture): an atlas never gets to see those.
     """
     images, names, refused = [], [], 0
-    for i, source in enumerate(sources):
-        try:
-            images.append(preprocessor.prepare(decode(source)))
-            names.append(str(source))
-        except ImageError:
+    found = each_prepared(sources, preprocessor, progress=progress)
+    for source, image in zip(sources, found, strict=True):
+        if isinstance(image, ImageError):
             refused += 1
-        progress("reading pictures from outside", i + 1, len(sources))
+            continue
+        images.append(image)
+        names.append(str(source))
     side = preprocessor.size
     empty = np.zeros((0, side, side, 3), np.uint8)
     return (np.stack(images) if images else empty), names, refused

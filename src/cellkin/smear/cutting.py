@@ -11,7 +11,7 @@ import numpy as np
 from cellkin.core.arrays import Bytes
 from cellkin.smear.evened import Evened
 from cellkin.smear.field import Box, Field
-from cellkin.smear.found import Cell, FoundField
+from cellkin.smear.found import Cell, FoundField, Points
 from cellkin.smear.light import WHITE
 from cellkin.smear.window import Window
 
@@ -55,10 +55,15 @@ def cuts(
     parts: dict[tuple[int, int], list[Cell]] = defaultdict(list)
     for cell in cells:
         parts[int(cell.y) // TOGETHER, int(cell.x) // TOGETHER].append(cell)
+    cut_out = window is not None and window.cut_out
+    places = {cell: i for i, cell in enumerate(found.cells)} if cut_out else {}
     for part in sorted(parts):
         squares = [square_of(cell, found, window) for cell in parts[part]]
         for cell, square, box in zip(parts[part], _read(even, squares), squares, strict=True):
-            yield cell, square if window is None else _as_in(window, square, box, found, cell)
+            if cut_out:
+                yield cell, _on_black(square, box, found.outlines[places[cell]].body)
+            else:
+                yield cell, _lit(square, None if window is None else window.ground)
 
 
 def square_of(cell: Cell, found: FoundField, window: Window | None = None) -> Box:
@@ -88,18 +93,17 @@ def _read(even: Evened, squares: Sequence[Box]) -> Iterator[Bytes]:
         yield square
 
 
-def _as_in(window: Window, square: Bytes, box: Box, found: FoundField, cell: Cell) -> Bytes:
-    """A square in the light of an atlas, or on black where its cells are cut out."""
-    if window.ground is None:
+def _lit(square: Bytes, ground: tuple[int, int, int] | None) -> Bytes:
+    """A square in the light of an atlas: as if its empty ground had that colour."""
+    if ground is None:
         return square
-    if not window.cut_out:
-        lamp = np.array(window.ground) / WHITE
-        return np.asarray(np.clip(np.rint(square * lamp), 0, 255), np.uint8)
-    outline = found.outlines[found.cells.index(cell)].body
+    return np.asarray(np.clip(np.rint(square * (np.array(ground) / WHITE)), 0, 255), np.uint8)
+
+
+def _on_black(square: Bytes, box: Box, body: Points | None) -> Bytes:
+    """A square of which the cell alone is left, as far as its outline is seen."""
+    if body is None:
+        return square
     mask = np.zeros(square.shape[:2], np.uint8)
-    if outline is None:
-        mask[:] = 1
-    else:
-        points = np.rint(outline - np.array(box[:2])).astype(np.int32)
-        cv2.fillPoly(mask, [points], 1)
+    cv2.fillPoly(mask, [np.rint(body - np.array(box[:2])).astype(np.int32)], 1)
     return square * mask[..., None]

@@ -11,18 +11,18 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image
 
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.checks import DEFAULT_LIMITS, Limits, check_size, grey, require_file, told
 from cellkin.imaging.decode import decode
 from cellkin.imaging.formats import KINDS
+from cellkin.imaging.scale import um_of_tiff, um_per_pixel
+from cellkin.imaging.tiff import Resolution
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the whole field."""
@@ -30,10 +30,7 @@ Box = tuple[int, int, int, int]
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".vms", ".vmu", ".svslide")
 """Extensions of the slide formats that OpenSlide reads."""
 
-LIKELY = (0.02, 2.0)  # micrometres per pixel of a microscope's picture; 72 dots per inch is none
 AT_ONCE = 40_000_000  # pixels of a level that are read at once, where a part is averaged down
-INCH = 25_400.0  # micrometres
-TO_MICROMETRES = {"m": 1e6, "mm": 1e3, "cm": 1e4, "µm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3}
 
 
 def is_field(path: Path) -> bool:
@@ -176,10 +173,7 @@ class _Photo:
     def __init__(self, path: Path, where: str, limits: Limits) -> None:
         self._rgb = decode(path, limits=limits)
         self.sizes: tuple[tuple[int, int], ...] = ((self._rgb.shape[1], self._rgb.shape[0]),)
-        with told("image", where), Image.open(path) as image:
-            dots = image.info.get("dpi")
-        across = INCH / float(dots[0]) if dots and float(dots[0]) > 0 else None
-        self.um_per_pixel = across if across and LIKELY[0] <= across <= LIKELY[1] else None
+        self.um_per_pixel = um_per_pixel(path)
 
     def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         return self._rgb[top:bottom, left:right].copy()
@@ -196,7 +190,7 @@ class _Tiled:
         for page in pages:
             _require_rgb(page, where, limits)
         self.sizes = tuple((int(p.imagewidth), int(p.imagelength)) for p in pages)
-        self.um_per_pixel = _ome_scale(tiff) or _tag_scale(pages[0])
+        self.um_per_pixel = um_of_tiff(_resolution(pages[0]))
 
     @classmethod
     def of(cls, path: Path, where: str, limits: Limits) -> _Tiled | None:
@@ -279,33 +273,16 @@ def _require_rgb(page: Any, where: str, limits: Limits) -> None:
     check_size(int(page.chunks[1]), int(page.chunks[0]), where, limits)
 
 
-def _ome_scale(tiff: Any) -> float | None:
-    """Micrometres per pixel as OME metadata say."""
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return None
-    try:
-        root = ElementTree.fromstring(tiff.ome_metadata)
-    except ElementTree.ParseError:
-        return None
-    pixels = next((node for node in root.iter() if node.tag.endswith("Pixels")), None)
-    if pixels is None or "PhysicalSizeX" not in pixels.attrib:
-        return None
-    unit = pixels.attrib.get("PhysicalSizeXUnit", "µm")
-    factor = TO_MICROMETRES.get(unit.replace("μ", "µ"))
-    return None if factor is None else factor * float(pixels.attrib["PhysicalSizeX"])
-
-
-def _tag_scale(page: Any) -> float | None:
-    """Micrometres per pixel by the TIFF's resolution, where it can be a microscope's."""
+def _resolution(page: Any) -> Resolution:
+    """What a page says of its scale, by its tags."""
     tags = page.tags
-    if "XResolution" not in tags or "ResolutionUnit" not in tags:
-        return None
-    top, bottom = tags["XResolution"].value
-    unit = {2: INCH, 3: 1e4}.get(int(tags["ResolutionUnit"].value))
-    if unit is None or not top or not bottom:
-        return None
-    um = unit * bottom / top
-    return um if LIKELY[0] <= um <= LIKELY[1] else None
+
+    def dots(name: str) -> float:
+        top, bottom = tags[name].value if name in tags else (0, 1)
+        return top / bottom if bottom else 0.0
+
+    unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+    return Resolution(dots("XResolution"), dots("YResolution"), unit, str(page.description))
 
 
 class _Slide:

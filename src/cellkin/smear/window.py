@@ -1,8 +1,9 @@
 """How much of a field one picture of an atlas shows, and in what light: told from its pictures.
 
-Pictures of one cell carry no ruler. Where red cells lie in them, the finder measures these, pooled
-over many pictures: a red cell is 7.2 micrometres, which gives the side of the picture. Where there
-are none (cells cut out on black), the side is told in multiples of the white cells themselves, and
+Pictures of one cell carry no ruler. Where red cells lie in them these are measured, pooled over
+many pictures, as in a field; where few lie in them whole, the finder's network measures what it
+sees of them. A red cell is 7.2 micrometres, which gives the side of the picture. Where there are
+none (cells cut out on black), the side is told in multiples of the white cells themselves, and
 becomes micrometres by the white cells of the fields in which it is used.
 """
 
@@ -17,15 +18,16 @@ import numpy as np
 import torch
 
 from cellkin.core.arrays import Array, Bytes, Singles
-from cellkin.core.errors import DataError
+from cellkin.core.errors import DataError, RecipeError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.checks import BLACK
+from cellkin.imaging.preprocess import WINDOWS
 from cellkin.imaging.stain import CUT_OUT
 from cellkin.smear.found import FoundField
 from cellkin.smear.jobs import packaged_finder
 from cellkin.smear.light import WHITE, ground_of
 from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
-from cellkin.smear.ruler import LEAST, RED_CELL
+from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, red_cells
 from cellkin.smear.searching import peaks
 from cellkin.smear.surveying import SURE_RED
 
@@ -52,7 +54,7 @@ class Window:
             no white cell was seen.
         ground: R, G, B of the empty ground around the cells; black where they are cut out; None
             where nothing tells it, or pictures differ.
-        source: "red cells", "white cells" or "recipe". counted: cells that were measured.
+        source: "red cells", "white cells", "recipe" or "given". counted: cells that were measured.
     """
 
     um: float | None
@@ -68,6 +70,21 @@ class Window:
     def from_json(cls, data: dict[str, Any]) -> Window:
         ground = data["ground"]
         return cls(**{**data, "ground": None if ground is None else tuple(ground)})
+
+    @classmethod
+    def given(cls, um: float) -> Window:
+        """So many micrometres on white ground.
+
+        Raises:
+            RecipeError: no side of a picture of one cell.
+        """
+        if not WINDOWS[0] <= um <= WINDOWS[1]:
+            raise RecipeError(
+                f"a window of {um:g} micrometres is not possible",
+                where="window",
+                mend="give the side of a picture of one cell in micrometres, for instance 30",
+            )
+        return cls(um, None, None, "given")
 
     @property
     def cut_out(self) -> bool:
@@ -101,6 +118,7 @@ class Window:
 def window_of(
     pictures: Bytes | Sequence[Bytes],
     *,
+    um: float | None = None,
     finder: FinderNetwork | None = None,
     progress: Progress = silent,
 ) -> Window:
@@ -108,16 +126,19 @@ def window_of(
 
     Args:
         pictures: (S, S, 3) uint8 each, at least one; evenly spread ones of many are taken.
+        um: side in micrometres, where the recipe says it: then the ground alone is measured.
 
     Raises:
         DataError: neither red cells nor white cells are seen in them.
     """
     taken = [pictures[i] for i in spread(len(pictures))]
     cut_out = np.mean([_is_cut_out(picture) for picture in taken]) > 0.5
-    looks = _Looks(taken, finder or packaged_finder(), progress)
-    reds = None if cut_out else _by_red_cells(looks)
-    whites = _by_white_cells(looks, None if reds is None else reds[0])
     ground = (0, 0, 0) if cut_out else _ground(taken)
+    if um is not None:
+        return Window(um, None, ground, "recipe")
+    looks = _Looks(taken, finder or packaged_finder(), progress)
+    reds = None if cut_out else _by_ruler(looks.pictures) or _by_red_cells(looks)
+    whites = _by_white_cells(looks, None if reds is None else reds[0])
     cells = None if whites is None else whites[0]
     if reds is not None:
         return Window(RED_CELL * reds[0], cells, ground, "red cells", reds[1])
@@ -141,18 +162,18 @@ class _Looks:
     def __init__(
         self, pictures: Sequence[Bytes], network: FinderNetwork, progress: Progress
     ) -> None:
-        self._pictures = [_lit(picture) for picture in pictures]
+        self.pictures = [_lit(picture) for picture in pictures]
         self._network, self._progress = network, progress
         self._known: dict[tuple[int, int], tuple[Singles, Singles]] = {}
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self.pictures)
 
     def at(self, side: int, step: int = 1) -> tuple[Singles, Singles]:
         """Heat maps (N, kinds, h, w) in [0, 1] and shapes (N, 4, h, w) of every so many-th."""
         if (side, step) not in self._known:
             self._progress("measuring the scale", len(self._known), len(GUESSES) + ROUNDS)
-            self._known[side, step] = self._looked(self._pictures[::step], side)
+            self._known[side, step] = self._looked(self.pictures[::step], side)
         return self._known[side, step]
 
     def _looked(self, pictures: Sequence[Bytes], side: int) -> tuple[Singles, Singles]:
@@ -183,8 +204,18 @@ def _lit(picture: Bytes) -> Bytes:
     return np.asarray(np.clip(picture * (WHITE / white), 0, 255), np.uint8)
 
 
+def _by_ruler(pictures: Sequence[Bytes]) -> tuple[float, int] | None:
+    """Red cells along a picture, by those that lie alone and whole in it, and how many these are;
+    None where they are too few.
+    """
+    found = RedCells.together([red_cells(picture) for picture in pictures])
+    return (len(pictures[0]) / found.mean, len(found)) if len(found) >= LEAST else None
+
+
 def _by_red_cells(looks: _Looks) -> tuple[float, int] | None:
-    """Red cells along a picture, and how many were measured; None where too few are seen."""
+    """Red cells along a picture as the network sees them, and how many were measured; None where
+    too few are seen.
+    """
     _, side = max((_red_cells(looks.at(s, FEW), s)[0], s) for s in STARTS)
     for _ in range(ROUNDS):
         share, size, count = _red_cells(looks.at(side), side)

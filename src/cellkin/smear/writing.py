@@ -17,9 +17,10 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, write_bytes, write_pieces
 from cellkin.core.progress import Progress, silent
+from cellkin.imaging.scale import INCH
 from cellkin.smear.cutting import cuts, square_of
 from cellkin.smear.evened import Evened
-from cellkin.smear.field import INCH, Field
+from cellkin.smear.field import Field
 from cellkin.smear.found import Cell, FoundField, Outline, Points
 from cellkin.smear.window import Window
 

@@ -114,7 +114,7 @@ def prepare(works: Sequence[Work], place: Place, progress: Progress = silent) ->
         names = {work.data} | {row.external.test for row in work.rows if row.external}
         for name in sorted(names):
             features = work.kind == "frozen" or (name == work.data and bool(work.halves))
-            key = (name, work.recipe.size, work.recipe.unsharpen, features)
+            key = (_cache(place.out, name, work.recipe), features)
             if key in seen:
                 continue
             seen.add(key)
@@ -148,7 +148,8 @@ def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) ->
 
 def _cache(out: Path, name: str, recipe: Recipe) -> Path:
     sharpened = "-unsharpened" if recipe.unsharpen else ""
-    return out / "prepared" / f"{name}-{recipe.size}{sharpened}"
+    window = f"-{recipe.window:g}um" if recipe.window else ""
+    return out / "prepared" / f"{name}-{recipe.size}{sharpened}{window}"
 
 
 def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Singles:

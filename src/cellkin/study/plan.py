@@ -31,7 +31,7 @@ from cellkin.study.experiment_file import (
 from cellkin.study.predictions import Job
 from cellkin.study.sources import Gathered
 
-SEEING = ("size", "unsharpen", "k", "distance")
+SEEING = ("size", "unsharpen", "window", "k", "distance")
 """Fields of a recipe that matter where nothing is trained: the packaged network looks, or none."""
 
 LOOK = 0.4  # what one look at a cell costs, in passes of a training
@@ -201,7 +201,7 @@ def _works(
         recipe = setting.recipe.with_changes(**method.changes)
         fields = recipe.to_json()
         if method.kind != "trained":
-            fields = {key: fields[key] for key in SEEING}
+            fields = {key: fields[key] for key in SEEING if key in fields}
         else:
             fields["init"] = _mark(recipe.init)
         key = _key(experiment, setting, method.kind, fields)

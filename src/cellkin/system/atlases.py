@@ -253,7 +253,7 @@ def _atlas(
     references = job.cells(REFERENCE, job.split.train)
     made = {"provenance": made_now(job.data, encoder, recipe, job.seed)}
     pictures = job.pictures(job.split.train)
-    window = measured_facts(pictures, job.progress)
+    window = measured_facts(encoder, pictures, job.progress)
     facts = {**data_facts(job.data, job.split), **settings.facts, **made, **window}
     atlas = build(
         encoder,

@@ -245,7 +245,7 @@ def _pictures(
                 album.field(name, even.overview(view))
             whites = [cell for cell in one.cells if cell.kind == WHOLE]
             for cell, square in cuts(even, one, whites, window):
-                picture = Prepared(_id(name, cell), prepare(square))
+                picture = Prepared(_id(name, cell), prepare(square, one.cut_um_per_pixel))
                 if album is not None:
                     album.cell(picture.name, picture.image)
                 yield picture

@@ -19,7 +19,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
 from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE
-from cellkin.imaging.loading import BLOCK, Source, each_prepared
+from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
@@ -37,13 +37,19 @@ Image = Sure | str | Path | ImageRef | Bytes
 Subject = str | None | Sequence[str | None] | Owners
 
 
-class How(TypedDict, total=False):
+class Seen(TypedDict, total=False):
+    """What `look` can be told, see `DecisionSupport.look`."""
+
+    um_per_pixel: float | None
+    progress: Progress
+
+
+class How(Seen, total=False):
     """What `decide` and `explain` can be told, see `DecisionSupport.decide`."""
 
     subject: Subject
     coverage: float
     gate: bool
-    progress: Progress
 
 
 SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
@@ -71,19 +77,25 @@ class DecisionSupport:
     # the doors --------------------------------------------------------------------------------
 
     @overload
-    def look(self, images: Image, *, progress: Progress = ...) -> Look: ...  # type: ignore[overload-overlap]
+    def look(self, images: Image, **how: Unpack[Seen]) -> Look: ...  # type: ignore[overload-overlap]
     @overload
-    def look(self, images: Sequence[Sure], *, progress: Progress = ...) -> list[Look]: ...
+    def look(self, images: Sequence[Sure], **how: Unpack[Seen]) -> list[Look]: ...
     @overload
+    def look(self, images: Sequence[Image], **how: Unpack[Seen]) -> list[Look | ImageError]: ...
     def look(
-        self, images: Sequence[Image], *, progress: Progress = ...
-    ) -> list[Look | ImageError]: ...
-    def look(self, images: Image | Sequence[Image], *, progress: Progress = silent) -> Any:
+        self,
+        images: Image | Sequence[Image],
+        *,
+        um_per_pixel: float | None = None,
+        progress: Progress = silent,
+    ) -> Any:
         """One forward pass over each image; a `Look` is not looked at again.
 
         Args:
             images: one image, or a sequence of them: a path, an `ImageRef`, an RGB array
                 (H, W, 3) uint8, or a picture that is `Prepared` already.
+            um_per_pixel: micrometres per pixel of all of them, where known better than by their
+                files; only an encoder that sees so many micrometres asks for it.
 
         Returns:
             Of one image its look. Of a sequence a list in its order, in which an image that cannot
@@ -91,9 +103,10 @@ class DecisionSupport:
 
         Raises:
             ImageError: the one image cannot be read without guessing.
-            DecisionError: the sequence is empty.
+            DecisionError: the sequence is empty, or a scale is given to an encoder that takes every
+                picture whole.
         """
-        return self._answers(images, lambda looks, _: looks, None, progress)
+        return self._answers(images, lambda looks, _: looks, None, um_per_pixel, progress)
 
     @overload
     def decide(self, images: Image, **how: Unpack[How]) -> Decision: ...  # type: ignore[overload-overlap]
@@ -110,6 +123,7 @@ class DecisionSupport:
         subject: Subject = None,
         coverage: float = COVERAGE,
         gate: bool = True,
+        um_per_pixel: float | None = None,
         progress: Progress = silent,
     ) -> Any:
         """The neighbours' verdict on one image or each of many, which are given as to `look`.
@@ -123,6 +137,7 @@ class DecisionSupport:
             coverage: what the prediction set promises, in (0, 1).
             gate: ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an image:
                 a picture that fails gets a decision that abstains.
+            um_per_pixel: see `look`.
 
         Returns:
             See `look`.
@@ -137,7 +152,7 @@ class DecisionSupport:
             asked = decide(self.atlas, together(looks), owners=owners, coverage=coverage)
             return [self._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
 
-        return self._answers(images, answer, subject, progress)
+        return self._answers(images, answer, subject, um_per_pixel, progress)
 
     @overload
     def explain(self, images: Image, **how: Unpack[How]) -> Evidence: ...  # type: ignore[overload-overlap]
@@ -154,6 +169,7 @@ class DecisionSupport:
         subject: Subject = None,
         coverage: float = COVERAGE,
         gate: bool = True,
+        um_per_pixel: float | None = None,
         progress: Progress = silent,
     ) -> Any:
         """Decisions with their reasons, and with what speaks against them (section 4.2).
@@ -168,7 +184,7 @@ class DecisionSupport:
                 for one, look in zip(found, looks, strict=True)
             ]
 
-        return self._answers(images, answer, subject, progress)
+        return self._answers(images, answer, subject, um_per_pixel, progress)
 
     def count(
         self,
@@ -215,6 +231,7 @@ class DecisionSupport:
         images: Any,
         answer: Callable[[Sequence[Look], Owners], Sequence[Any]],
         subject: Subject,
+        um_per_pixel: float | None,
         progress: Progress,
     ) -> Any:
         """The answers in the order of the images, made block by block."""
@@ -222,8 +239,16 @@ class DecisionSupport:
         asked = list(images) if many else [images]
         if not asked:
             raise DecisionError("no image was given", where="images", mend="give at least one")
+        if um_per_pixel is not None and self.atlas.encoder.preprocessor.window is None:
+            raise DecisionError(
+                "this atlas takes every picture whole: a scale says nothing to it",
+                where=f"{um_per_pixel} micrometres per pixel",
+                mend="leave it away; to cut cells at this atlas's scale: cellkin find --crops DIR "
+                "--like ATLAS",
+            )
         found: list[Any] = []
-        owners, looks = _owners(subject, len(asked)), enumerate(self._looks(asked, progress))
+        owners = _owners(subject, len(asked))
+        looks = enumerate(self._looks(asked, um_per_pixel, progress))
         while block := list(islice(looks, BLOCK)):
             good = {i: look for i, look in block if isinstance(look, Look)}
             answers = iter(answer([*good.values()], owners.part(good)) if good else ())
@@ -234,18 +259,22 @@ class DecisionSupport:
             raise found[0]
         return found[0]
 
-    def _looks(self, images: Sequence[Image], progress: Progress) -> Iterator[Look | ImageError]:
+    def _looks(
+        self, images: Sequence[Image], um: float | None, progress: Progress
+    ) -> Iterator[Look | ImageError]:
         unseen = [image for image in images if not isinstance(image, Look)]
         names = [_name(im, i) for i, im in enumerate(images) if not isinstance(im, Look)]
-        fresh = self._seen(unseen, names, progress)
+        sources = [ImageRef(Path(im)) if isinstance(im, str | Path) else im for im in unseen]
+        seen_by = self.atlas.encoder.preprocessor
+        fresh = self._seen(
+            names, each_prepared(sources, seen_by, um_per_pixel=um, progress=progress)
+        )
         for image in images:
             yield image if isinstance(image, Look) else next(fresh)
 
     def _seen(
-        self, images: Sequence[Source | str | Path], names: Sequence[str], progress: Progress
+        self, names: Sequence[str], prepared: Iterator[Bytes | ImageError]
     ) -> Iterator[Look | ImageError]:
-        sources = [ImageRef(Path(im)) if isinstance(im, str | Path) else im for im in images]
-        prepared = each_prepared(sources, self.atlas.encoder.preprocessor, progress=progress)
         named = zip(names, prepared, strict=True)
         while block := list(islice(named, BLOCK)):
             good = [(name, image) for name, image in block if not isinstance(image, ImageError)]

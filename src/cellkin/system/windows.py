@@ -9,6 +9,7 @@ from cellkin.atlas import Atlas
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import DataError
 from cellkin.core.progress import Progress, silent
+from cellkin.learning.encoder import Encoder
 from cellkin.smear.window import Window, spread, window_of
 
 COARSE = 96
@@ -17,8 +18,8 @@ when it is made."""
 
 
 def atlas_window(atlas: Atlas, *, progress: Progress = silent) -> Window:
-    """The window of an atlas: as it was measured when it was made, else measured now, which takes
-    some seconds.
+    """The window of an atlas: as its recipe says, else as it was measured when it was made, else
+    measured now, which takes some seconds.
 
     Raises:
         DataError: its pictures tell no scale.
@@ -26,19 +27,19 @@ def atlas_window(atlas: Atlas, *, progress: Progress = silent) -> Window:
     if (known := atlas.facts.get("window")) is not None:
         return Window.from_json(known)
     (pictures,) = atlas.pictures([spread(len(atlas.cells))])
-    return window_of(pictures, progress=progress)
+    return window_of(pictures, um=atlas.encoder.preprocessor.window, progress=progress)
 
 
 def measured_facts(
-    pictures: Bytes | Sequence[Bytes], progress: Progress = silent
+    encoder: Encoder, pictures: Bytes | Sequence[Bytes], progress: Progress = silent
 ) -> dict[str, Any]:
     """What an atlas keeps of the window of its reference pictures (S, S, 3); nothing where they
     are coarse, or tell no scale.
     """
-    if not len(pictures) or len(pictures[0]) < COARSE:
+    if encoder.preprocessor.size < COARSE:
         return {}
     try:
-        window = window_of(pictures, progress=progress)
+        window = window_of(pictures, um=encoder.preprocessor.window, progress=progress)
     except DataError:  # said again, with its reason, by whoever wants to count with this atlas
         return {}
     return {"window": window.to_json()}

@@ -19,6 +19,7 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.preprocess import Preprocessor
+from cellkin.imaging.scale import um_per_pixel
 
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
 LONGEST = 64 * 1024  # of a header line
@@ -46,7 +47,8 @@ def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         preprocessor = Preprocessor.from_json(head["preprocessor"])
         rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
-        prepared = preprocessor.prepare(rgb)
+        um = None if preprocessor.window is None else um_per_pixel(data)
+        prepared = preprocessor.prepare(rgb, um, where=head["name"])
     except CellkinError as error:
         return {"what": error.what, "where": error.where, "mend": error.mend}, b""
     except MemoryError:

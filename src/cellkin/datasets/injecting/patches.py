@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from cellkin.core.errors import LabelError, LayoutError, RecipeError, did_you_mean
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import LYMPHOBLAST, NO_CELL, Dataset, ImageRef, LabelSet, Sample
+from cellkin.core.records import LYMPHOBLAST, NO_CELL, Dataset, LabelSet, Sample
 from cellkin.datasets.injecting.centroids import OtherCells
 from cellkin.datasets.listing import shown
 from cellkin.datasets.published import Published
@@ -218,7 +218,7 @@ def _inside(point: Point, box: Box) -> bool:
 def _patch(sample: Sample, box: Box, label: str) -> Sample:
     return Sample(
         id=f"{PurePosixPath(sample.id).stem}/x{box[0]:04d}_y{box[1]:04d}",
-        image=ImageRef(sample.image.path, box=box),
+        image=replace(sample.image, box=box),
         labels=((label,),),
         subject=sample.subject,
         group=sample.group or sample.id,

@@ -1,7 +1,8 @@
 """A `labels.csv` in the root: one row per image, with what is known about it.
 
 Columns: `file` (path relative to the root, with `/`) and `label`; optional `subject`, `group` (or
-`slide` or `field`), `specimen`, `licence`, `dataset`, `fold` (the publisher's own fold).
+`slide` or `field`), `specimen`, `licence`, `dataset`, `fold` (the publisher's own fold),
+`um_per_pixel` (micrometres per pixel, where it is known).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from cellkin.datasets.vocabulary import label_set
 
 LAYOUT = "labels.csv"
 FILE = "labels.csv"
+SCALE = "um_per_pixel"
 GROUP_COLUMNS = ("group", "slide", "field")
-OPTIONAL = ("subject", *GROUP_COLUMNS, "specimen", "licence", "dataset", "fold")
+OPTIONAL = ("subject", *GROUP_COLUMNS, "specimen", "licence", "dataset", "fold", SCALE)
 
 Row = tuple[int, Mapping[str, str]]
 
@@ -75,7 +77,10 @@ def _sample(listing: Listing, places: Mapping[str, str], row: Mapping[str, str])
     name = _identity(row["file"])
     return Sample(
         id=name,
-        image=ImageRef(listing.root / places.get(name, name)),
+        image=ImageRef(
+            listing.root / places.get(name, name),
+            um_per_pixel=float(row[SCALE]) if row.get(SCALE) else None,
+        ),
         labels=((row["label"],),),
         subject=row.get("subject") or None,
         group=next((row[column] for column in GROUP_COLUMNS if row.get(column)), None),
@@ -98,6 +103,8 @@ def _refuse_faults(listing: Listing, table: Rows) -> None:
         first_line.setdefault(name, line)
         if not fault and not row["label"]:
             fault = f"the label of {name} is empty"
+        if not fault and not _is_scale(row.get(SCALE, "")):
+            fault = f"{row[SCALE]} is no number of micrometres per pixel"
         if fault:
             faults.append(f"line {line}: {fault}")
     mend = "correct these lines; paths are relative to the folder of labels.csv, with '/'"
@@ -111,6 +118,14 @@ def _refuse_faults(listing: Listing, table: Rows) -> None:
         raise LabelError(
             f"{FILE} lists no image", where=table.path, mend="write one line 'file,label' per image"
         )
+
+
+def _is_scale(text: str) -> bool:
+    """Whether a cell of the column is empty, or says micrometres per pixel."""
+    try:
+        return not text or 0 < float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def _path_fault(listing: Listing, present: set[str], file: str) -> str:
