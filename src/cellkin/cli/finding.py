@@ -41,6 +41,10 @@ Mpp = Annotated[
     float | None,
     typer.Option("--mpp", help="Micrometres per pixel, where the files do not say it."),
 ]
+Finder = Annotated[
+    Path | None,
+    typer.Option(metavar="FINDER", help="A finder fitted to your fields (fit-finder)."),
+]
 
 
 @examples("""
@@ -76,6 +80,7 @@ def find(
         float | None, typer.Option(help="Cut squares of so many micrometres.")
     ] = None,
     mpp: Mpp = None,
+    finder: Finder = None,
     engine: Engine = "local",
     address: Address = None,
     workers: Workers = 0,
@@ -101,7 +106,7 @@ def find(
     with (
         progress() as tell,
         resumable(out),
-        searched(paths, um_per_pixel=mpp, jobs=jobs, progress=tell) as found,
+        searched(paths, um_per_pixel=mpp, finder=finder, jobs=jobs, progress=tell) as found,
     ):
         if found and geojson:
             write_geojson(found, geojson)

@@ -293,14 +293,14 @@ def read_manifest(folder: Path, name: str, *, kind: str, schema: int) -> dict[st
         raise ArtifactError(
             f"this is no {kind}: it holds no {name}",
             where=folder,
-            mend=f"give the folder of an {kind} that cellkin wrote",
+            mend=f"give a folder that cellkin wrote as {kind}",
         )
     manifest = read_json(folder / name)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         raise ArtifactError(
-            f"{name} does not describe an {kind}",
+            f"{name} does not describe this kind of folder: {kind}",
             where=folder / name,
-            mend=f"give the folder of an {kind} that cellkin wrote",
+            mend=f"give a folder that cellkin wrote as {kind}",
         )
     if manifest.get("schema") != schema:
         raise ArtifactError(

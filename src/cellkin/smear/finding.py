@@ -44,7 +44,7 @@ class How(TypedDict, total=False):
     """What a search can be told, see `searched`."""
 
     um_per_pixel: float | None
-    finder: FinderNetwork | None
+    finder: FinderNetwork | Path | str | None
     jobs: Jobs
     progress: Progress
 
@@ -89,7 +89,7 @@ def searched(
     paths: Sequence[Path],
     *,
     um_per_pixel: float | None = None,
-    finder: FinderNetwork | None = None,
+    finder: FinderNetwork | Path | str | None = None,
     jobs: Jobs = Jobs(),
     progress: Progress = silent,
 ) -> Iterator[FoundFields]:
@@ -102,7 +102,7 @@ def searched(
 
     Args:
         um_per_pixel: where it is known better than by the files or the red cells.
-        finder: another one than comes with the package.
+        finder: another one than comes with the package, or the folder of a fitted one.
         jobs: who searches, and whether what is done is kept on disk.
 
     Raises:
@@ -115,7 +115,7 @@ def searched(
             where="um_per_pixel",
             mend="give micrometres per pixel of the field, for instance 0.1",
         )
-    do = Search(finder)
+    do = Search(None if finder is None else FinderNetwork.of(finder))
     works = [FieldWork(Path(path), um_per_pixel, do.by) for path in paths]
     with Answers(jobs) as answers:
         faults = _search(works, do, answers, (jobs, progress))

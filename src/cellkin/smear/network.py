@@ -16,12 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellkin.core.artifacts import read_arrays, write_arrays
+from cellkin.core.artifacts import read_arrays, read_manifest, write_arrays
 from cellkin.core.errors import WeightsError
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 
 CHANNELS = ("white cell", "smudge", "platelet", "artefact", "red cell")
 """Kinds that have a heat map, in the order of the maps."""
+
+MANIFEST, NETWORK, SCHEMA = "finder.json", "finder.safetensors", 1
+"""Files in the folder of a fitted finder, and the version of its manifest."""
 
 STRIDE = 4
 """Pixels of the picture per place of a heat map."""
@@ -89,6 +92,19 @@ class FinderNetwork(nn.Module):
         for value in self.state_dict().values():
             total.update(value.detach().cpu().contiguous().numpy().tobytes())
         return total.hexdigest()
+
+    @classmethod
+    def of(cls, source: FinderNetwork | Path | str) -> FinderNetwork:
+        """A network, or that of a fitted finder's folder.
+
+        Raises:
+            ArtifactError: no finder's folder, or a damaged one. WeightsError: another network.
+        """
+        if isinstance(source, FinderNetwork):
+            return source
+        folder = Path(source).expanduser()
+        read_manifest(folder, MANIFEST, kind="finder", schema=SCHEMA)
+        return cls.open(folder / NETWORK)
 
     @classmethod
     def open(cls, path: Path) -> FinderNetwork:

@@ -102,7 +102,7 @@ class Painter:
         if self.sources and rng.random() < options.pasted:
             for _ in range(int(rng.integers(1, 4))):
                 self._paste_clump(scene, rng)
-        if rng.random() < 0.25:
+        if self.sources and rng.random() < 0.25:
             _smudge(scene, self._cut(rng), rng)
         if rng.random() < 0.25:
             _dirt(scene, rng)

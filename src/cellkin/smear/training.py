@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from cellkin.core.arrays import Bools, Singles
 from cellkin.core.artifacts import replacing
+from cellkin.core.errors import TrainingError
 from cellkin.core.progress import Progress, silent
 from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
 from cellkin.smear.scenes import Painter, Picture
@@ -27,13 +29,12 @@ from cellkin.smear.scenes import Painter, Picture
 SPREAD = 0.11  # standard deviation of a heat map's peak, as a share of the cell's size
 IMPORTANCE = (1.0, 0.5, 0.3, 0.2, 0.3)  # of the kinds in the loss, in the order of `CHANNELS`
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
-KEPT = 200  # steps between checkpoints
 
 
 @dataclass(frozen=True)
 class FinderTraining:
     """How the finder is taught: `steps` of `batch` pictures, the highest learning rate, its decay,
-    and the decay of the running mean of the weights.
+    the decay of the running mean of the weights, and steps between checkpoints.
     """
 
     steps: int = 3000
@@ -42,47 +43,80 @@ class FinderTraining:
     decay: float = 1e-4
     mean_of: float = 0.995
     seed: int = 0
+    kept: int = 200
 
 
 def teach(
-    painter: Painter, options: FinderTraining, checkpoint: Path, *, progress: Progress = silent
+    painter: Painter,
+    options: FinderTraining,
+    checkpoint: Path,
+    *,
+    start: FinderNetwork | None = None,
+    task: str = "",
+    progress: Progress = silent,
 ) -> FinderNetwork:
-    """Train from the packaged ImageNet weights; goes on where `checkpoint` was left.
+    """Train; goes on where `checkpoint` was left.
+
+    Args:
+        start: the finder to begin with; where nothing is known, it is held to what that one says,
+            and its normalisation stays. Without one, training is from packaged ImageNet weights.
+        task: what is trained, so that a checkpoint of something else is not gone on with.
 
     Returns:
         the network with the running mean of its weights, in evaluation mode.
+
+    Raises:
+        TrainingError: the checkpoint is of another task.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = FinderNetwork(packaged=True)
+        network = FinderNetwork(packaged=True) if start is None else deepcopy(start)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), options.lr, weight_decay=options.decay)
     mean = {k: v.clone() for k, v in network.state_dict().items()}
     done = 0
     if checkpoint.is_file():
         kept: Any = torch.load(checkpoint, weights_only=True)
+        _check_task(kept.get("task", ""), task, checkpoint)
         network.load_state_dict(kept["network"])
         optimizer.load_state_dict(kept["optimizer"])
         mean, done = kept["mean"], kept["done"]
-    network.train()
+    _to_training(network, whole=start is None)
     for step in range(done, options.steps):
         for group in optimizer.param_groups:
             group["lr"] = options.lr * _pace(step, options.steps)
         seeds = [np.random.default_rng([options.seed, step, i]) for i in range(options.batch)]
-        loss = loss_of(network, [painter.paint(rng) for rng in seeds])
+        loss = loss_of(network, [painter.paint(rng) for rng in seeds], start)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimizer.step()
         _keep_mean(mean, network, min(options.mean_of, (1 + step) / (10 + step)))
-        if (step + 1) % KEPT == 0 or step + 1 == options.steps:
+        if (step + 1) % options.kept == 0 or step + 1 == options.steps:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             with replacing(checkpoint) as part:
-                torch.save({**state, "mean": mean, "done": step + 1}, part)
+                torch.save({**state, "mean": mean, "done": step + 1, "task": task}, part)
         progress(f"teaching the finder, loss {loss.item():.3f}", step + 1, options.steps)
     network.load_state_dict(mean)
     network.eval()
     return network
+
+
+def _check_task(kept: str, task: str, checkpoint: Path) -> None:
+    if kept != task:
+        raise TrainingError(
+            "another training was left here: other fields, marks or options",
+            where=checkpoint.parent,
+            mend="give the same as before to go on with it, or take that folder away",
+        )
+
+
+def _to_training(network: FinderNetwork, *, whole: bool) -> None:
+    """Into training mode; not whole: means and variances of the normalisation stay as they are."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and not whole:
+            module.eval()
 
 
 def _pace(step: int, steps: int) -> float:
@@ -101,13 +135,19 @@ def _keep_mean(mean: dict[str, Tensor], network: FinderNetwork, decay: float) ->
             mean[name].copy_(value)
 
 
-def loss_of(network: FinderNetwork, pictures: Sequence[Picture]) -> Tensor:
-    """The loss of a batch."""
+def loss_of(
+    network: FinderNetwork, pictures: Sequence[Picture], start: FinderNetwork | None = None
+) -> Tensor:
+    """The loss of a batch; with `start`, what is not known is held to what that one says."""
     images = torch.from_numpy(np.stack([p.rgb for p in pictures])).permute(0, 3, 1, 2)
     logits, shapes = network(images)
     found = [targets_of(p) for p in pictures]
     heat, known = (torch.from_numpy(np.stack([f[k] for f in found])) for k in (0, 1))
     loss = _focal(logits, heat, known)
+    if start is not None:
+        with torch.no_grad():
+            said = start(images)[0].sigmoid()
+        loss = loss + _held_to(said, logits, known)
     at = [(n, *place) for n, f in enumerate(found) for place in f[2]]
     if at:
         n, rows, columns = (torch.tensor(v) for v in zip(*at, strict=True))
@@ -148,3 +188,13 @@ def _focal(logits: Tensor, heat: Tensor, known: Tensor) -> Tensor:
     misses = ((1 - heat) ** 4 * p**2 * (1 - p).log() * (known & ~middle)).sum((0, 2, 3))
     count = middle.sum((0, 2, 3)).clamp(min=4)
     return -((hits + misses) / count * torch.tensor(IMPORTANCE)).sum()
+
+
+def _held_to(said: Tensor, logits: Tensor, known: Tensor) -> Tensor:
+    """How far heat maps went from others where nothing is known: cross entropy, weighted by the
+    squared distance (Li et al. 2020, Generalized Focal Loss, Eq. 3), over the number of pictures.
+    """
+    far = (logits.sigmoid() - said).square()
+    cross = F.binary_cross_entropy_with_logits(logits, said, reduction="none")
+    total = (far * cross * ~known).sum((0, 2, 3))
+    return (total * torch.tensor(IMPORTANCE)).sum() / len(said)
