@@ -215,6 +215,6 @@ def test_the_shortest_interval_reaches_the_end_where_it_is_densest() -> None:
     draws = np.linspace(0.001, 1, 1000) ** 3
     low, high = shortest(draws)
     assert low == 0.0
-    assert high == pytest.approx(0.95**3, abs=0.005)
+    assert high == pytest.approx(0.96**3, abs=0.005)
     low, high = shortest(1 - draws)
-    assert (low, high) == pytest.approx((1 - 0.95**3, 1.0), abs=0.005)
+    assert (low, high) == pytest.approx((1 - 0.96**3, 1.0), abs=0.005)

@@ -17,4 +17,6 @@ finding     the way in: `find`, `find_all`, `searched`
 writing     JSON, GeoJSON, crops
 varying, scenes, training
             how the finder is taught: other laboratories, painted fields, the loss
+marks, mark_files, fitting
+            marks of other programs, and fitting the finder to them
 """
