@@ -387,11 +387,10 @@ def test_nothing_is_asked_of_places_of_which_nothing_is_known() -> None:
 
 
 def test_a_stopped_training_ends_as_an_undisturbed_one(
-    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rng: np.random.Generator
 ) -> None:
     painter = library(rng)
-    monkeypatch.setattr("cellkin.smear.training.KEPT", 2)
-    options = FinderTraining(steps=4, batch=2)
+    options = FinderTraining(steps=4, batch=2, kept=2)
     straight = teach(painter, options, tmp_path / "a.pt")
 
     def stop(task: str, done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +278,13 @@ def test_unknown_names_are_asked_for_and_given_ones_count_first() -> None:
 # --- fitting -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "PAINTED", replace(fitting.PAINTED, size=64))
+        yield
+
+
 @pytest.fixture(scope="module")
 def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six drawn fields with boxes of their white cells, of three groups."""
@@ -286,7 +293,7 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(6):
         rng = np.random.default_rng([21, number])
         style = subject_style(rng).in_field(rng, 1.0)
-        rgb, _, placed = draw_field(["lymphoblast"] * 4, rng, style, Canvas((240, 300), 4.0), 0.5)
+        rgb, _, placed = draw_field(["lymphoblast"] * 2, rng, style, Canvas((160, 200), 4.0), 0.5)
         Image.fromarray(rgb).save(folder / f"{number}.png")
         rows += [
             f"{number}.png,{','.join(f'{v:.1f}' for v in c.box)},blast,g{number // 2}"
@@ -312,7 +319,7 @@ def test_a_fit_is_written_whole_and_used(fields: Path, fitted: fitting.Fit) -> N
     card = json.loads((fitted.folder / "finder.json").read_text())
     assert card["kinds"] == {"blast": "white cell"}
     assert {*card["learned"], *card["held_out"]} == {f"{n}.png" for n in range(6)}
-    assert card["before"]["found"]["n"] == 4 * len(card["held_out"])
+    assert card["before"]["found"]["n"] == 2 * len(card["held_out"])
     network = FinderNetwork.of(fitted.folder)
     start = dict(packaged_finder().named_parameters())
     assert any(not torch.equal(v, start[k]) for k, v in network.named_parameters())

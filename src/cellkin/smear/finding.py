@@ -106,6 +106,7 @@ def searched(
         jobs: who searches, and whether what is done is kept on disk.
 
     Raises:
+        ArtifactError, WeightsError: `finder` is no finder's folder.
         RecipeError: an impossible `um_per_pixel`, or a crew that cannot be.
         OutputError: see `cellkin.core.kept.Answers`.
     """
