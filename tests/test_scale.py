@@ -20,13 +20,15 @@ from cellkin.core.errors import DecisionError, ImageError, LabelError, RecipeErr
 from cellkin.core.records import ImageRef
 from cellkin.imaging.loading import each_prepared
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.imaging.scale import um_per_pixel
+from cellkin.imaging.scale import png_of, um_per_pixel
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.smear.cutting import cut
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find
 from cellkin.smear.writing import write_crops
 from cellkin.system import DecisionSupport, train
+from cellkin.web.decoding import Decoders
+from cellkin.web.settings import Settings
 
 Bytes = NDArray[np.uint8]
 PLAIN: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
@@ -238,6 +240,21 @@ def test_the_command_takes_the_scale(seeing: Path, rgb: Bytes, tmp_path: Path) -
     told = CliRunner().invoke(app, [*asked, "--mpp", "0.4"])
     assert told.exit_code == 0
     assert json.loads(told.stdout)["neighbors"]
+
+
+def test_the_workstation_reads_the_scale_of_an_upload(rgb: Bytes) -> None:
+    seen = Preprocessor(size=20, window=4.0, **PLAIN)
+    decoders = Decoders(seen, Settings())
+    try:
+        made = decoders.prepare(png_of(rgb, 0.2), "cell.png")
+        np.testing.assert_array_equal(made.image, seen.prepare(rgb, 0.2))
+        again = decoders.prepare(png_of(made.image, seen.um_per_pixel), "reference cell")
+        np.testing.assert_array_equal(again.image, made.image)
+        with pytest.raises(ImageError, match="not known") as refused:
+            decoders.prepare(png_of(rgb), "cell.png")
+        assert refused.value.where == "cell.png"
+    finally:
+        decoders.close()
 
 
 def test_recipes_without_a_window_keep_their_ids() -> None:

@@ -18,6 +18,7 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.units import IMAGE, SUBJECT, Owners
 from cellkin.imaging.fingerprints import fingerprint
+from cellkin.imaging.scale import png_of
 
 REFERENCE = "reference"
 ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
@@ -173,6 +174,4 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _kept(image: Bytes) -> tuple[bytes, str]:
     """A picture as PNG, and its fingerprint."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue(), fingerprint(image)
+    return png_of(image), fingerprint(image)

@@ -101,6 +101,11 @@ class Preprocessor:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 
+    @property
+    def um_per_pixel(self) -> float | None:
+        """Micrometres per pixel of what it makes; None where it takes pictures whole."""
+        return None if self.window is None else self.window / self.size
+
     def prepare(self, rgb: Bytes, um_per_pixel: float | None = None, *, where: str = "") -> Bytes:
         """Centre-crop to a square (offsets rounded down), resize to `size`, sharpen if it is on.
 

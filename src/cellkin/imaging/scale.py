@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.core.records import ImageRef
 from cellkin.imaging.formats import TIFF_SIGNATURES
@@ -47,6 +48,14 @@ def um_per_pixel(source: Path | ImageRef | bytes) -> float | None:
             return _of(data, file)
     except (OSError, ValueError, SyntaxError, ImageError, Image.DecompressionBombError):
         return None  # what is wrong with it is said by whoever decodes it
+
+
+def png_of(image: Bytes, um_per_pixel: float | None = None) -> bytes:
+    """An image (H, W, 3) uint8 RGB as lossless PNG, with its micrometres per pixel where known."""
+    buffer = BytesIO()
+    dots = {} if um_per_pixel is None else {"dpi": (INCH / um_per_pixel,) * 2}
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=4, **dots)
+    return buffer.getvalue()
 
 
 def um_of_tiff(said: Resolution) -> float | None:

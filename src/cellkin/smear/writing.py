@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections import Counter
@@ -12,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import new_folder, write_bytes, write_pieces
 from cellkin.core.progress import Progress, silent
-from cellkin.imaging.scale import INCH
+from cellkin.imaging.scale import png_of
 from cellkin.smear.cutting import cuts, square_of
 from cellkin.smear.evened import Evened
 from cellkin.smear.field import Field
@@ -187,21 +184,14 @@ def _cut(
     found: FoundField, name: str, out: Path, window: Window | None
 ) -> Iterator[Mapping[str, object]]:
     whites = [cell for cell in found.cells if cell.kind == "white cell"]
-    um = "" if found.ruler is None else round(found.ruler.um_per_pixel, 5)
+    um = None if found.ruler is None else found.ruler.um_per_pixel
+    said = "" if um is None else round(um, 5)
     with Field(found.path) as field:
         squares = cuts(Evened(field, found.light, found.white), found, whites, window)
         for number, (cell, rgb) in enumerate(squares, start=1):
             file = f"{name}-{number:03d}.png"
-            write_bytes(out / file, _png(rgb, found))
+            write_bytes(out / file, png_of(rgb, um))
             box = square_of(cell, found, window)
             place = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
             row = {"file": file, "label": "", "group": name, "cut_from": found.path.name}
-            yield {**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": um}
-
-
-def _png(rgb: Bytes, found: FoundField) -> bytes:
-    """A square as PNG; where the field has a ruler, with its micrometres per pixel."""
-    buffer = io.BytesIO()
-    dots = {} if found.ruler is None else {"dpi": (INCH / found.ruler.um_per_pixel,) * 2}
-    Image.fromarray(rgb).save(buffer, "PNG", compress_level=4, **dots)
-    return buffer.getvalue()
+            yield {**row, "x": round(cell.x), "y": round(cell.y), **place, "um_per_pixel": said}

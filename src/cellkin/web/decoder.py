@@ -7,19 +7,15 @@ directions are a line of JSON with a `size`, then so many bytes; nothing is unpi
 
 from __future__ import annotations
 
-import io
 import json
 import resource
 import sys
 from typing import Any, BinaryIO
 
-from PIL import Image
-
-from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.imaging.scale import um_per_pixel
+from cellkin.imaging.scale import png_of, um_per_pixel
 
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
 LONGEST = 64 * 1024  # of a header line
@@ -55,13 +51,6 @@ def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         mend = "give the crop of one cell"
         return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
     return {}, png_of(prepared)
-
-
-def png_of(image: Bytes) -> bytes:
-    """A prepared picture (S, S, 3) as lossless PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
 
 
 def _guard() -> None:

@@ -9,9 +9,9 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Prepared
+from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
 from cellkin.web.app import register
-from cellkin.web.decoder import png_of
 from cellkin.web.intake import stored
 from cellkin.web.store import Actor, Case, NewCell, Store
 from cellkin.web.uploads import shown_name

@@ -9,8 +9,8 @@ from typing import Any
 from anyio import CapacityLimiter
 
 from cellkin.core.errors import CellkinError
+from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
-from cellkin.web.decoder import png_of
 from cellkin.web.decoding import Decoders
 from cellkin.web.evidence import EvidenceCache
 from cellkin.web.identity import Identities
@@ -61,7 +61,8 @@ class Station:
         """Start the processes, let the network see a cell and explain it once, so that neither the
         first upload nor the first look at the evidence need wait for that.
         """
-        png = png_of(self.support.atlas.image(0))
+        seen = self.support.atlas.encoder.preprocessor
+        png = png_of(self.support.atlas.image(0), seen.um_per_pixel)
         try:
             made = self.threads.map(
                 lambda _: self.decoders.prepare(png, "reference cell"),
