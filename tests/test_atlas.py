@@ -235,6 +235,8 @@ def test_a_trained_atlas_keeps_the_calls_of_cells_that_it_never_saw(
         names=atlas.labels.names,
         unit="subject",
     )
+    told = DecisionSupport(atlas).facts()["held_out_calls"]
+    assert told == {"unit": "subject", "units": known.units, "note": known.note}
     rows = [row.tolist() for row in known.counts]
     assert all(row.tolist() in rows for row in tested.counts)
 

@@ -147,6 +147,8 @@ def test_where_no_subject_is_known_it_says_for_whom_it_holds() -> None:
     alone, by_field = of(range(100), unit="image"), of([i % 10 for i in range(100)], unit="field")
     assert alone.counts.tolist() == [[[45, 5], [5, 45]]]
     assert by_field.counts.shape == (10, 2, 2)
+    assert alone.units == {"a": 50, "b": 50}
+    assert by_field.units == {"a": 10, "b": 10}
     assert by_field.counts.sum(axis=0).tolist() == alone.counts[0].tolist()
     found = corrected_shares([100, 100], alone).shares[1]
     assert "cells like those of the atlas only" in found[1].note

@@ -20,6 +20,7 @@ from cellkin.imaging.stain import nuclei
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find
+from cellkin.smear.fitting import matched
 from cellkin.smear.network import FinderNetwork
 from cellkin.smear.scenes import Painter
 from cellkin.smear.varying import SceneOptions
@@ -89,21 +90,6 @@ def pasted(data):
 SETS = {"pasted": pasted, "bccd": bccd, "aslan": aslan, "chula": chula, "drawn": drawn}
 
 
-def matched(middles, boxes):
-    """Hits: each box takes the nearest middle inside it that no other took."""
-    pairs = []
-    for k, (x, y) in enumerate(middles):
-        for j, (left, top, right, bottom) in enumerate(boxes):
-            if left <= x <= right and top <= y <= bottom:
-                pairs.append((np.hypot(x - (left + right) / 2, y - (top + bottom) / 2), k, j))
-    taken, given = set(), set()
-    for _, k, j in sorted(pairs):
-        if k not in taken and j not in given:
-            taken.add(k)
-            given.add(j)
-    return len(given)
-
-
 def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -131,7 +117,7 @@ def main() -> None:
                 ("finder", [(c.x, c.y) for c in whites]),
                 ("stain", [(n.x, n.y) for n in stained]),
             ):
-                hits = matched(middles, boxes)
+                hits = len(matched(middles, boxes))
                 total[key] += [hits, len(boxes), len(middles) if complete else hits]
                 if key == "finder" and (hits < len(boxes) or (complete and len(middles) > hits)):
                     wrong.append(

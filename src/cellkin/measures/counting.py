@@ -85,6 +85,12 @@ class HeldOutCalls:
         return tuple(self.counts.sum(axis=(0, 2)).tolist())
 
     @property
+    def units(self) -> dict[str, int]:
+        """How many units each class was held out in; cells where the unit is the image."""
+        held = self.cells if self.unit == IMAGE else (self.counts.sum(axis=2) > 0).sum(axis=0)
+        return {name: int(n) for name, n in zip(self.names, held, strict=True)}
+
+    @property
     def note(self) -> str:
         """What limits an interval that rests on these calls; empty where nothing does."""
         without = [name for name, cells in zip(self.names, self.cells, strict=True) if not cells]

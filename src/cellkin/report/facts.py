@@ -23,7 +23,7 @@ TITLES = {
 BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
 # titles and clinical meaning are in every word of a page; the space is in its provenance
 TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space", "triage", "map"}
-TOLD_ELSEWHERE |= {"conformal", "quality"}
+TOLD_ELSEWHERE |= {"conformal", "held_out_calls", "quality"}
 TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 
@@ -46,6 +46,8 @@ def fact_rows(facts: Mapping[str, Any], labels: LabelSet) -> Rows:
     rows += test_rows(facts.get("test") or {}, labels)
     if sets := facts.get("conformal"):
         rows.append(("Calibration of prediction sets", _sets(sets, labels)))
+    if calls := facts.get("held_out_calls"):
+        rows.append(("Held-out calls, for corrected shares", _sets(calls, labels)))
     for name, value in facts.items():
         if name not in TOLD_ELSEWHERE:
             rows += _flattened(name, value)

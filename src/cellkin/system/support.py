@@ -23,6 +23,7 @@ from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
+from cellkin.measures.counting import HeldOutCalls
 from cellkin.smear.found import FoundField
 from cellkin.smear.window import Window
 from cellkin.system.counting import Album, Caller, CountOptions, count
@@ -339,9 +340,14 @@ class DecisionSupport:
                 "units": atlas.conformal.counts(),
                 "note": atlas.conformal.note,
             },
+            **({"held_out_calls": _held_out(atlas.calls)} if atlas.calls else {}),
             **({"verified": _verified(atlas)} if atlas.verification else {}),
             "provenance": atlas.provenance.to_json(),
         }
+
+
+def _held_out(calls: HeldOutCalls) -> dict[str, Any]:
+    return {"unit": calls.unit, "units": calls.units, "note": calls.note}
 
 
 def _verified(atlas: Atlas) -> str:
