@@ -17,22 +17,26 @@ import argparse
 import csv
 import json
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cellkin.core.arrays import Bytes
+from cellkin.core.units import Owners
 from cellkin.imaging.decode import decode
-from cellkin.measures.intervals import mean_interval, unit_index
+from cellkin.measures.intervals import mean_of
 from cellkin.smear.cutting import CROP, cut, square_of
 from cellkin.smear.finding import find_all
 from cellkin.smear.found import Cell, FoundField
 from cellkin.smear.window import Window, spread, window_of
 from cellkin.system import DecisionSupport
 
-HELD_BACK = 5  # one field of BCCD in so many is asked
+SOME = 5  # one field of BCCD in so many is asked
+MOST = 5  # cells of a slide and type of Chula that are asked
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,24 @@ def chula(data: Path) -> Iterator[Known]:
         Path(row["file"]).stem: (row["group"], folder / "cells" / row["file"])
         for row in csv.DictReader((folder / "cells" / "labels.csv").open())
     }
+    asked: Counter[tuple[str, str]] = Counter()
     for i, row in enumerate(csv.DictReader((folder / "boxes.csv").open())):
         path = folder / row["field"]
-        height, width = decode(path).shape[:2]
+        slide, crop = slides[f"{path.stem}_{i}"]
+        asked[slide, row["label"]] += 1
+        if asked[slide, row["label"]] > MOST:
+            continue
+        with Image.open(path) as image:
+            width, height = image.size
         x, w = (float(row[k]) * width for k in ("cx", "w"))
         y, h = (float(row[k]) * height for k in ("cy", "h"))
-        slide, crop = slides[f"{path.stem}_{i}"]
         yield Known(path, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), row["label"], slide, crop)
 
 
 def bccd(data: Path) -> Iterator[Known]:
     """White cells of some fields of BCCD; nothing says their types."""
     folder = data / "bccd"
-    for path in sorted((folder / "JPEGImages").glob("*.jpg"))[::HELD_BACK]:
+    for path in sorted((folder / "JPEGImages").glob("*.jpg"))[::SOME]:
         root = ET.parse(folder / "Annotations" / f"{path.stem}.xml").getroot()
         for thing in root.iter("object"):
             if thing.findtext("name") == "WBC":
@@ -183,8 +192,9 @@ def _row(
 def _share(hits: Sequence[bool] | None, units: Sequence[str]) -> list[float] | None:
     if hits is None:
         return None
-    interval = mean_interval(np.array(hits), unit_index(units), "unit", seed=0)
-    return [round(100 * v, 1) for v in (float(np.mean(hits)), *interval.ends) if v is not None]
+    found = mean_of([float(hit) for hit in hits], Owners("slide", tuple(units)))
+    ends = (found.mean, *found.interval.ends)
+    return [round(100 * v, 1) for v in ends if v is not None]
 
 
 def main() -> None:

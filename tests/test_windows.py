@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
-from cellkin.core.errors import DataError
+from cellkin.cli.main import app
+from cellkin.core.errors import DataError, LabelError, RecipeError
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
+from cellkin.imaging.decode import decode
+from cellkin.imaging.scale import um_per_pixel
 from cellkin.smear import cutting
 from cellkin.smear.cutting import cut, square_of
 from cellkin.smear.found import Cell, FoundField, Outline
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
 from cellkin.smear.window import Window, window_of
+from cellkin.system import DecisionSupport
 
 Bytes = NDArray[np.uint8]
 SCALE = 8.0  # pixels per micrometre of the drawing
@@ -150,3 +155,66 @@ def test_fields_without_a_ruler_are_cut_by_what_the_network_saw(made: FoundField
     without = replace(made, ruler=None)
     (crop, _) = cut(without, without.cells, Window(2 * RED_CELL, None, None, "recipe"))
     assert crop.shape == (144, 144, 3)
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn field of five pixels a micrometre."""
+    rng = np.random.default_rng(8)
+    style = subject_style(rng).in_field(rng, 1.0)
+    rgb, _, _ = draw_field(["lymphoblast", "neutrophil"] * 3, rng, style, Canvas((420, 540), 5.0))
+    path = tmp_path_factory.mktemp("photograph") / "field.png"
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+def test_crops_wait_for_their_labels_and_are_decided_before(
+    photograph: Path, atlas_folder: Path, tmp_path: Path
+) -> None:
+    run, crops = CliRunner(), tmp_path / "crops"
+    asked = ["find", str(photograph), "--out", str(tmp_path / "cells.json"), "--mpp", "0.2"]
+    assert run.invoke(app, [*asked, "--crops", str(crops), "--window", "24"]).exit_code == 0
+    files = sorted(crops.glob("*.png"))
+    assert len(files) >= 4
+    for file in files:
+        assert decode(file).shape == (120, 120, 3)
+        assert um_per_pixel(file) == pytest.approx(0.2)
+    refused = run.invoke(app, ["train", str(crops), "--out", str(tmp_path / "atlas")]).exception
+    assert isinstance(refused, LabelError)
+    assert f"label of {files[0].name} is empty" in refused.what
+    assert "decide ATLAS" in refused.mend
+    told = run.invoke(app, ["decide", str(atlas_folder), str(crops), "--json"])
+    assert len(told.stdout.splitlines()) == len(files)
+
+
+def test_crops_are_cut_as_the_pictures_of_an_atlas(
+    photograph: Path, atlas_folder: Path, support: DecisionSupport, tmp_path: Path
+) -> None:
+    assert support.window.um is not None
+    asked = ["find", str(photograph), "--out", str(tmp_path / "cells.json"), "--mpp", "0.2"]
+    asked += ["--crops", str(tmp_path / "crops"), "--like", str(atlas_folder)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    for file in (tmp_path / "crops").glob("*.png"):
+        assert len(decode(file)) == round(support.window.um / 0.2)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--window", "24"],
+        ["--like", "atlas"],
+        ["--crops", "crops", "--window", "24", "--like", "atlas"],
+        ["--crops", "crops", "--window", "0"],
+        ["--crops", "crops", "--window", "-3"],
+        ["--crops", "crops", "--window", "nan"],
+    ],
+)
+def test_ways_of_cutting_that_say_nothing_are_refused(
+    how: list[str], photograph: Path, tmp_path: Path
+) -> None:
+    asked = ["find", str(photograph), "--out", str(tmp_path / "cells.json"), *how]
+    assert isinstance(CliRunner().invoke(app, asked).exception, RecipeError)
+    assert not list(tmp_path.iterdir())
