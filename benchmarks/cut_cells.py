@@ -6,9 +6,9 @@
 DATA holds the folders `chula` and `bccd` (fields and boxes). A publisher's crop is 1.6 times the
 marked box, as it lies in the field: Chula's own files, and for BCCD the same of its boxes. Cells
 that the atlas was trained on are left out. Ours are cut around the cell that was found there, in
-several ways: as wide as 1.6 times its found box or as the pictures of the atlas (by red cells, or by white
-cells), raw, in even light, or in the light of the atlas. Agreement is with the call of the
-publisher's crop; intervals resample slides (Chula) or fields (BCCD). The last line is one JSON
+several ways: as wide as 1.6 times its found box or as the pictures of the atlas (by red cells, or
+by white cells), raw, in even light, or in the light of the atlas. Agreement is with the call of
+the publisher's crop; intervals resample slides (Chula) or fields (BCCD). The last line is one JSON
 object.
 """
 
