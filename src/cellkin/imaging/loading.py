@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,8 @@ from cellkin.imaging.scale import um_per_pixel as scale_of
 from cellkin.imaging.series import Series, in_reading_order, is_shared
 
 Source = ImageRef | Prepared | Bytes
+Check = Callable[[Bytes, str], None]
+"""Refuses a whole picture, named by the second, by an `ImageError`."""
 
 BLOCK = 32  # images handed on at once
 SHOWN = 5  # unreadable images named in one error
@@ -105,6 +107,7 @@ def each_prepared(
     *,
     um_per_pixel: float | None = None,
     progress: Progress = silent,
+    check: Check | None = None,
 ) -> Iterator[Bytes | ImageError]:
     """Decode and prepare images in order, (S, S, 3) uint8 each; in the place of one that cannot be
     read stands its error.
@@ -115,8 +118,17 @@ def each_prepared(
     Args:
         um_per_pixel: of all images, where it is known better than by their files; asked for where
             the preprocessor has a window.
+        check: is shown each whole picture before it is prepared, and refuses it by an `ImageError`.
     """
-    for i, outcome in enumerate(_in_order(sources, preprocessor, um_per_pixel)):
+
+    def prepare(rgb: Bytes, source: ImageRef | None) -> Bytes:
+        if check is not None:
+            check(rgb, "the array that was given" if source is None else str(source))
+        if source is None:
+            return preprocessor.prepare(rgb, um_per_pixel)
+        return prepared(rgb, source, preprocessor, um_per_pixel)
+
+    for i, outcome in enumerate(_in_order(sources, prepare)):
         try:
             found: Bytes | ImageError = outcome.result()
         except ImageError as error:
@@ -153,28 +165,28 @@ def prepared(
 
 
 def _in_order(
-    sources: Sequence[Source], preprocessor: Preprocessor, um_per_pixel: float | None
+    sources: Sequence[Source], prepare: Callable[[Bytes, ImageRef | None], Bytes]
 ) -> Iterator[Future[Bytes]]:
     """Futures in the order of the sources; only a few images wait in memory.
 
     Whole files are decoded beside each other. Parts of a container or field are decoded in this
     thread, one after another, so that the file is opened once; only their preparation is shared.
     """
-    workers, how = min(8, os.cpu_count() or 1), (preprocessor, um_per_pixel)
+    workers = min(8, os.cpu_count() or 1)
     with Series() as series, ThreadPoolExecutor(workers) as pool:
 
         def submit(source: Source) -> Future[Bytes]:
             if isinstance(source, Prepared):
                 return _done(source.image)
             if not isinstance(source, ImageRef):
-                return pool.submit(preprocessor.prepare, source, um_per_pixel)
+                return pool.submit(prepare, source, None)
             if not is_shared(source):
-                return pool.submit(lambda: prepared(decode(source), source, *how))
+                return pool.submit(lambda: prepare(decode(source), source))
             try:
                 rgb = series.decode(source)
             except ImageError as error:
                 return _done(error)
-            return pool.submit(prepared, rgb, source, *how)
+            return pool.submit(prepare, rgb, source)
 
         rest = iter(sources)
         waiting = [submit(source) for source in islice(rest, max(BLOCK, 4 * workers))]

@@ -132,7 +132,7 @@ def window_of(
         DataError: neither red cells nor white cells are seen in them.
     """
     taken = [pictures[i] for i in spread(len(pictures))]
-    cut_out = np.mean([_is_cut_out(picture) for picture in taken]) > 0.5
+    cut_out = np.mean([is_cut_out(picture) for picture in taken]) > 0.5
     ground = (0, 0, 0) if cut_out else _ground(taken)
     if um is not None:
         return Window(um, None, ground, "recipe")
@@ -162,7 +162,7 @@ class _Looks:
     def __init__(
         self, pictures: Sequence[Bytes], network: FinderNetwork, progress: Progress
     ) -> None:
-        self.pictures = [_lit(picture) for picture in pictures]
+        self.pictures = [lit(picture) for picture in pictures]
         self._network, self._progress = network, progress
         self._known: dict[tuple[int, int], tuple[Singles, Singles]] = {}
 
@@ -190,13 +190,14 @@ class _Looks:
         return heat[..., :n, :n].numpy(), shapes[..., :n, :n].numpy()
 
 
-def _is_cut_out(picture: Bytes) -> bool:
+def is_cut_out(picture: Bytes) -> bool:
+    """Whether a cell was cut out and laid on black."""
     return bool((picture.max(axis=2) <= BLACK).mean() >= CUT_OUT)
 
 
-def _lit(picture: Bytes) -> Bytes:
+def lit(picture: Bytes) -> Bytes:
     """A picture whose ground is white; black around a cell that was cut out is ground as well."""
-    if _is_cut_out(picture):
+    if is_cut_out(picture):
         black = (picture.max(axis=2) <= BLACK).astype(np.uint8)
         edge = cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0
         return np.where(edge[..., None], np.uint8(WHITE), picture)

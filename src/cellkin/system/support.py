@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
 from cellkin.measures.counting import HeldOutCalls
 from cellkin.smear.found import FoundField
+from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
 from cellkin.system.counting import Album, Caller, CountOptions, count
 from cellkin.system.explainer import Explainer, Look, together
@@ -51,6 +52,17 @@ class How(Seen, total=False):
     subject: Subject
     coverage: float
     gate: bool
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """At what scale images are given, whether fields are refused among them, and who is told how
+    far it is.
+    """
+
+    um_per_pixel: float | None
+    gate: bool
+    progress: Progress
 
 
 SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
@@ -103,11 +115,13 @@ class DecisionSupport:
             be read has its `ImageError` in its place; no answer depends on the other images.
 
         Raises:
-            ImageError: the one image cannot be read without guessing.
+            ImageError: the one image cannot be read without guessing, or is a whole field.
             DecisionError: the sequence is empty, or a scale is given to an encoder that takes every
                 picture whole.
         """
-        return self._answers(images, lambda looks, _: looks, None, um_per_pixel, progress)
+        return self._answers(
+            images, lambda looks, _: looks, None, _Asked(um_per_pixel, True, progress)
+        )
 
     @overload
     def decide(self, images: Image, **how: Unpack[How]) -> Decision: ...  # type: ignore[overload-overlap]
@@ -137,7 +151,8 @@ class DecisionSupport:
                 are known by slide or field instead.
             coverage: what the prediction set promises, in (0, 1).
             gate: ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an image:
-                a picture that fails gets a decision that abstains.
+                a picture that fails gets a decision that abstains; and refuse whole fields, and
+                crops whose cell lies aside (see `cellkin.smear.single`), which get no decision.
             um_per_pixel: see `look`.
 
         Returns:
@@ -153,7 +168,7 @@ class DecisionSupport:
             asked = decide(self.atlas, together(looks), owners=owners, coverage=coverage)
             return [self._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
 
-        return self._answers(images, answer, subject, um_per_pixel, progress)
+        return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
     @overload
     def explain(self, images: Image, **how: Unpack[How]) -> Evidence: ...  # type: ignore[overload-overlap]
@@ -185,7 +200,7 @@ class DecisionSupport:
                 for one, look in zip(found, looks, strict=True)
             ]
 
-        return self._answers(images, answer, subject, um_per_pixel, progress)
+        return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
     def count(
         self,
@@ -232,24 +247,23 @@ class DecisionSupport:
         images: Any,
         answer: Callable[[Sequence[Look], Owners], Sequence[Any]],
         subject: Subject,
-        um_per_pixel: float | None,
-        progress: Progress,
+        how: _Asked,
     ) -> Any:
         """The answers in the order of the images, made block by block."""
         many = isinstance(images, Sequence) and not isinstance(images, str | bytes)
         asked = list(images) if many else [images]
         if not asked:
             raise DecisionError("no image was given", where="images", mend="give at least one")
-        if um_per_pixel is not None and self.atlas.encoder.preprocessor.window is None:
+        if how.um_per_pixel is not None and self.atlas.encoder.preprocessor.window is None:
             raise DecisionError(
                 "this atlas takes every picture whole: a scale says nothing to it",
-                where=f"{um_per_pixel} micrometres per pixel",
+                where=f"{how.um_per_pixel} micrometres per pixel",
                 mend="leave it away; to cut cells at this atlas's scale: cellkin find --crops DIR "
                 "--like ATLAS",
             )
         found: list[Any] = []
         owners = _owners(subject, len(asked))
-        looks = enumerate(self._looks(asked, um_per_pixel, progress))
+        looks = enumerate(self._looks(asked, how))
         while block := list(islice(looks, BLOCK)):
             good = {i: look for i, look in block if isinstance(look, Look)}
             answers = iter(answer([*good.values()], owners.part(good)) if good else ())
@@ -260,16 +274,18 @@ class DecisionSupport:
             raise found[0]
         return found[0]
 
-    def _looks(
-        self, images: Sequence[Image], um: float | None, progress: Progress
-    ) -> Iterator[Look | ImageError]:
+    def _looks(self, images: Sequence[Image], how: _Asked) -> Iterator[Look | ImageError]:
         unseen = [image for image in images if not isinstance(image, Look)]
         names = [_name(im, i) for i, im in enumerate(images) if not isinstance(im, Look)]
         sources = [ImageRef(Path(im)) if isinstance(im, str | Path) else im for im in unseen]
-        seen_by = self.atlas.encoder.preprocessor
-        fresh = self._seen(
-            names, each_prepared(sources, seen_by, um_per_pixel=um, progress=progress)
+        prepared = each_prepared(
+            sources,
+            self.atlas.encoder.preprocessor,
+            um_per_pixel=how.um_per_pixel,
+            progress=how.progress,
+            check=refuse_field if how.gate else None,
         )
+        fresh = self._seen(names, prepared)
         for image in images:
             yield image if isinstance(image, Look) else next(fresh)
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
+from cellkin.imaging.glimpse import glimpse
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.scale import png_of, um_per_pixel
 
@@ -39,18 +40,21 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The prepared picture as lossless PNG, or why there is none."""
+    """The prepared picture as lossless PNG and the whole one at a glimpse, as it lies in memory; or
+    why there is none.
+    """
     try:
         preprocessor = Preprocessor.from_json(head["preprocessor"])
         rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
         um = None if preprocessor.window is None else um_per_pixel(data)
-        prepared = preprocessor.prepare(rgb, um, where=head["name"])
+        prepared, whole = preprocessor.prepare(rgb, um, where=head["name"]), glimpse(rgb)
     except CellkinError as error:
         return {"what": error.what, "where": error.where, "mend": error.mend}, b""
     except MemoryError:
         mend = "give the crop of one cell"
         return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
-    return {}, png_of(prepared)
+    png = png_of(prepared)
+    return {"png": len(png), "whole": whole.shape}, png + whole.tobytes()
 
 
 def _guard() -> None:

@@ -37,9 +37,11 @@ class Decoded(Prepared):
 
     Attributes:
         png: the same, lossless.
+        whole: (h, w, 3) uint8, what was uploaded, at a glimpse.
     """
 
     png: bytes
+    whole: Bytes
 
 
 class Decoders:
@@ -79,7 +81,7 @@ class Decoders:
                 process.kill()
                 process = None
             process = process or _Process()
-            head, png = process.ask({**self._head, "name": name}, data, self._seconds)
+            head, body = process.ask({**self._head, "name": name}, data, self._seconds)
             kept = process
         except _Silent as silence:
             raise _refused(name, silence.timed_out, self._seconds) from None
@@ -89,7 +91,8 @@ class Decoders:
             self._free.put(kept)
         if "what" in head:
             raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-        return Decoded(name, pixels(png), png)
+        png, whole = body[: head["png"]], np.frombuffer(body[head["png"] :], np.uint8)
+        return Decoded(name, pixels(png), png, whole.reshape(head["whole"]))
 
     def close(self) -> None:
         """End the processes; waits for images that are being decoded."""

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 
 from cellkin.core.errors import CellkinError
 from cellkin.core.records import Decision
+from cellkin.smear.single import refuse_field
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Decoded, Unanswered
 from cellkin.web.station import Station
@@ -58,11 +59,13 @@ def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Decoded] 
     if isinstance(one, Refusal):
         return one
     try:
-        return one, station.decoders.prepare(one.data, one.name)
+        picture = station.decoders.prepare(one.data, one.name)
+        refuse_field(picture.whole, one.name)
     except Unanswered:  # refuses the upload: a thousand such images would take hours
         raise
     except CellkinError as error:
         return Refusal.of(one.name, error)
+    return one, picture
 
 
 def new_cell(station: Station, one: Decided) -> NewCell:
