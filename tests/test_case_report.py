@@ -33,7 +33,7 @@ from cellkin.web.reporting import (
     report_pdf,
     report_policy,
 )
-from cellkin.web.store import NotFound, Store
+from cellkin.web.store import NotFound, Refused, Store
 
 EVIL = '<script>alert("x")</script>'
 
@@ -285,3 +285,15 @@ def test_file_names_hold_nothing_dangerous(store: Store) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]+-revision-1\.pdf", file_name(store, case.id, "pdf"))
     other = store.create_case(ANNA, "жж")
     assert file_name(store, other.id, "csv") == f"{other.id}-revision-1.csv"
+
+
+@pytest.mark.parametrize("label", ["nothing", "platelet", "erythroblast"])
+def test_a_differential_over_no_white_cell_is_not_signed(store: Store, label: str) -> None:
+    case = store.create_case(ANNA, "P-0", consecutive=True)
+    store.add_cells(ANNA, case.id, [new_cell(i, label) for i in range(3)], "first")
+    version = decide_all(store, case.id).version
+    with pytest.raises(Refused, match="cannot be signed yet") as refused:
+        store.sign(ANNA, case.id, version)
+    assert "none of 3 counts" in refused.value.mend
+    version = store.update_case(ANNA, case.id, version, consecutive=False).version
+    assert store.sign(ANNA, case.id, version).status == "signed"

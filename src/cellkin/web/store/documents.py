@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cellkin.core.counts import Differential
 from cellkin.core.kinds import kind
 from cellkin.core.records import NOTICE, LabelSet
 from cellkin.measures.differential import Counted, differential
@@ -75,8 +76,6 @@ def compose(
         signing: who signed when, and the head of the log at that moment (`witness`).
     """
     told = {key: value for key, value in case.to_json().items() if key not in WORK}
-    sets = {name: LabelSet.from_json(atlas["labels"]) for name, atlas in atlases.items()}
-    counted = [_counted(cell, sets[str(cell.provenance["atlas"])]) for cell in found]
     return {
         "kind": "cellkin case report",
         "schema": SCHEMA,
@@ -84,7 +83,7 @@ def compose(
         "notice": NOTICE,
         "case": told,
         **signing,
-        "differential": differential(counted, consecutive=case.consecutive).to_json(),
+        "differential": counts_of(found, atlases, consecutive=case.consecutive).to_json(),
         "cells": [cell.to_json() for cell in found],
         "atlases": {name: dict(atlas) for name, atlas in atlases.items()},
         "revisions": [revision.to_json() for revision in revisions],
@@ -96,6 +95,15 @@ def compose(
             for entry in history
         ],
     }
+
+
+def counts_of(
+    found: Sequence[Cell], atlases: Mapping[str, Mapping[str, Any]], *, consecutive: bool
+) -> Differential:
+    """The differential of cells as decided so far; `atlases` as in `compose`."""
+    sets = {name: LabelSet.from_json(atlas["labels"]) for name, atlas in atlases.items()}
+    counted = [_counted(cell, sets[str(cell.provenance["atlas"])]) for cell in found]
+    return differential(counted, consecutive=consecutive)
 
 
 def _counted(cell: Cell, labels: LabelSet) -> Counted:

@@ -13,10 +13,10 @@ from cellkin.web.store import gallery
 from cellkin.web.store.cases import get, locked, refresh, require_open
 from cellkin.web.store.converting import cell_of, require_role, written
 from cellkin.web.store.database import Transaction
-from cellkin.web.store.documents import CaseReport, compose
+from cellkin.web.store.documents import CaseReport, compose, counts_of
 from cellkin.web.store.errors import NotFound, Refused
 from cellkin.web.store.log import head, plain_json, walk
-from cellkin.web.store.records import Actor, Case, Revision
+from cellkin.web.store.records import Actor, Case, Cell, Revision
 from cellkin.web.store.reviewing import together
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 
@@ -53,6 +53,11 @@ def missing(conn: Connection, case: Case) -> list[str]:
         found.append(f"open and decide {_count(names)} that must be looked at singly")
     if names := _names(conn, case.id, and_(~cells.c.held, ~cells.c.seen)):
         found.append(f"look at {_count(names)} in the gallery that nobody has seen yet")
+    if case.cells and case.consecutive and not _white_cells(conn, case):
+        found.append(
+            f"add white cells: none of {case.cells} counts, and a differential over no cell says "
+            "nothing; or declare that the cells are selected ones"
+        )
     return found
 
 
@@ -92,15 +97,24 @@ def _freeze(tx: Transaction, actor: Actor, case: Case, number: int) -> None:
     tx.log(actor, "document frozen", case=case.id, after=after)
 
 
-def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str, Any]:
+def _white_cells(conn: Connection, case: Case) -> int:
+    return counts_of(*_called(conn, case), consecutive=case.consecutive).n
+
+
+def _called(conn: Connection, case: Case) -> tuple[list[Cell], dict[str, dict[str, Any]]]:
+    """The cells of a case, and what is told of the atlases that decided on them."""
     rows = select(cells).where(cells.c.case == case.id).order_by(cells.c.position)
     found = [cell_of(row) for row in conn.execute(rows).mappings()]
     used = {str(cell.provenance["atlas"]) for cell in found}
     query = select(atlases).where(atlases.c.id.in_(used)).order_by(atlases.c.id)
-    known = {
+    return found, {
         row["id"]: {"labels": json.loads(row["labels"]), "facts": json.loads(row["facts"])}
         for row in conn.execute(query).mappings()
     }
+
+
+def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str, Any]:
+    found, known = _called(conn, case)
     number, hash_ = head(conn)
     return compose(
         case,
