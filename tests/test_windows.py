@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ Bytes = NDArray[np.uint8]
 SCALE = 8.0  # pixels per micrometre of the drawing
 
 
-def crops(um: float, side: int, count: int = 24) -> tuple[list[Bytes], float]:
+@cache
+def crops(um: float, side: int, count: int = 20) -> tuple[list[Bytes], float]:
     """Pictures of single white cells of a drawn smear, and their true side by its red cells."""
     rng = np.random.default_rng(5)
     style = subject_style(rng).in_field(rng, 1.0)
@@ -218,3 +220,21 @@ def test_ways_of_cutting_that_say_nothing_are_refused(
     asked = ["find", str(photograph), "--out", str(tmp_path / "cells.json"), *how]
     assert isinstance(CliRunner().invoke(app, asked).exception, RecipeError)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (Window(34.61, 2.5, None, "red cells", 270), "show 34.6 micrometres, by 270 red cells"),
+        (Window(None, 1.92, (0, 0, 0), "white cells", 96), "1.9 white cells wide, by 96 white"),
+        (Window(30.0, None, None, "recipe"), "30 micrometres of every picture"),
+    ],
+)
+def test_inspect_tells_the_window(
+    window: Window, words: str, support: DecisionSupport, tmp_path: Path
+) -> None:
+    facts = {**support.atlas.facts, "window": window.to_json()}
+    replace(support.atlas, facts=facts).save(tmp_path / "atlas")
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path / "atlas")])
+    assert words in told.stdout
+    assert DecisionSupport.open(tmp_path / "atlas", device="cpu").window == window

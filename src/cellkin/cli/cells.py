@@ -217,6 +217,8 @@ def _description(facts: dict[str, Any]) -> list[str]:
     ]
     if facts.get("sharpening"):
         lines.append(f"sharpening  {facts['sharpening']}")
+    if window := facts.get("window"):
+        lines.append(f"window      {_window(window)}")
     if facts["clinical"] is None:
         lines.append("clinical    this atlas knows no lymphoblasts and cannot exclude one")
     if test:
@@ -234,6 +236,16 @@ def _description(facts: dict[str, Any]) -> list[str]:
     lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")
     lines.append(f"notice      {NOTICE}")
     return lines
+
+
+def _window(told: dict[str, Any]) -> str:
+    """How much of a field one picture shows."""
+    if told["source"] == "recipe":
+        return f"{told['um']:g} micrometres of every picture, by its own scale"
+    by = f"by {told['counted']} {told['source']} in them"
+    if told["um"] is not None:
+        return f"its pictures show {told['um']:.1f} micrometres, {by}"
+    return f"its pictures are {told['cells']:.1f} white cells wide, {by}"
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
