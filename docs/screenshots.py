@@ -1,4 +1,4 @@
-"""The pictures of docs/workstation.md, made in a browser on the workstation of the demo.
+"""The pictures of docs/workstation.md and docs/differential.md, made in a browser with the demo.
 
     cellkin demo --out demo && python docs/screenshots.py demo
 
@@ -18,11 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from cellkin import datasets
+from cellkin.drawing.camera import subject_style
+from cellkin.drawing.canvas import Canvas
+from cellkin.drawing.scene import draw_field
+from cellkin.report import CountAlbum, save_count
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
 from cellkin.web.example import prepare_case
@@ -77,7 +82,7 @@ def _signed(store: Store, case: str, actor: Actor) -> str:
     return store.sign(actor, case, store.case(case).version).id
 
 
-def take(page: Any, name: str) -> None:
+def take(page: Any, name: str, of: str = "workstation") -> None:
     """Save what is on screen, as large as fits into `LARGEST`."""
     page.mouse.move(2, 2)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
@@ -91,8 +96,8 @@ def take(page: Any, name: str) -> None:
         small.save(buffer, "PNG", optimize=True)
         if buffer.tell() <= LARGEST:
             break
-    (OUT / f"workstation-{name}.png").write_bytes(buffer.getvalue())
-    print(f"workstation-{name}.png: {buffer.tell() // 1000} kB, {shown.width} pixels wide")
+    (OUT / f"{of}-{name}.png").write_bytes(buffer.getvalue())
+    print(f"{of}-{name}.png: {buffer.tell() // 1000} kB, {shown.width} pixels wide")
 
 
 def at(page: Any, address: str, path: str, wanted: str) -> None:
@@ -140,10 +145,45 @@ def tour(browser: Any, address: str, store: Store, cases: tuple[str, str]) -> No
     take(page, "narrow-dark")
 
 
+def draw_fields(folder: Path, count: int = 12) -> list[Path]:
+    """Drawn fields of lymphoblasts among other white cells."""
+    kinds = ("lymphoblast", "lymphocyte", "neutrophil", "monocyte", "eosinophil")
+    paths = []
+    for number in range(1, count + 1):
+        rng = np.random.default_rng([35, number])
+        style = subject_style(rng).in_field(rng, 1.0)
+        chosen = rng.choice(kinds, 14, p=(0.3, 0.35, 0.2, 0.1, 0.05)).tolist()
+        rgb, _, _ = draw_field(chosen, rng, style, Canvas((1080, 1440), 9.0), 0.3)
+        paths.append(folder / f"field-{number:02d}.png")
+        Image.fromarray(rgb).save(paths[-1])
+    return paths
+
+
+def differential(browser: Any, demo: Path) -> None:
+    """The page of a count: its top, a field, and cells."""
+    support = DecisionSupport.open(demo / "atlas", device="cpu")
+    page = browser.new_context(viewport={"width": 1180, "height": 800}).new_page()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = draw_fields(Path(folder))
+        album = CountAlbum(len(paths))
+        count = support.count(paths, album=album)
+        written = save_count(count, folder, album, support.atlas.pngs)
+        page.goto(written.as_uri())
+        take(page, "page", "differential")
+        for name in ("fields", "cells"):
+            page.evaluate(f"document.getElementById('{name}').scrollIntoView()")
+            time.sleep(0.8)
+            take(page, name, "differential")
+
+
 def main() -> None:
     """Make all pictures."""
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     OUT.mkdir(exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        differential(browser, demo)
+        browser.close()
     with workstation(demo) as (address, store, opened, signed), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         tour(browser, address, store, (opened, signed))

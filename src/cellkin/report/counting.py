@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField, ShareFound
+from cellkin.core.counts import (
+    LEFT_OUT,
+    Count,
+    CountedCell,
+    CountedField,
+    Foreseen,
+    ShareFound,
+)
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import QUALITY, LabelSet
 from cellkin.report.exports import guarded
@@ -105,10 +112,20 @@ def foreseen_words(count: Count) -> str:
     ]
     if not told:
         return ""
+    now, most = count.corrected.blasts, count.corrected.foreseen[-1]
+    if _width(most) > 0.9 * _width(now):
+        return (
+            "More cells would not narrow the corrected interval: what is wide in it are the errors "
+            "of the calls. Reviewing cells narrows it, and so does an atlas of more subjects."
+        )
     return (
         f"If more cells were called in these proportions, the corrected interval would be: with "
         f"{', '.join(told)}. What then is left of it are the errors of the calls."
     )
+
+
+def _width(found: ShareFound | Foreseen) -> float:
+    return (found.high or 0.0) - (found.low or 0.0)
 
 
 def warnings_of(count: Count) -> list[str]:
