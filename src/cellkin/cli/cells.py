@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellkin.cli.console import print_json, progress, span, talk
-from cellkin.cli.options import Device, Json, Overwrite, examples, images_of
+from cellkin.cli.console import json_line, plain, print_json, progress, resumable, span, talk
+from cellkin.cli.options import (
+    Address,
+    Device,
+    Engine,
+    Json,
+    Overwrite,
+    Resume,
+    Workers,
+    examples,
+    image_files,
+    images_of,
+)
 from cellkin.cli.pretraining import encoder_lines
-from cellkin.core.artifacts import refuse_existing
+from cellkin.core.artifacts import csv_line, refuse_existing, write_pieces
 from cellkin.core.decisions import SAME_IMAGE
-from cellkin.core.errors import ImageError, OutputError
+from cellkin.core.errors import ImageError, OutputError, RecipeError
 from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, Decision, LabelSet
 
+if TYPE_CHECKING:
+    from cellkin.core.kept import Jobs
+    from cellkin.system import DecisionSupport
+    from cellkin.system.deciding import DecideWork
+
+COLUMNS = (
+    "image",
+    "label",
+    "clinical",
+    "state",
+    "reasons",
+    "quality",
+    "agreement",
+    "mean_distance",
+    "distance_percentile",
+    "prediction_set",
+    "subject",
+)
+NO_OUT = "add --out FILE, or leave --resume away"
 CARD = "model_card.md"
 TOGETHER = 16  # images whose evidence is in memory at once
 DRAWN = "The reference cells of this atlas are drawn: it says nothing about real cells. "
@@ -52,6 +84,8 @@ Mpp = Annotated[
 cellkin decide atlas cell.png
 cellkin decide atlas cell.png --subject P7 --coverage 0.9
 cellkin decide atlas cells/ --json > decisions.jsonl
+cellkin decide atlas cells/ --out decisions.csv --workers 4
+cellkin decide atlas cells/ --out decisions.jsonl --engine ray --resume
 """)
 def decide(
     atlas: AtlasFolder,
@@ -59,44 +93,115 @@ def decide(
     subject: Subject = None,
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in memory at once.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in one job.")] = 256,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a CSV table, or JSON lines (.jsonl), here."),
+    ] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Decide on images by their nearest reference cells; with --json one object per line.
 
     Images that cannot be read are named at the end, with exit status 2; all others are decided.
+    With --out what is done is kept beside it, and --resume goes on.
     """
-    from cellkin.system import DecisionSupport
-    from cellkin.system.support import How
+    from cellkin.core.engine import Crew
+    from cellkin.core.kept import Jobs
+    from cellkin.system.deciding import WORTH, Asked, DecideWork
 
-    dss = DecisionSupport.open(atlas, device=device)
-    paths = images_of(images)
-    provenance = dss.atlas.provenance.to_json()
-    how = How(subject=subject, coverage=coverage, um_per_pixel=mpp)
-    answers = _answered(paths, batch_size, lambda some: dss.decide(some, **how))
-    for told, (_, decision) in enumerate(answers):
-        if not told:
-            _tell_subject(decision)
-        if json:
-            known = {"in_atlas": decision.twin == SAME_IMAGE}  # its own label votes
-            print_json({**decision.to_json(), **known, "provenance": provenance})
-        else:
-            typer.echo(sentence(decision, dss.atlas.labels))
+    if out is not None and not overwrite:
+        refuse_existing(out)
+    if resume and out is None:
+        raise RecipeError("only what is written to a file is kept", where="--resume", mend=NO_OUT)
+    asked = Asked(atlas.expanduser(), device, subject, coverage, mpp)
+    dss, state = asked.opened(), asked.state
+    blocks = [block for files in image_files(images) for block in files.blocks(batch_size)]
+    gpus = int(dss.atlas.encoder.device.type == "cuda")
+    jobs = Jobs(Crew(engine, address, workers, gpus=gpus, worth=WORTH), out, resume)
+    _decide([DecideWork(files, asked, state) for files in blocks], jobs, dss, json=json)
     if not json:
         talk(DRAWN * dss.atlas.provenance.drawn + NOTICE)
 
 
+def _decide(works: Sequence[DecideWork], jobs: Jobs, dss: DecisionSupport, *, json: bool) -> None:
+    """Decide, and tell or write the decisions as they come in their order."""
+    from cellkin.core.kept import Answers
+    from cellkin.imaging.loading import unusable
+    from cellkin.system.deciding import decide_all, decided
+
+    faults: list[ImageError] = []
+
+    def answered(work: DecideWork) -> Iterator[Decision]:
+        for one in decided(answers, work):
+            if isinstance(one, ImageError):
+                faults.append(one)
+            else:
+                yield one
+        answers.forget(work.key)
+
+    with progress() as tell, resumable(jobs.out), Answers(jobs) as answers:
+        done = decide_all(works, answers, jobs, progress=tell)
+        if jobs.out is not None:
+            deque(done, maxlen=0)  # all are kept before one is written
+            each = (one for work in works for one in answered(work))
+            write_pieces(jobs.out, _written(each, dss, table=jobs.out.suffix.lower() == ".csv"))
+            answers.remove()
+        else:
+            each = (one for work in done for one in answered(work))
+            for line in _written(each, dss) if json else _said(each, dss):
+                sys.stdout.write(line)
+    if faults:
+        raise unusable(faults)
+    if jobs.out is not None:
+        typer.echo(jobs.out)
+
+
+def _said(decisions: Iterable[Decision], dss: DecisionSupport) -> Iterator[str]:
+    for number, decision in enumerate(decisions):
+        if not number:
+            _tell_subject(decision)
+        yield sentence(decision, dss.atlas.labels) + "\n"
+
+
+def _written(
+    decisions: Iterable[Decision], dss: DecisionSupport, *, table: bool = False
+) -> Iterator[str]:
+    """Lines of JSON, or of a table."""
+    provenance = dss.atlas.provenance.to_json()
+    if table:
+        yield csv_line(COLUMNS)
+    for number, decision in enumerate(decisions):
+        if not number:
+            _tell_subject(decision)
+        if table:
+            yield csv_line(_row(decision))
+        else:
+            known = {"in_atlas": decision.twin == SAME_IMAGE}  # its own label votes
+            yield json_line({**decision.to_json(), **known, "provenance": provenance})
+
+
+def _row(decision: Decision) -> list[object]:
+    data = plain(decision.to_json())
+    cells = (data[name] for name in COLUMNS)
+    return [" ".join(map(str, c)) if isinstance(c, list) else c for c in cells]
+
+
 def _answered(
-    paths: list[Path], together: int, answer: Callable[[list[Path]], Sequence[Any]]
+    paths: list[Path], answer: Callable[[list[Path]], Sequence[Any]]
 ) -> Iterator[tuple[int, Any]]:
-    """Positions and answers, so many images together; raises at the end for all unusable ones."""
+    """Positions and answers, some images together; raises at the end for all unusable ones."""
     from cellkin.imaging.loading import unusable
 
     faults = []
     with progress() as tell:
-        for start in range(0, len(paths), together):
-            for i, found in enumerate(answer(paths[start : start + together]), start):
+        for start in range(0, len(paths), TOGETHER):
+            for i, found in enumerate(answer(paths[start : start + TOGETHER]), start):
                 tell("deciding", i + 1, len(paths))
                 if isinstance(found, ImageError):
                     faults.append(found)
@@ -159,7 +264,7 @@ def explain(
         refuse_existing(out)
     dss = DecisionSupport.open(atlas, device=device)
     how = How(subject=subject, coverage=coverage, um_per_pixel=mpp)
-    answers = _answered(paths, TOGETHER, lambda some: dss.explain(some, **how))
+    answers = _answered(paths, lambda some: dss.explain(some, **how))
     for told, (i, evidence) in enumerate(answers):
         if not told:
             _tell_subject(evidence.decision)

@@ -43,16 +43,16 @@ def command() -> str:
 
 
 @contextmanager
-def resumable(out: Path) -> Iterator[None]:
+def resumable(out: Path | None) -> Iterator[None]:
     """Whatever ends the block early, the line that goes on is told where something is kept."""
     from cellkin.core.kept import part_of
 
-    part = part_of(out)
-    there = part.exists()
+    part = None if out is None else part_of(out)
+    there = part is not None and part.exists()
     try:
         yield
     except BaseException:
-        if part.exists() and ("--resume" in sys.argv or not there):
+        if part is not None and part.exists() and ("--resume" in sys.argv or not there):
             talk(f"\nStopped: what is done is kept in {part}. To go on:\n  {command()} --resume")
         raise
 
@@ -75,7 +75,12 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """One JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
+    sys.stdout.write(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    """One JSON object on one line."""
+    return json.dumps(plain(value), allow_nan=False) + "\n"
 
 
 def say(as_json: bool, value: Any, lines: Iterable[str]) -> None:

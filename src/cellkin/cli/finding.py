@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cellkin.smear.found import FoundField
     from cellkin.smear.window import Window
 
+SHOWN = 8  # notes told one by one
 UNREAD = "fields cannot be read"
 Fields = Annotated[
     list[Path], typer.Argument(metavar="FIELDS...", help="Fields or slides, or folders of them.")
@@ -245,16 +246,21 @@ class _Tally:
         self.started = time.monotonic()
         self.kinds: Counter[str] = Counter()
         self.fields = self.pixels = self.unmeasured = 0
+        self.notes: list[str] = []
 
     def counted(self, fields: Iterable[FoundField]) -> Iterator[FoundField]:
         for field in fields:
             self.fields += 1
             self.pixels += field.width * field.height
             self.unmeasured += field.ruler is None
+            self.notes += [f"note: {field.path}: {note}" for note in field.notes]
             self.kinds.update(cell.kind for cell in field.cells)
             yield field
 
     def lines(self, *, resumed: bool) -> Iterator[str]:
+        yield from self.notes[:SHOWN]
+        if len(self.notes) > SHOWN:
+            yield f"and {len(self.notes) - SHOWN} more notes, in the file"
         counts = ", ".join(f"{n} {kind}" for kind, n in self.kinds.items()) or "nothing"
         unmeasured = f"; {self.unmeasured} without micrometres: fewer than 20 red cells, give --mpp"
         yield f"{self.fields} fields: {counts}" + unmeasured * (self.unmeasured > 0)

@@ -13,7 +13,9 @@ from cellkin.core.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from cellkin.core.records import Dataset
+    from cellkin.datasets.listing import Files
 
+HERE = Path(".")
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of labelled cells; its layout is recognised.")
 ]
@@ -112,21 +114,35 @@ def files_of(paths: Sequence[Path], inside: Callable[[Path], Sequence[Path]]) ->
     return found
 
 
-def images_of(paths: Sequence[Path]) -> list[Path]:
-    """The image files named, folders replaced by the images in them, sorted; what is passed over in
-    a folder is said.
+def image_files(paths: Sequence[Path]) -> list[Files]:
+    """The image files named, and those in the folders named, sorted; what is passed over is said.
 
     Raises:
         DataError: a path that is not there, or a folder without images.
     """
-    from cellkin.datasets.listing import list_folder, no_images
+    from cellkin.datasets.listing import Files, list_folder, no_images
 
-    def inside(folder: Path) -> list[Path]:
-        listing = list_folder(folder)
+    found: list[Files] = []
+    for path in map(Path.expanduser, paths):
+        if not path.exists():
+            raise DataError("there is no such file", where=path, mend="check the path")
+        if not path.is_dir():
+            alone = found.pop().names if found and found[-1].root == HERE else ()
+            found.append(Files(HERE, (*alone, str(path))))
+            continue
+        listing = list_folder(path)
         if not listing.images:
             raise no_images(listing)
         for note in listing.notes():
             talk(f"note: {note}")
-        return [folder / name for name in listing.images]
+        found.append(Files(path, listing.images))
+    return found
 
-    return files_of(paths, inside)
+
+def images_of(paths: Sequence[Path]) -> list[Path]:
+    """`image_files`, as paths.
+
+    Raises:
+        DataError: as `image_files`.
+    """
+    return [path for files in image_files(paths) for path in files.paths]

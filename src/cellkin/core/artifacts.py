@@ -191,9 +191,14 @@ def write_table(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
+    return write_pieces(path, map(csv_line, rows))
+
+
+def csv_line(row: Iterable[Any]) -> str:
+    """A row of a CSV file; None is an empty cell."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return write_bytes(path, text.getvalue().encode())
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
 
 
 def write_json(path: Path, data: Any) -> None:

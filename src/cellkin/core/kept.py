@@ -123,6 +123,11 @@ class Answers:
             raise KeyError(key)
         return row[0]
 
+    def forget(self, key: str) -> None:
+        """Let an answer go; one on disk stays until the output is written."""
+        if self.path is None:
+            self._base.execute("DELETE FROM answers WHERE key = ?", (key,))
+
     def remove(self) -> None:
         """The output is written: nothing need be kept any more."""
         self._base.close()

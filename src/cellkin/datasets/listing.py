@@ -109,6 +109,26 @@ class Listing:
         return tuple(said)
 
 
+@dataclass(frozen=True)
+class Files:
+    """Some files of one folder, by their names: a million paths would not be small.
+
+    Attributes:
+        root: "." for files that are named one by one.
+    """
+
+    root: Path
+    names: Sequence[str]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.root / name for name in self.names]
+
+    def blocks(self, size: int) -> Iterator[Files]:
+        for start in range(0, len(self.names), size):
+            yield Files(self.root, tuple(self.names[start : start + size]))
+
+
 def list_folder(folder: str | Path) -> Listing:
     """List a data set's folder; `~` is expanded, symbolic links are followed, no file is opened.
 

@@ -11,6 +11,7 @@ window      how much of a field one picture of an atlas shows, and in what light
 cutting     cells cut from their field, as an atlas is to see them
 surveying   a field at a glance: light, ruler, scale
 searching   the network on one part of a field
+suitable    is it a smear at all, by what is recognised in it
 keeping     what is found, as it is kept on disk
 jobs        photographs and parts of slides as works
 finding     the way in: `find`, `find_all`, `searched`

@@ -18,7 +18,15 @@ import tifffile
 
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
-from cellkin.imaging.checks import DEFAULT_LIMITS, Limits, check_size, grey, require_file, told
+from cellkin.imaging.checks import (
+    AGAIN,
+    DEFAULT_LIMITS,
+    Limits,
+    check_size,
+    grey,
+    require_file,
+    told,
+)
 from cellkin.imaging.decode import decode
 from cellkin.imaging.formats import KINDS
 from cellkin.imaging.scale import um_of_tiff, um_per_pixel
@@ -66,6 +74,8 @@ class Field:
     def __init__(self, path: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = Path(path)
         require_file(self.path, str(path))
+        if not self.path.stat().st_size:
+            raise ImageError("this file is empty (0 bytes)", where=path, mend=AGAIN)
         self._pixels = _opened(self.path, limits)
         self.width, self.height = self._pixels.sizes[0]
         self.um_per_pixel = self._pixels.um_per_pixel

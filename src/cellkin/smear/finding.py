@@ -31,7 +31,7 @@ from cellkin.smear.keeping import (
 from cellkin.smear.network import FinderNetwork
 from cellkin.smear.ruler import RedCells, Ruler
 from cellkin.smear.searching import single
-from cellkin.smear.surveying import FEW
+from cellkin.smear.suitable import FEW, Tally, notes_of, unsuitable
 
 SCALES = (0.005, 5.0)  # micrometres per pixel that a microscope can have
 WORTH = 8
@@ -188,6 +188,10 @@ class FoundFields(Sequence[FoundField]):
         packs = [self._answers.arrays(key) for key in later] if later else [arrays]
         places = {cell: (p, i) for p, a in enumerate(packs) for i, cell in enumerate(kept_cells(a))}
         cells = single([*places])
+        tally = Tally.total([self._answers.facts(key)["tally"] for key in later or [work.key]])
+        why_not = unsuitable(tally, seen.glance, cells)
+        notes = notes_of(tally, self._rulers[index], seen.red_cells)
+        cells = [] if why_not else cells
         return FoundField(
             path=work.path,
             width=facts["width"],
@@ -197,6 +201,8 @@ class FoundFields(Sequence[FoundField]):
             white=seen.white,
             downsample=seen.downsample,
             red_cells=seen.red_cells,
+            suitable=not why_not,
+            notes=(*[why_not] * bool(why_not), *notes),
             cells=tuple(cells),
             outlines=Outlines(packs, np.array([places[c] for c in cells], int).reshape(-1, 2)),
         )

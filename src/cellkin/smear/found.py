@@ -61,6 +61,8 @@ class FoundField:
         downsample: pixels of the field per pixel of what the network saw.
         red_cells: the isolated round red cells, by which the ruler may be told.
         outlines: of the cells, in their order.
+        suitable: whether it can be a blood smear; if not, nothing is found in it.
+        notes: what is to be said of it, first why it is not suitable.
     """
 
     path: Path
@@ -73,6 +75,8 @@ class FoundField:
     red_cells: RedCells
     cells: tuple[Cell, ...]
     outlines: Sequence[Outline]
+    suitable: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def cut_um_per_pixel(self) -> float:

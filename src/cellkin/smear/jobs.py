@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from cellkin.core.arrays import Array
 from cellkin.core.artifacts import digest
 from cellkin.core.engine import Seat
 from cellkin.core.kept import Answers, Kept
@@ -19,6 +18,7 @@ from cellkin.smear.field import Field
 from cellkin.smear.keeping import cells_kept, kept_survey, survey_kept
 from cellkin.smear.network import FinderNetwork
 from cellkin.smear.searching import parts_of, search
+from cellkin.smear.suitable import Tally
 from cellkin.smear.surveying import Survey, survey
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "finder.safetensors"
@@ -105,7 +105,7 @@ class Search:
         network = self._finder or packaged_finder()
         with threads(1), Field(work.path) as field:
             if isinstance(work, PartsWork):
-                return Kept({}, _found(field, work.survey, work.first, network))
+                return _found(field, work.survey, work.first, network)
             return _looked_at(field, work.given, network)
 
 
@@ -115,17 +115,17 @@ def _looked_at(field: Field, given: float | None, network: FinderNetwork) -> Kep
     later = field.by_parts and parts > TOGETHER
     facts = {"width": field.width, "height": field.height, "parts": parts if later else 0}
     kept = survey_kept(seen)
-    cells = {} if later else _found(field, seen, None, network)
-    return Kept({**kept.facts, **facts}, {**kept.arrays, **cells})
+    found = Kept({}, {}) if later else _found(field, seen, None, network)
+    return Kept({**kept.facts, **facts, **found.facts}, {**kept.arrays, **found.arrays})
 
 
-def _found(
-    field: Field, seen: Survey, first: int | None, network: FinderNetwork
-) -> dict[str, Array]:
+def _found(field: Field, seen: Survey, first: int | None, network: FinderNetwork) -> Kept:
     """What lies in some parts of a field, or in all."""
     even = Evened(field, seen.light, seen.white)
     boxes = parts_of(field, seen.downsample)
     own = boxes if first is None else boxes[first : first + TOGETHER]
     found = [search(even, box, seen.downsample, network) for box in own]
-    cells = [cell for some, _ in found for cell in some]
-    return cells_kept(cells, [outline for _, some in found for outline in some])
+    cells = [cell for some, _, _ in found for cell in some]
+    tally = Tally.total([each.to_json() for _, _, each in found])
+    outlines = [outline for _, some, _ in found for outline in some]
+    return Kept({"tally": tally.to_json()}, cells_kept(cells, outlines))

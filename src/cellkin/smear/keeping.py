@@ -13,6 +13,7 @@ from cellkin.core.kept import Kept
 from cellkin.smear.found import KINDS, Cell, Outline
 from cellkin.smear.light import Light
 from cellkin.smear.ruler import RedCells, Ruler
+from cellkin.smear.suitable import Glance
 from cellkin.smear.surveying import Survey
 
 NUMBERS = ("x", "y", "left", "top", "right", "bottom", "score")
@@ -27,6 +28,7 @@ def survey_kept(survey: Survey) -> Kept:
         "red_cells": survey.red_cells.diameters.tolist(),
         "downsample": survey.downsample,
         "ground": None if light is None else light.ground,
+        "glance": asdict(survey.glance),
     }
     return Kept(facts, {} if light is None else {"light": light.surface})
 
@@ -40,6 +42,7 @@ def kept_survey(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> Survey
         kept_ruler(facts),
         kept_red_cells(facts),
         facts["downsample"],
+        Glance(**facts["glance"]),
     )
 
 

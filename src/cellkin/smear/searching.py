@@ -22,7 +22,9 @@ from cellkin.smear.found import Cell, Outline
 from cellkin.smear.light import WHITE
 from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
 from cellkin.smear.outlines import outlines
+from cellkin.smear.suitable import Tally, covered_in
 
+SURE_RED = 0.3  # score from which on something is taken for a red cell
 LEAST_SCORES = {"white cell": 0.35, "smudge": 0.4, "platelet": 0.35, "artefact": 0.4}
 TILE, OVERLAP = 768, 96  # pixels of what the network sees
 SHARED = 0.5  # overlap of two boxes, over the smaller one, from which on they are one cell
@@ -37,15 +39,29 @@ def parts_of(field: Field, downsample: float) -> list[Box]:
 
 def search(
     even: Evened, box: Box, downsample: float, network: FinderNetwork
-) -> tuple[list[Cell], list[Outline]]:
-    """The cells of one part, with their outlines."""
+) -> tuple[list[Cell], list[Outline], Tally]:
+    """The cells of one part, with their outlines, and what was recognised in it."""
     rgb = even.part(box, downsample)
+    area = downsample**2
+    covered, seen = covered_in(rgb) * area, rgb.shape[0] * rgb.shape[1] * area
     if _is_empty(rgb):
-        return [], []
-    seen = single(_decoded(*looked(network, rgb), box, downsample))
-    seen = [_at_border(cell, even.field) for cell in seen]
-    own = [c for c in seen if _inner(c, box, int(OVERLAP * downsample) / 2, even.field)]
-    return own, outlines(even, own, seen, downsample)
+        return [], [], Tally(seen, covered)
+    heat, shapes = looked(network, rgb)
+    found = single(_decoded(heat, shapes, box, downsample))
+    found = [_at_border(cell, even.field) for cell in found]
+    own = [c for c in found if _inner(c, box, int(OVERLAP * downsample) / 2, even.field)]
+    scores, sizes = red_cells_seen(heat, shapes)
+    red = float((scores * sizes**2).sum()) * area
+    tally = Tally(seen, covered, red, float(scores.sum()), float((scores * sizes).sum()))
+    return own, outlines(even, own, found, downsample), tally
+
+
+def red_cells_seen(heat: Singles, shapes: Singles) -> tuple[Singles, Singles]:
+    """Scores of the red cells that the network sees, and their sizes in its pixels."""
+    plane = heat[CHANNELS.index("red cell")]
+    rows, columns = peaks(plane, SURE_RED)
+    sizes = STRIDE * np.exp(shapes[2:, rows, columns].mean(axis=0))
+    return plane[rows, columns], np.asarray(sizes, np.float32)
 
 
 def single(cells: Iterator[Cell] | Sequence[Cell]) -> list[Cell]:

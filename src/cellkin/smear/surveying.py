@@ -8,16 +8,17 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bytes
+from cellkin.core.errors import ImageError
 from cellkin.smear.evened import Colour, Evened, overview, white_of
 from cellkin.smear.field import Box, Field
 from cellkin.smear.light import Light
-from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
+from cellkin.smear.network import RED_PIXELS, FinderNetwork
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler, red_cells
-from cellkin.smear.searching import looked, peaks
+from cellkin.smear.searching import looked, red_cells_seen
+from cellkin.smear.suitable import FEW, SOME, Glance
 
-FEW, SOME = 3, 10  # isolated red cells whose size is worth a try; the only one that is tried
+LEAST_SIDE = 64  # pixels: no cell that can be told is smaller
 PROBE = 480  # side of the part, in pixels of what the network sees, in which the scale is told
-SURE_RED = 0.3  # score from which on a red cell helps to tell the scale
 PHOTO = 60_000_000  # pixels up to which a field is a photograph, lit by one lamp
 WINDOW = 2400  # side of the part, in pixels, that stands for a slide
 EMPTY = 0.98  # of the brightest part's green: where it is darker, something lies
@@ -35,21 +36,29 @@ class Survey:
     ruler: Ruler | None
     red_cells: RedCells
     downsample: float
+    glance: Glance
 
 
 def survey(field: Field, given: float | None, network: FinderNetwork) -> Survey:
     """Look at a field as a whole; of a slide, red cells are measured in a part that is not empty.
 
     Raises:
-        ImageError: it cannot be read, or is black.
+        ImageError: it cannot be read, is black or too small.
     """
-    even, box, reds = _measured(field)
+    if min(field.width, field.height) < LEAST_SIDE:
+        raise ImageError(
+            f"this field is too small: {field.width} x {field.height} pixels, at least "
+            f"{LEAST_SIDE} a side are needed",
+            where=field.path,
+            mend="give the picture as the camera took it",
+        )
+    even, box, reds, glance = _measured(field)
     ruler = _ruler(field, given, reds)
     if ruler is not None:
         downsample = RED_CELL / ruler.um_per_pixel / RED_PIXELS
     else:
         downsample = _told_by_network(even, box, network, reds)
-    return Survey(even.light, even.white, ruler, reds, downsample)
+    return Survey(even.light, even.white, ruler, reds, downsample, glance)
 
 
 def red_cells_of(field: Field) -> RedCells:
@@ -61,17 +70,20 @@ def red_cells_of(field: Field) -> RedCells:
     return _measured(field)[2]
 
 
-def _measured(field: Field) -> tuple[Evened, Box, RedCells]:
-    """A field in its light, the part in which red cells are measured, and these."""
+def _measured(field: Field) -> tuple[Evened, Box, RedCells, Glance]:
+    """A field in its light, the part in which red cells are measured, and these; seams and what is
+    brighter than the ground are told of photographs.
+    """
     view, step = overview(field)
     white = white_of(view, field.path)
     if field.width * field.height <= PHOTO:
         even, box = Evened(field, Light.of(view), white), (0, 0, field.width, field.height)
         seen = even.overview(view)
+        glance = Glance.of(view, seen)
     else:
         even, box, step = Evened(field, None, white), _full(view, field, step), 1.0
-        seen = even.part(box, step)
-    return even, box, RedCells(red_cells(seen).diameters * np.float32(step))
+        seen, glance = even.part(box, step), Glance()
+    return even, box, RedCells(red_cells(seen).diameters * np.float32(step)), glance
 
 
 def _full(view: Bytes, field: Field, step: float) -> Box:
@@ -115,14 +127,11 @@ def _reds_seen(
     the middle size in its pixels of all that it calls red cells.
     """
     rgb = even.part(_middle(box, PROBE * downsample), downsample)
-    heat, shapes = looked(network, rgb, mirrored=False)
-    red = CHANNELS.index("red cell")
-    rows, columns = peaks(heat[red], SURE_RED)
-    if not len(rows):
+    scores, sizes = red_cells_seen(*looked(network, rgb, mirrored=False))
+    if not len(sizes):
         return 0.0, RED_PIXELS
-    sizes = STRIDE * np.exp(shapes[2:, rows, columns].mean(axis=0))
     fits = np.exp(-((np.log(sizes / RED_PIXELS) / 0.4) ** 2))
-    share = (heat[red, rows, columns] * fits * sizes**2).sum() / (rgb.shape[0] * rgb.shape[1])
+    share = (scores * fits * sizes**2).sum() / (rgb.shape[0] * rgb.shape[1])
     return float(share), float(np.median(sizes))
 
 

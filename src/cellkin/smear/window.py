@@ -28,8 +28,7 @@ from cellkin.smear.jobs import packaged_finder
 from cellkin.smear.light import WHITE, ground_of
 from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, red_cells
-from cellkin.smear.searching import peaks
-from cellkin.smear.surveying import SURE_RED
+from cellkin.smear.searching import SURE_RED, peaks
 
 PICTURES = 96  # of an atlas, that are measured
 FEW = 4  # every so many-th of these, by which the best guess is told

@@ -72,6 +72,8 @@ def field_json(field: FoundField) -> dict[str, Any]:
         "ruler": None if ruler is None else ruler.source,
         "red_cells": len(field.red_cells),
         "even_light": field.light is not None,
+        "suitable": field.suitable,
+        "notes": list(field.notes),
         "cells": [_cell(cell) for cell in field.cells],
     }
 

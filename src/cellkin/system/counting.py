@@ -146,10 +146,9 @@ def _found(
     )
     found: list[FoundField | _Unread] = []
     for field in fields:
-        if isinstance(field, FoundField):
-            found.append(field)
-            continue
-        path, answer = next(fresh)
+        path, answer = (field.path, field) if isinstance(field, FoundField) else next(fresh)
+        if isinstance(answer, FoundField) and not answer.suitable:
+            answer = ImageError(answer.notes[0], where=path, mend="give fields of blood smears")
         found.append(_Unread(path, answer) if isinstance(answer, ImageError) else answer)
     faults = [field.fault for field in found if isinstance(field, _Unread)]
     if len(faults) == len(found):
