@@ -28,6 +28,7 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.units import Owners
 from cellkin.imaging.decode import decode
+from cellkin.imaging.quality import measure as look
 from cellkin.measures.intervals import mean_of
 from cellkin.smear.cutting import CROP, cut, square_of
 from cellkin.smear.finding import find_all
@@ -36,6 +37,8 @@ from cellkin.smear.window import Window, spread, window_of
 from cellkin.system import DecisionSupport
 
 SOME = 5  # one field of BCCD in so many is asked
+WHOLE, BOX = "window by red cells, light of the atlas", "box, even light"
+PADDED = "box padded to the window, light of the atlas"
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,11 @@ def ways(window: Window, fields: Sequence[FoundField]) -> Mapping[str, Window | 
     assert window.cells is not None
     by_white = replace(window, um=None).settled(fields)
     return {
-        "window by red cells, light of the atlas": window,
+        WHOLE: window,
         "window by red cells, even light": replace(window, ground=None),
         "window by white cells, light of the atlas": by_white,
         "box, light of the atlas": window,
-        "box, even light": None,
+        BOX: None,
     }
 
 
@@ -156,20 +159,30 @@ def measure(support: DecisionSupport, cells: Sequence[Known], window: Window) ->
     )
     before = called(support, [published(c) for c, _, _ in pairs])
     pictures = {}
+    window = window.settled([*fields.values()])
     for name, how in ways(window, [*fields.values()]).items():
         pictures[name] = [ours(name, how, hit, field) for _, hit, field in pairs]
     pictures["window by red cells, raw"] = [raw(window, hit, field) for _, hit, field in pairs]
     pictures["box, raw"] = [raw(None, hit, field) for _, hit, field in pairs]
     ground = window.ground or (240,) * 3
-    sides = [len(p) for p in pictures["window by red cells, light of the atlas"]]
-    pictures["box padded to the window, light of the atlas"] = [
+    sides = [len(p) for p in pictures[WHOLE]]
+    pictures[PADDED] = [
         padded(p, side, ground)
         for p, side in zip(pictures["box, light of the atlas"], sides, strict=True)
     ]
     units, truth = [c.unit for c, _, _ in pairs], [c.label for c, _, _ in pairs]
     rows: dict[str, object] = {"publisher's crop": _row(before, before, truth, units)}
-    for name, some in pictures.items():
-        rows[name] = _row(called(support, some), before, truth, units)
+    calls = {name: called(support, some) for name, some in pictures.items()}
+    for name, after in calls.items():
+        rows[name] = _row(after, before, truth, units)
+    whole, around = calls[WHOLE], calls[PADDED]
+    rows["padded, beside the whole window"] = _row(around, whole, truth, units)
+    gate = support.atlas.quality
+    if gate is not None:
+        prepare = support.atlas.encoder.preprocessor.prepare
+        for name in (WHOLE, BOX):
+            passed = [not gate.reasons(look(prepare(picture))) for picture in pictures[name]]
+            rows[f"passes the gate: {name}"] = _share(passed, units)
     return rows
 
 
@@ -205,6 +218,8 @@ def main() -> None:
     support = DecisionSupport.open(args.atlas, device="cpu")
     (pictures,) = support.atlas.pictures([spread(len(support.atlas.cells))])
     window = window_of(pictures)
+    if window.um is None:
+        print("the pictures of this atlas show no whole red cells: by white cells alone")
     print(window)
     trained = set(json.loads((args.atlas / "split.json").read_text())["train"])
     result: dict[str, object] = {"window": window.to_json()}
