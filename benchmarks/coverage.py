@@ -27,7 +27,7 @@ from cellkin.measures.intervals import wilson
 
 PREVALENCES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 CELLS = 200
-CHAINS = 100  # of each smear: 800 draws
+CHAINS = 60  # of each smear: 480 draws
 LEAST = 1e-9
 
 

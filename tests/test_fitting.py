@@ -315,6 +315,7 @@ def fitted(fields: Path, tmp_path_factory: pytest.TempPathFactory) -> fitting.Fi
 
 def test_a_fit_is_written_whole_and_used(fields: Path, fitted: fitting.Fit) -> None:
     assert sorted(p.name for p in fitted.folder.iterdir()) == ["finder.json", "finder.safetensors"]
+    assert all(p.stat().st_mode & 0o044 == 0o044 for p in fitted.folder.iterdir())
     assert not fitted.folder.with_name("finder.training").exists()
     card = json.loads((fitted.folder / "finder.json").read_text())
     assert card["kinds"] == {"blast": "white cell"}

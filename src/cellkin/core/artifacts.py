@@ -235,6 +235,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     with guarded_writes(path):
         try:
             save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(path))
+            os.chmod(path, 0o644)  # as every other file; the library makes it the owner's alone
         except SafetensorError as error:  # it wraps what the operating system said
             code = re.search(r"code: (\d+)", str(error))
             raise OSError(int(code[1]), str(error)) if code else error from error

@@ -24,7 +24,7 @@ from cellkin.measures.intervals import LEVEL, Interval, clopper_pearson, unit_in
 
 CHAINS, WARMING, KEPT, APART = 400, 50, 8, 5
 """Chains, each with a draw of m and rho; their sweeps before, between and for the kept draws."""
-TRIES = 1000  # draws of m and rho that are weighted by their likelihood
+TRIES, RANGES = 1000, 24  # draws of m and rho that are weighted, from ranges of rho
 PRIOR = 0.5  # Jeffreys, on shares and on rows of calls
 CLIPPED = (1e-3, 0.95)  # correlations within a subject that are considered
 SINGULAR = 1e-9  # a determinant below it: calls that tell nothing apart
@@ -227,7 +227,12 @@ def ends_of(
         group: (K,) which classes. counts, sure: (K,) cells called and confirmed.
         drawn: shares, as `sampled` gives them, and (C, K, K) rows of calls of new units.
     """
-    low, high = shortest(drawn[0][..., group].sum(axis=-1).ravel())
+    share = drawn[0][..., group].sum(axis=-1).ravel()
+    low, high = shortest(share)
+    if sure[group].any():  # such cells there are
+        low = max(low, float(share.min()))
+    if sure[~group].any():
+        high = min(high, float(share.max()))
     low = 0.0 if _none_of(group, counts, sure, drawn, rng) else low
     return low, 1.0 if _none_of(~group, counts, sure, drawn, rng) else high
 
@@ -258,22 +263,36 @@ def rows_of_a_new_unit(known: HeldOutCalls, rng: Generator, draws: int = CHAINS)
 
 
 def _row(counts: Ints, rng: Generator, draws: int) -> Floats:
-    """(D, K) from the posterior of c m, of one true class in (U, K) units.
+    """(D, K) from the posterior of c m, of one true class in (U, K) units, by weighted draws.
 
-    Drawn are m and rho from near their posterior (each unit of n cells counts as
-    n / (1 + (n - 1) rho) independent ones), then weighted by what is missing to it.
+    A first look at all correlations says in which ranges the second one draws most: with many
+    units the likely ones are few of those between 0 and 1.
     """
     held = counts[counts.sum(axis=1) > 0]
+    edges = np.geomspace(*CLIPPED, RANGES + 1)
+    chances = np.full(RANGES, 1 / RANGES)
+    for _ in range(2):
+        place = rng.choice(RANGES, TRIES, p=chances)
+        width = np.diff(edges)[place]
+        parameters, weight = _weighed(held, edges[place] + width * rng.random(TRIES), rng)
+        weight += np.log(width / chances[place])  # the prior is flat
+        weight = np.exp(weight - weight.max())
+        weight /= weight.sum()
+        chances = 0.9 * np.bincount(place, weight, RANGES) + 0.1 / RANGES
+    return parameters[rng.choice(TRIES, draws, p=weight)]
+
+
+def _weighed(held: Ints, rho: Floats, rng: Generator) -> tuple[Floats, Floats]:
+    """For (T,) correlations: (T, K) parameters c m with m from near its posterior (each unit of n
+    cells counts as n / (1 + (n - 1) rho) independent ones), and log of what is missing to it.
+    """
     sizes = held.sum(axis=1)
-    rho = rng.uniform(*CLIPPED, TRIES)
     alike = PRIOR + (1 / (1 + (sizes - 1) * rho[:, None])) @ held
     mean = np.maximum(dirichlet(alike, rng), 1e-12)
     strength = 1 / rho - 1
     parameters = strength[:, None] * mean
     weight = _rising(parameters, held) - _rising(strength[:, None], sizes[:, None])
-    weight -= _log_dirichlet(mean, alike) - (PRIOR - 1) * np.log(mean).sum(axis=1)
-    chance = np.exp(weight - weight.max())
-    return parameters[rng.choice(TRIES, draws, p=chance / chance.sum())]
+    return parameters, weight - _log_dirichlet(mean, alike) + (PRIOR - 1) * np.log(mean).sum(axis=1)
 
 
 def _rising(start: Floats, counts: Ints) -> Floats:
