@@ -64,11 +64,14 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
-def image_bytes(image: Array, *, lossless: bool) -> tuple[str, bytes]:
-    """Media type and bytes of a uint8 RGB image: PNG, or JPEG where it only illustrates."""
+def image_bytes(image: Array, *, lossless: bool, small: bool = False) -> tuple[str, bytes]:
+    """Media type and bytes of a uint8 RGB image: PNG, or JPEG where it only illustrates; `small`
+    where there are many.
+    """
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     if lossless:
         picture.save(buffer, "PNG")
         return "image/png", buffer.getvalue()
-    picture.save(buffer, "JPEG", quality=90, subsampling=0)
+    how = {"quality": 72, "subsampling": 2} if small else {"quality": 90, "subsampling": 0}
+    picture.save(buffer, "JPEG", **how)
     return "image/jpeg", buffer.getvalue()

@@ -267,7 +267,7 @@ def _drawn(view: MapView, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def data_uri(image: Array, *, lossless: bool) -> str:
+def data_uri(image: Array, *, lossless: bool, small: bool = False) -> str:
     """A uint8 RGB image inside a page."""
-    kind, data = image_bytes(image, lossless=lossless)
+    kind, data = image_bytes(image, lossless=lossless, small=small)
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -68,14 +68,13 @@ class CountAlbum:
 
     def field(self, name: str, view: Bytes) -> None:
         """Keep a field (H, W, 3) uint8 RGB at a glance."""
-        self.fields[name] = picture_uri(view, self.side)
+        self.fields[name] = picture_uri(view, self.side, small=True)
 
     def cell(self, name: str, picture: Bytes) -> None:
         """Keep a cell (S, S, 3) uint8 RGB."""
         if len(self.cells) < PICTURED:
-            self.cells[name] = picture_uri(
-                picture, THUMB if len(self.cells) < MANY else SMALL_THUMB
-            )
+            side = THUMB if len(self.cells) < MANY else SMALL_THUMB
+            self.cells[name] = picture_uri(picture, side, small=True)
 
 
 def save_count(count: Count, folder: str | Path, album: CountAlbum, kin: Pngs) -> Path:
@@ -115,7 +114,6 @@ class _Page:
         count = self.count
         told = count.differential.to_json()
         told["rows"] = [self._class_row(row) for row in told["rows"]]
-        galleries = list(self._galleries())
         return {
             "title": count_sentence(count),
             "warnings": warnings_of(count),
@@ -126,8 +124,10 @@ class _Page:
             "legend": self._legend(),
             "columns": self.columns,
             "fields": [self._field(f) for f in count.fields if f.name in self.album.fields],
-            "galleries": galleries,
-            "unpictured": len(count.cells) - sum(len(g["cells"]) for g in galleries),
+            "galleries": list(self._galleries()),
+            "unpictured": sum(
+                c.decision is not None and c.id not in self.album.cells for c in count.cells
+            ),
             "kin_pictures": self.kin_pictures,
             "subject": count.subject,
             **foot(count.facts, count.labels, Provenance.from_json(count.provenance)),
@@ -268,7 +268,7 @@ def _by_person(cell: CountedCell, labels: LabelSet) -> str:
 
 def _thumbnail(png: bytes) -> str:
     with Image.open(io.BytesIO(png)) as image:
-        return picture_uri(np.asarray(image.convert("RGB")), KIN_SIDE)
+        return picture_uri(np.asarray(image.convert("RGB")), KIN_SIDE, small=True)
 
 
 def _bar(field: CountedField) -> Mapping[str, str] | None:

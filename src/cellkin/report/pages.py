@@ -158,11 +158,13 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
     return html.encode("utf-8", "replace").decode()
 
 
-def picture_uri(image: Array, side: int) -> str:
-    """An image as a data URI (JPEG), its longer side at most `side` pixels, for illustration."""
+def picture_uri(image: Array, side: int, *, small: bool = False) -> str:
+    """An image as a data URI (JPEG), its longer side at most `side` pixels, for illustration;
+    `small` in bytes as well.
+    """
     picture = Image.fromarray(np.ascontiguousarray(image))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return data_uri(np.asarray(picture), lossless=False)
+    return data_uri(np.asarray(picture), lossless=False, small=small)
 
 
 def _table_cell(row: DecisionRow, labels: LabelSet) -> dict[str, Any]:
