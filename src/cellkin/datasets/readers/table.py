@@ -110,7 +110,7 @@ def _refuse_faults(listing: Listing, table: Rows) -> None:
     mend = "correct these lines; paths are relative to the folder of labels.csv, with '/'"
     if faults and all(fault.endswith("is empty") and "label" in fault for fault in faults):
         mend = (
-            "write the class of each of these cells, or take its line away; "
+            "correct these lines: write the class of each cell, or take its line away; "
             f"cellkin decide ATLAS {listing.root} calls cells that have none"
         )
     raise_faults(table.path, faults, mend=mend)
