@@ -7,7 +7,7 @@ the 95 % interval of the corrected share holds the true prevalence and how wide 
 of Wilson's interval of the share as called.
 
     python benchmarks/coverage.py                    # a quick look
-    python benchmarks/coverage.py --smears 400 --markdown    # the tables of docs/counting.md
+    python benchmarks/coverage.py --smears 250 --markdown    # the tables of docs/counting.md
 
 The last line is one JSON object.
 """

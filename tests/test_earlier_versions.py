@@ -51,6 +51,15 @@ def test_the_atlas_knows_its_own_images(earlier: Path) -> None:
     assert dss.decide(dss.atlas.image(3)).twin == "same image"
 
 
+def test_its_held_out_calls_are_the_decisions_on_its_test_part(earlier: Path) -> None:
+    atlas = DecisionSupport.open(earlier / "atlas").atlas
+    tested = json.loads((earlier / "atlas" / "predictions.json").read_text())
+    known = atlas.held_out_calls()
+    assert known.counts.sum() == len(tested) > 0
+    right = sum(row["label"] == row["truth"] for row in tested)
+    assert known.counts.sum(axis=0).trace() == right
+
+
 def test_the_evidence_and_its_page_are_there(earlier: Path, tmp_path: Path) -> None:
     dss = DecisionSupport.open(earlier / "atlas")
     assert dss.atlas.verification is not None
