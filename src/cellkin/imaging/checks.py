@@ -19,6 +19,7 @@ BLACK = 12
 """Grey level of 255 up to which all channels of a black ground lie: JPEG leaves a little there."""
 
 OTHER_KIND = "export it as PNG or TIFF in RGB, with 8 bits per channel"
+FIELDS = "whole fields and slides are for cellkin differential and cellkin find"
 AGAIN = "copy it again from its source, or export it again as PNG, JPEG, BMP or TIFF in RGB"
 
 
@@ -91,7 +92,7 @@ def check_bytes(size: int, where: str, limits: Limits) -> None:
         raise ImageError(
             f"this file has {size} bytes, more than the {limits.max_bytes} allowed",
             where=where,
-            mend="give the crop of one cell, or raise max_bytes",
+            mend=f"give the crop of one cell, or raise max_bytes; {FIELDS}",
         )
 
 
@@ -106,7 +107,7 @@ def check_size(width: int, height: int, where: str, limits: Limits) -> None:
             f"this image is too large: {width} x {height} pixels, more than {limits.max_pixels} "
             "in all",
             where=where,
-            mend="give the crop of one cell, or raise max_pixels",
+            mend=f"give the crop of one cell, or raise max_pixels; {FIELDS}",
         )
     if min(width, height) < limits.min_side:
         raise ImageError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from cellkin.core.errors import ImageError
+from cellkin.imaging.checks import FIELDS
 
 KINDS: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -80,7 +81,7 @@ def kind_of(data: bytes, where: str) -> str:
         f"this is no PNG, JPEG, BMP or TIFF image: it holds {_stranger(data)}",
         where=where,
         mend="give the image itself, exported as PNG, JPEG, BMP or TIFF in RGB by the program that "
-        "made it",
+        f"made it; {FIELDS}",
     )
 
 

@@ -30,7 +30,7 @@ from cellkin.report.counting import (
 from cellkin.report.pages import picture_uri, render_page
 from cellkin.report.scatter import class_style, style
 from cellkin.report.telling import tell
-from cellkin.report.words import counted, listed
+from cellkin.report.words import counted, listed, unbroken
 
 Pngs = Callable[[Sequence[str]], Sequence[bytes]]
 """The pictures of reference cells, by their ids."""
@@ -115,7 +115,7 @@ class _Page:
         told = count.differential.to_json()
         told["rows"] = [self._class_row(row) for row in told["rows"]]
         return {
-            "title": count_sentence(count),
+            "title": unbroken(count_sentence(count)),
             "warnings": warnings_of(count),
             "shares": [] if count.labels.positive is None else share_rows(count),
             "foreseen": foreseen_words(count),

@@ -11,6 +11,7 @@ from cellkin.core.records import LabelSet, Provenance
 from cellkin.report.context import foot
 from cellkin.report.pages import write_page
 from cellkin.report.plots import course_view, reliability_view
+from cellkin.report.words import unbroken
 
 Data = Mapping[str, Any]
 
@@ -25,7 +26,6 @@ TARGETS = {
     "likeness": "likeness to the nearest kin",
     "difference": "distance to the nearest kin",
 }
-UNBROKEN = "\N{NO-BREAK SPACE}%"  # a sign stays on the line of its number
 STATES = {"bad": "Fails", "warn": "To know", "good": "Holds"}
 
 
@@ -42,7 +42,7 @@ def save_verification(
         OutputError: the file cannot be written.
     """
     by_name: dict[str, list[Data]] = {}
-    found = [{**v, "text": _unbroken(v["text"])} for v in result["verdicts"]]
+    found = [{**v, "text": unbroken(v["text"])} for v in result["verdicts"]]
     for verdict in found:
         by_name.setdefault(verdict["name"], []).append(verdict)
     told = {state: sum(v["state"] == state for v in result["verdicts"]) for state in STATES}
@@ -99,17 +99,13 @@ def _share_cell(found: Data | None) -> str:
         return "not available: every map is empty"
     if found["low"] is None:
         return f"{percent(found['mean'])} ({found['note']})"
-    return _unbroken(f"{percent(found['mean'])} ({percent_range(found['low'], found['high'])})")
+    return unbroken(f"{percent(found['mean'])} ({percent_range(found['low'], found['high'])})")
 
 
 def _rate_cell(found: Data) -> str:
     if found["share"] is None:
         return "none"
-    return f"{found['count']} of {found['n']} ({_unbroken(percent(found['share']))})"
-
-
-def _unbroken(words: str) -> str:
-    return words.replace(" %", UNBROKEN)
+    return f"{found['count']} of {found['n']} ({unbroken(percent(found['share']))})"
 
 
 def _completeness(found: Data) -> list[dict[str, str]]:
@@ -301,4 +297,4 @@ def _kind(name: str, own: Data) -> dict[str, Any]:
 
 
 def _with_interval(found: Data) -> str:
-    return f"{_rate_cell(found)}, {_unbroken(percent_range(found['low'], found['high']))}"
+    return f"{_rate_cell(found)}, {unbroken(percent_range(found['low'], found['high']))}"

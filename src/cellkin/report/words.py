@@ -19,6 +19,11 @@ def shown_name(path: str) -> str:
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
 
 
+def unbroken(words: str) -> str:
+    """Words in which a sign of percent stays on the line of its number."""
+    return words.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _is_noun(title: str) -> bool:
     return NOUN.search(title) is not None
 
