@@ -24,6 +24,7 @@ from cellkin.drawing.tissue import _patch
 from cellkin.smear.finding import find
 from cellkin.smear.found import FoundField
 from cellkin.smear.ruler import RED_CELL
+from cellkin.system import DecisionSupport
 
 Bytes = NDArray[np.uint8]
 Make = Callable[[Path, Bytes], Path]
@@ -253,6 +254,18 @@ def test_the_command_says_it(tmp_path: Path, good: Bytes) -> None:
     empty.mkdir()
     done = CliRunner().invoke(app, ["find", str(empty), "--out", str(tmp_path / "b.json")])
     assert isinstance(done.exception, DataError)
+
+
+def test_a_differential_leaves_out_what_is_no_smear(
+    tmp_path: Path, support: DecisionSupport
+) -> None:
+    tissue = saved(tmp_path, histology(0), "tissue.png")
+    with pytest.raises(ImageError, match=NO_SMEAR):
+        support.count([tissue])
+    count = support.count([tissue, saved(tmp_path, smear(0, 4)[0], "smear.png")])
+    assert [field.name for field in count.unreadable] == ["tissue.png"]
+    assert NO_SMEAR in count.unreadable[0].fault
+    assert {cell.field for cell in count.cells} == {"smear.png"}
 
 
 @pytest.mark.real

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
+from cellkin.smear.dicom import one_of_each
 from cellkin.smear.field import Field, is_field
 
 
@@ -134,8 +137,6 @@ def test_slides_are_read_by_openslide(tmp_path: Path, picture: Bytes) -> None:
 def test_a_missing_package_is_said_with_the_line_that_installs_it(
     tmp_path: Path, picture: Bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "openslide", None)
     tifffile.imwrite(tmp_path / "slide.ndpi", picture, tile=(64, 80), photometric="rgb")
     with pytest.raises(ImageError) as error:
@@ -212,3 +213,150 @@ def test_names_of_fields() -> None:
     assert is_field(Path("a.JPG"))
     assert is_field(Path("b.ndpi"))
     assert not is_field(Path("c.csv"))
+
+
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha"])
+def test_what_is_transparent_lies_over_white(tmp_path: Path, picture: Bytes, kind: str) -> None:
+    share = np.linspace(0, 255, 420).astype(np.uint8)[None, :, None].repeat(300, 0)
+    seen = (picture * (share / 255) + 255 - share).round()
+    stored = (picture * (share / 255)).round() if kind == "assocalpha" else picture
+    rgba = np.concatenate([stored.astype(np.uint8), share], axis=2)
+    tiles = {"tile": (64, 80), "photometric": "rgb", "extrasamples": [kind]}
+    tifffile.imwrite(tmp_path / "a.tif", rgba, **tiles)
+    with Field(tmp_path / "a.tif") as field:
+        assert np.abs(field.read().astype(int) - seen).max() <= 1
+
+
+def test_a_fourth_channel_that_nobody_declares_is_refused(tmp_path: Path, picture: Bytes) -> None:
+    four = np.concatenate([picture, picture[..., :1]], axis=2)
+    tiles = {"tile": (64, 80), "photometric": "rgb", "extrasamples": ["unspecified"]}
+    tifffile.imwrite(tmp_path / "a.tif", four, **tiles)
+    with pytest.raises(ImageError, match="4 channels"):
+        Field(tmp_path / "a.tif")
+
+
+# --- DICOM ---------------------------------------------------------------------------------------
+
+
+def dicom_slide(folder: Path, rgb: Bytes, um: float = 0.25) -> list[Path]:
+    """A slide of two levels, each a file, as a scanner writes it."""
+    pydicom = pytest.importorskip("pydicom")
+    folder.mkdir()
+    ids = [pydicom.uid.generate_uid() for _ in range(3)]
+    paths = [folder / f"{step}.dcm" for step in (1, 2)]
+    for path, step in zip(paths, (1, 2), strict=True):
+        level = dicom_level(np.ascontiguousarray(rgb[::step, ::step]), um, step)
+        level.StudyInstanceUID, level.SeriesInstanceUID, level.FrameOfReferenceUID = ids
+        level.InstanceNumber = step
+        level.save_as(path, enforce_file_format=True)
+    return paths
+
+
+def dicom_level(rgb: Bytes, um: float, step: int) -> Any:
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    def item(**values: Any) -> Any:
+        made = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(made, name, [value] if isinstance(value, pydicom.Dataset) else value)
+        return made
+
+    side = 64
+    (height, width), kind = rgb.shape[:2], pydicom.uid.VLWholeSlideMicroscopyImageStorage
+    rows, columns = -(-height // side), -(-width // side)
+    padded = np.pad(
+        rgb,
+        ((0, rows * side - height), (0, columns * side - width), (0, 0)),
+        constant_values=255,
+    )
+    frames = padded.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, pydicom.uid.generate_uid()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    image_type = ["ORIGINAL" if step == 1 else "DERIVED", "PRIMARY", "VOLUME"]
+    image_type.append("NONE" if step == 1 else "RESAMPLED")
+    spacing = item(PixelSpacing=[um * step / 1000] * 2, SliceThickness=0.001)
+    white = item(CodeValue="371251000", CodingSchemeDesignator="SCT", CodeMeaning="White color")
+    lit = item(CodeValue="111744", CodingSchemeDesignator="DCM", CodeMeaning="Brightfield")
+    made = item(
+        SOPClassUID=kind,
+        SOPInstanceUID=meta.MediaStorageSOPInstanceUID,
+        Modality="SM",
+        PatientID="P",
+        ContainerIdentifier="S",
+        ImageType=image_type,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PixelRepresentation=0,
+        Rows=side,
+        Columns=side,
+        NumberOfFrames=rows * columns,
+        TotalPixelMatrixColumns=width,
+        TotalPixelMatrixRows=height,
+        TotalPixelMatrixFocalPlanes=1,
+        ImagedVolumeWidth=width * step * um / 1000,
+        ImagedVolumeHeight=height * step * um / 1000,
+        ImagedVolumeDepth=0.001,
+        DimensionOrganizationType="TILED_FULL",
+        NumberOfOpticalPaths=1,
+        VolumetricProperties="VOLUME",
+        SpecimenLabelInImage="NO",
+        FocusMethod="AUTO",
+        ExtendedDepthOfField="NO",
+        LossyImageCompression="00",
+        ImageOrientationSlide=[0, -1, 0, -1, 0, 0],
+        TotalPixelMatrixOriginSequence=item(
+            XOffsetInSlideCoordinateSystem=20.0, YOffsetInSlideCoordinateSystem=20.0
+        ),
+        SharedFunctionalGroupsSequence=item(
+            PixelMeasuresSequence=spacing,
+            WholeSlideMicroscopyImageFrameTypeSequence=item(FrameType=image_type),
+            OpticalPathIdentificationSequence=item(OpticalPathIdentifier="1"),
+        ),
+        OpticalPathSequence=item(
+            OpticalPathIdentifier="1",
+            IlluminationTypeCodeSequence=lit,
+            IlluminationColorCodeSequence=white,
+        ),
+        PixelData=frames.tobytes(),
+    )
+    return FileDataset("slide", made, file_meta=meta, preamble=b"\0" * 128)
+
+
+@pytest.mark.parametrize("reader", ["openslide", "wsidicom"])
+def test_dicom_slides_are_read(
+    tmp_path: Path, picture: Bytes, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(reader)
+    path = dicom_slide(tmp_path / "slide", picture)[0]
+    if reader == "wsidicom":
+        monkeypatch.setitem(sys.modules, "openslide", None)
+    with Field(path) as field:
+        assert field.downsamples == (1.0, 2.0)
+        assert field.um_per_pixel == pytest.approx(0.25)
+        np.testing.assert_array_equal(field.read((17, 33, 100, 200)), picture[33:200, 17:100])
+        half = field.read((20, 40, 120, 140), 1)
+        np.testing.assert_array_equal(half, picture[40:140:2, 20:120:2])
+
+
+def test_the_levels_of_a_dicom_slide_are_one_field(tmp_path: Path, picture: Bytes) -> None:
+    pytest.importorskip("pydicom")
+    for name in ("a", "b"):
+        dicom_slide(tmp_path / name, picture)
+    Image.fromarray(picture).save(tmp_path / "c.png")
+    found = one_of_each(sorted(tmp_path.rglob("*.*")))
+    names = [p.relative_to(tmp_path).as_posix() for p in found]
+    assert names == ["a/1.dcm", "b/1.dcm", "c.png"]
+
+
+def test_a_text_called_dicom_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("wsidicom")
+    (tmp_path / "a.dcm").write_bytes(b"hello" * 100)
+    with pytest.raises(ImageError) as error:
+        Field(tmp_path / "a.dcm")
+    assert error.value.mend

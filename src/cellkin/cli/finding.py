@@ -278,6 +278,7 @@ def fields_of(paths: list[Path]) -> list[Path]:
     Raises:
         DataError: a path that is not there, or a folder without fields.
     """
+    from cellkin.smear.dicom import one_of_each
     from cellkin.smear.field import is_field
 
     def inside(folder: Path) -> list[Path]:
@@ -289,6 +290,6 @@ def fields_of(paths: list[Path]) -> list[Path]:
                 where=folder,
                 mend="give photographs (PNG, JPEG, BMP, TIFF), slides, or a folder of them",
             )
-        return fields
+        return one_of_each(fields)
 
     return files_of(paths, inside)

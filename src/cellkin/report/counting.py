@@ -152,7 +152,7 @@ def left_out_rows(count: Count) -> list[tuple[str, str, str]]:
                 "" if per is None else f"{number(per)} per 100 white cells",
             )
         )
-    rows += [("1", f"field that cannot be read: {f.name}", f.fault) for f in count.unreadable]
+    rows += [("1", f"field that is left out: {f.name}", f.fault) for f in count.unreadable]
     return rows
 
 

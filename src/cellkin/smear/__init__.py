@@ -1,6 +1,7 @@
 """Floor 4: where are the cells of this field, how large, in what light? Never what they are.
 
 field       a photograph or a slide: size, micrometres per pixel, `read(box, level)`
+dicom       DICOM slides that OpenSlide does not read
 light       the lamp, told from the empty ground; a field in one even light
 ruler       micrometres per pixel: from the file, as given, or by red cells
 evened      a field in one even light, read at any resolution

@@ -31,6 +31,7 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.formats import KINDS
 from cellkin.imaging.scale import um_of_tiff, um_per_pixel
 from cellkin.imaging.tiff import Resolution
+from cellkin.smear.dicom import SUFFIX, DicomSlide
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the whole field."""
@@ -38,6 +39,7 @@ Box = tuple[int, int, int, int]
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".vms", ".vmu", ".svslide")
 """Extensions of the slide formats that OpenSlide reads."""
 
+ASSOCIATED, UNASSOCIATED = 1, 2  # alpha: colours are multiplied by it already, or not
 AT_ONCE = 40_000_000  # pixels of a level that are read at once, where a part is averaged down
 
 
@@ -165,8 +167,14 @@ class Field:
 
 def _opened(path: Path, limits: Limits) -> _Pixels:
     where = str(path)
-    if path.suffix.lower() in SLIDES:
-        return _Slide(path, where, limits)
+    suffix = path.suffix.lower()
+    if suffix in SLIDES:
+        try:
+            return _Slide(path, where, limits)
+        except ImageError:
+            if suffix != SUFFIX:
+                raise
+        return DicomSlide(path, where)
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] in (b"II", b"MM"):
@@ -247,10 +255,22 @@ class _Tiled:
                 mend="copy it again from its source",
             )
         tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
-        return None if tile is None else np.asarray(tile[0, ..., :3], np.uint8)
+        if tile is None:
+            return None
+        whole = np.asarray(tile[0])
+        return _over_white(whole, page.extrasamples[0]) if whole.shape[2] == 4 else whole
 
     def close(self) -> None:
         self._tiff.close()
+
+
+def _over_white(rgba: Bytes, kind: int) -> Bytes:
+    """What a viewer shows of a tile that is transparent in places: white behind it."""
+    share = rgba[..., 3:].astype(np.uint16)
+    colour = rgba[..., :3].astype(np.uint16)
+    if kind != ASSOCIATED:
+        colour = (colour * share + 127) // 255
+    return np.asarray(np.minimum(colour + 255 - share, 255), np.uint8)
 
 
 def _lay(found: Bytes, tile: Bytes, left: int, top: int) -> None:
@@ -274,7 +294,9 @@ def _require_rgb(page: Any, where: str, limits: Limits) -> None:
     """Refuse grey pages, more than 8 bits, separate planes, and tiles that do not fit in memory."""
     if page.samplesperpixel < 3:
         raise grey(where)
-    if page.bitspersample != 8 or page.planarconfig != 1 or page.samplesperpixel > 3:
+    extra = tuple(page.extrasamples)
+    known = not extra or (len(extra) == 1 and extra[0] in (ASSOCIATED, UNASSOCIATED))
+    if page.bitspersample != 8 or page.planarconfig != 1 or not known:
         raise ImageError(
             f"this tiled TIFF has {page.samplesperpixel} channels of {page.bitspersample} bits",
             where=where,
@@ -312,9 +334,7 @@ class _Slide:
         corner = (round(left * factor), round(top * factor))
         with self._said():
             image = self._slide.read_region(corner, level, (right - left, bottom - top))
-        rgba = np.asarray(image, np.uint16)
-        share = rgba[..., 3:]
-        return np.asarray((rgba[..., :3] * share + 255 * (255 - share)) // 255, np.uint8)
+        return _over_white(np.asarray(image, np.uint8), UNASSOCIATED)
 
     def close(self) -> None:
         self._slide.close()

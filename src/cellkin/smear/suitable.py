@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from statistics import median
 
 import cv2
 import numpy as np
@@ -19,7 +20,8 @@ from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
 
 COVERED = 213  # of 255: where a channel is darker, something lies on the ground
 SURE = 0.6  # score from which on a white cell is recognised without doubt
-LEAST = 0.27  # of what is covered that must be recognised
+LEAST, DOUBTFUL = 0.17, 0.3  # of what is covered that must be recognised; beside many unsure cells
+UNSURE, MANY = 0.6, 5  # middle score of the white cells that tissue seems to hold; so many of them
 EMPTY = 0.004  # of the field; where less is covered, nothing lies there
 BRIGHTER = 252  # of 255 in every channel: brighter than the ground
 MOST_BRIGHT = 0.1  # of a field; smears have 0.06 and less
@@ -103,18 +105,16 @@ def unsuitable(tally: Tally, glance: Glance, cells: Sequence[Cell]) -> str:
             f"{NO_SMEAR}{glance.brighter:.0%} of it is brighter than its ground, as in a negative, "
             f"a dark field or fluorescence{NONE_COUNTED}"
         )
-    white = sum((c.right - c.left) * (c.bottom - c.top) for c in cells if _is_sure(c))
-    known = (tally.red + white) / max(tally.covered, 1.0)
-    if tally.covered > EMPTY * tally.seen and known < LEAST:
+    whites = [c for c in cells if c.kind in ("white cell", "border")]
+    sure = sum((c.right - c.left) * (c.bottom - c.top) for c in whites if c.score >= SURE)
+    unsure = len(whites) >= MANY and median(c.score for c in whites) < UNSURE
+    known = (tally.red + sure) / max(tally.covered, 1.0)
+    if tally.covered > EMPTY * tally.seen and known < (DOUBTFUL if unsure else LEAST):
         return (
             f"{NO_SMEAR}red and white cells make up {known:.0%} of what lies there (or it is out "
             f"of focus, or at another scale than is told){NONE_COUNTED}"
         )
     return ""
-
-
-def _is_sure(cell: Cell) -> bool:
-    return cell.kind in ("white cell", "border") and cell.score >= SURE
 
 
 def notes_of(tally: Tally, ruler: Ruler | None, reds: RedCells) -> list[str]:
