@@ -85,8 +85,8 @@ NO_SMEAR = "does not look like a blood smear"
 READ: dict[str, tuple[Make, str]] = {
     "white": (like(np.broadcast_to([255, 254, 255], (300, 400, 3))), "nothing lies on the ground"),
     "empty ground": (like(RNG.normal((235, 228, 220), 2, (300, 400, 3))), "nothing lies"),
-    "overexposed": (of(lambda rgb: rgb * 4 + [90, 91, 92]), "nothing lies|" + NO_SMEAR),
-    "far out of focus": (of(lambda rgb: cv2.GaussianBlur(rgb, (0, 0), 25)), NO_SMEAR),
+    "overexposed": (of(lambda rgb: rgb * 4 + [90, 91, 92]), "lies on|" + NO_SMEAR),
+    "far out of focus": (of(lambda rgb: cv2.GaussianBlur(rgb, (0, 0), 25)), NO_SMEAR + "|lies on"),
     "histology": (like(histology(0)), NO_SMEAR),
     "other histology": (like(histology(1)), NO_SMEAR),
     "gradient": (like(GRADIENT), NO_SMEAR),

@@ -22,7 +22,10 @@ COVERED = 213  # of 255: where a channel is darker, something lies on the ground
 SURE = 0.6  # score from which on a white cell is recognised without doubt
 LEAST, DOUBTFUL = 0.17, 0.3  # of what is covered that must be recognised; beside many unsure cells
 UNSURE, MANY = 0.6, 5  # middle score of the white cells that tissue seems to hold; so many of them
-EMPTY = 0.004  # of the field; where less is covered, nothing lies there
+EMPTY, LITTLE = (
+    0.004,
+    0.06,
+)  # of the field; where less is covered, nothing or hardly anything is there
 BRIGHTER = 252  # of 255 in every channel: brighter than the ground
 MOST_BRIGHT = 0.1  # of a field; smears have 0.06 and less
 SEAM = 5.0  # difference across a line, over those near it; smears have 3.1 and less
@@ -109,7 +112,7 @@ def unsuitable(tally: Tally, glance: Glance, cells: Sequence[Cell]) -> str:
     sure = sum((c.right - c.left) * (c.bottom - c.top) for c in whites if c.score >= SURE)
     unsure = len(whites) >= MANY and median(c.score for c in whites) < UNSURE
     known = (tally.red + sure) / max(tally.covered, 1.0)
-    if tally.covered > EMPTY * tally.seen and known < (DOUBTFUL if unsure else LEAST):
+    if tally.covered > LITTLE * tally.seen and known < (DOUBTFUL if unsure else LEAST):
         return (
             f"{NO_SMEAR}red and white cells make up {known:.0%} of what lies there (or it is out "
             f"of focus, or at another scale than is told){NONE_COUNTED}"
@@ -123,6 +126,10 @@ def notes_of(tally: Tally, ruler: Ruler | None, reds: RedCells) -> list[str]:
     if tally.covered <= EMPTY * tally.seen:
         notes.append(
             "nothing lies on the ground of this field: an empty place, out of focus or overexposed"
+        )
+    elif tally.covered <= LITTLE * tally.seen and tally.red < LEAST * tally.covered:
+        notes.append(
+            "hardly anything lies on this field, and no red cells that tell its scale: look at it"
         )
     if ruler is not None and ruler.source != "red cells":
         notes += _contradicted(tally, ruler, reds)
