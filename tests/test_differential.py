@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cellkin.cli.main import app
-from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField
+from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField, ShareFound
 from cellkin.core.errors import ArtifactError, DataError, DecisionError, ImageError, LabelError
 from cellkin.core.kinds import kind
 from cellkin.core.records import NOTICE
@@ -362,3 +362,11 @@ def test_an_atlas_without_held_out_calls_says_so(count: Count) -> None:
     assert count.corrected.blasts.share is None
     assert "does not know how it calls cells" in count.corrected.blasts.note
     assert count.corrected.by_class == {}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.02, 0.95), (0.1, 0.5)])
+def test_an_interval_that_tells_nothing_is_no_answer(low: float, high: float, count: Count) -> None:
+    share = ShareFound(0.3, low, high, "posterior")
+    told = count_sentence(replace(count, corrected=replace(count.corrected, blasts=share)))
+    assert ("too little is known" in told) == (high - low > 0.9)
+    assert ("95 % interval" in told) != ("too little is known" in told)

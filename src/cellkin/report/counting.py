@@ -44,6 +44,10 @@ COLUMNS = (
 )
 
 
+VAGUE = 0.9
+"""Width of an interval of the corrected share that tells nothing."""
+
+
 def count_sentence(count: Count) -> str:
     """The answer in one sentence."""
     n, fields = count.differential.n, plain_count(len(count.fields), "field")
@@ -57,8 +61,11 @@ def count_sentence(count: Count) -> str:
         return f"{head}: {listed(rows)}. {NO_VERDICT}"
     if count.reviewed.share is not None:
         return f"{head}: {_blasts(count.reviewed, '{} after review')}{_ends(count.reviewed)}."
-    corrected = _ends(count.corrected.blasts, "corrected")
-    return f"{head}: {_blasts(count.naive, 'called {}')}{corrected}."
+    called = f"{head}: {_blasts(count.naive, 'called {}')}"
+    corrected = count.corrected.blasts
+    if (corrected.high or 0.0) - (corrected.low or 0.0) >= VAGUE:
+        return f"{called}, as called: too little is known of this atlas’s errors to correct it."
+    return f"{called}{_ends(corrected, 'corrected')}."
 
 
 def plain_count(n: int, noun: str) -> str:
