@@ -100,11 +100,12 @@ READ: dict[str, tuple[Make, str]] = {
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_what_is_no_smear_is_told_and_not_counted(tmp_path: Path, good: Bytes, kind: str) -> None:
+def test_what_is_no_smear_is_told(tmp_path: Path, good: Bytes, kind: str) -> None:
     make, match = READ[kind]
     found = find(make(tmp_path, good))
-    assert found.cells == ()
     assert re.search(match, found.notes[0]), found.notes
+    assert found.suitable == (NO_SMEAR not in found.notes[0])
+    assert not (found.suitable and found.cells)
 
 
 def written(data: bytes, name: str) -> Make:
@@ -265,6 +266,8 @@ def test_a_differential_leaves_out_what_is_no_smear(
     count = support.count([tissue, saved(tmp_path, smear(0, 4)[0], "smear.png")])
     assert [field.name for field in count.unreadable] == ["tissue.png"]
     assert NO_SMEAR in count.unreadable[0].fault
+    asked = support.count([tissue, saved(tmp_path, smear(0, 4)[0], "smear.png")], every_field=True)
+    assert asked.unreadable == ()
     assert {cell.field for cell in count.cells} == {"smear.png"}
 
 

@@ -176,6 +176,11 @@ def differential(
             help="A cells.csv of the same fields whose column reviewed a person has filled in.",
         ),
     ] = None,
+    every_field: Annotated[
+        bool,
+        typer.Option("--every-field", help="Count fields too that do not look like a blood smear."),
+    ] = False,
+    finder: Finder = None,
     engine: Engine = "local",
     address: Address = None,
     workers: Workers = 0,
@@ -204,7 +209,7 @@ def differential(
     with (
         progress() as tell,
         resumable(out),
-        searched(paths, um_per_pixel=mpp, jobs=jobs, progress=tell) as found,
+        searched(paths, um_per_pixel=mpp, finder=finder, jobs=jobs, progress=tell) as found,
     ):
         each = zip(paths, found.each(paths), strict=True)
         count = dss.count(
@@ -212,6 +217,7 @@ def differential(
             um_per_pixel=mpp,
             subject=subject,
             reviewed=verdicts,
+            every_field=every_field,
             album=album,
             progress=tell,
         )

@@ -191,7 +191,6 @@ class FoundFields(Sequence[FoundField]):
         tally = Tally.total([self._answers.facts(key)["tally"] for key in later or [work.key]])
         why_not = unsuitable(tally, seen.glance, cells)
         notes = notes_of(tally, self._rulers[index], seen.red_cells)
-        cells = [] if why_not else cells
         return FoundField(
             path=work.path,
             width=facts["width"],

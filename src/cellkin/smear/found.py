@@ -61,7 +61,7 @@ class FoundField:
         downsample: pixels of the field per pixel of what the network saw.
         red_cells: the isolated round red cells, by which the ruler may be told.
         outlines: of the cells, in their order.
-        suitable: whether it can be a blood smear; if not, nothing is found in it.
+        suitable: whether it can be a blood smear; if not, what was found in it is doubtful.
         notes: what is to be said of it, first why it is not suitable.
     """
 

@@ -1,7 +1,8 @@
 """Is this a blood smear at all? Told by what the finder itself recognises of what lies there.
 
 On a smear red and white cells make up most of what is darker than the ground. Of tissue, text or
-noise the finder recognises little. A field that is none is said to be none: nothing is counted.
+noise the finder recognises little. A field that is none is said to be none: what was found in it is
+told with that doubt, and a differential leaves it out by name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bytes
+from cellkin.core.numbers import percent
 from cellkin.smear.found import Cell
 from cellkin.smear.network import RED_PIXELS
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
@@ -34,7 +36,6 @@ FEW, SOME = 3, 10  # isolated red cells, or those the finder sees, that can cont
 OFF, SEEN_OFF = 1.8, 1.5  # by how much they do; the finder sees sizes drawn towards its own
 
 NO_SMEAR = "this does not look like a blood smear: "
-NONE_COUNTED = "; nothing is counted"
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,12 @@ def unsuitable(tally: Tally, glance: Glance, cells: Sequence[Cell]) -> str:
     if glance.seam > SEAM:
         return (
             f"{NO_SMEAR}straight lines run through all of it, as through a sheet of several "
-            f"pictures, a page or a screen{NONE_COUNTED}"
+            f"pictures, a page or a screen"
         )
     if glance.brighter > MOST_BRIGHT:
         return (
-            f"{NO_SMEAR}{glance.brighter:.0%} of it is brighter than its ground, as in a negative, "
-            f"a dark field or fluorescence{NONE_COUNTED}"
+            f"{NO_SMEAR}{percent(glance.brighter, 0)} of it is brighter than its ground, as in a "
+            f"negative, a dark field or fluorescence"
         )
     whites = [c for c in cells if c.kind in ("white cell", "border")]
     sure = sum((c.right - c.left) * (c.bottom - c.top) for c in whites if c.score >= SURE)
@@ -114,8 +115,8 @@ def unsuitable(tally: Tally, glance: Glance, cells: Sequence[Cell]) -> str:
     known = (tally.red + sure) / max(tally.covered, 1.0)
     if tally.covered > LITTLE * tally.seen and known < (DOUBTFUL if unsure else LEAST):
         return (
-            f"{NO_SMEAR}red and white cells make up {known:.0%} of what lies there (or it is out "
-            f"of focus, or at another scale than is told){NONE_COUNTED}"
+            f"{NO_SMEAR}red and white cells make up {percent(known, 0)} of what lies there (or it "
+            f"is out of focus, or at another scale than is told)"
         )
     return ""
 

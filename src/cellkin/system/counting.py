@@ -85,11 +85,13 @@ class CountOptions:
         um_per_pixel: where it is known better than by the files or the red cells.
         subject: the person, where known: reference cells of the same person do not vote.
         reviewed: cell id -> class (name or title) that a person gave it, or one of `SET_ASIDE`.
+        every_field: count fields too that do not look like a blood smear.
     """
 
     um_per_pixel: float | None = None
     subject: str | None = None
     reviewed: Mapping[str, str] | None = None
+    every_field: bool = False
 
 
 def count(
@@ -147,8 +149,9 @@ def _found(
     found: list[FoundField | _Unread] = []
     for field in fields:
         path, answer = (field.path, field) if isinstance(field, FoundField) else next(fresh)
-        if isinstance(answer, FoundField) and not answer.suitable:
-            answer = ImageError(answer.notes[0], where=path, mend="give fields of blood smears")
+        if isinstance(answer, FoundField) and not (answer.suitable or how.every_field):
+            mend = "give fields of blood smears; if it is one, count it with --every-field"
+            answer = ImageError(answer.notes[0], where=path, mend=mend)
         found.append(_Unread(path, answer) if isinstance(answer, ImageError) else answer)
     faults = [field.fault for field in found if isinstance(field, _Unread)]
     if len(faults) == len(found):

@@ -209,6 +209,7 @@ class DecisionSupport:
         um_per_pixel: float | None = None,
         subject: str | None = None,
         reviewed: Mapping[str, str] | None = None,
+        every_field: bool = False,
         album: Album | None = None,
         progress: Progress = silent,
     ) -> Count:
@@ -220,10 +221,11 @@ class DecisionSupport:
             subject: the person, as in `decide`.
             reviewed: id of a cell (`CountedCell.id`) -> the class (its name or title) that a person
                 gave it, or "smudge cell", "artefact", "unidentifiable": not to be counted.
+            every_field: count fields too that do not look like a blood smear.
             album: is shown the fields and cells while they are at hand.
 
         Returns:
-            The count; a field that cannot be read is named in it.
+            The count; a field that cannot be read, or is no blood smear, is named in it.
 
         Raises:
             ImageError: no field can be read.
@@ -232,7 +234,7 @@ class DecisionSupport:
                 is given twice.
             RecipeError: an impossible scale.
         """
-        how = CountOptions(um_per_pixel, subject, reviewed)
+        how = CountOptions(um_per_pixel, subject, reviewed, every_field)
 
         def decide(some: Sequence[Prepared]) -> list[Decision]:
             return self.decide(some, subject=subject)
