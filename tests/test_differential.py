@@ -123,7 +123,7 @@ def test_the_gate_is_always_asked(support: DecisionSupport, fields: list[Path]) 
         assert decision.quality is not None
         failed = set(decision.quality)
         wanted = "clump" if failed == {"several cells"} else "quality" if failed else ""
-        assert cell.left_out == wanted or (not failed and cell.left_out == "unlike")
+        assert cell.left_out == wanted or (not failed and cell.left_out in ("unlike", "doubted"))
 
 
 def test_fields_that_were_searched_are_not_searched_again(
@@ -370,3 +370,14 @@ def test_an_interval_that_tells_nothing_is_no_answer(low: float, high: float, co
     told = count_sentence(replace(count, corrected=replace(count.corrected, blasts=share)))
     assert ("too little is known" in told) == (high - low > 0.9)
     assert ("95 % interval" in told) != ("too little is known" in told)
+
+
+def test_one_field_and_a_folder_are_fields(ungated: DecisionSupport, fields: list[Path]) -> None:
+    one = ungated.count(str(fields[0]))
+    assert [field.name for field in one.fields] == [fields[0].name]
+    assert len(ungated.count(fields[0].parent).fields) == len(fields)
+
+
+def test_a_mistaken_review_is_told_before_a_field_is_searched(ungated: DecisionSupport) -> None:
+    with pytest.raises(DataError, match="'nonsense' is no class"):
+        ungated.count("not there.png", reviewed={"f@1,1": "nonsense"})

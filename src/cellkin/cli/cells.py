@@ -217,7 +217,7 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
 
     told = tell(decision, labels)
     votes = ", ".join(f"{n} {title}" for _, title, n in told.votes)
-    withheld = "NOT TO BE USED: " if decision.state == "abstained" else ""
+    withheld = "NOT TO BE USED: " if decision.reasons or decision.quality else ""
     parts = (
         f"{decision.query}: {withheld}{told.title} ({told.clinical})",
         f"kin: {votes} of {len(decision.neighbors)}",

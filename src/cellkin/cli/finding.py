@@ -198,12 +198,14 @@ def differential(
     from cellkin.datasets.reviewed import read_reviewed
     from cellkin.smear.finding import searched
     from cellkin.system import DecisionSupport
+    from cellkin.system.counting import classes_of
 
     paths = fields_of(fields)
     if not overwrite:
         refuse_existing(out)
     verdicts = read_reviewed(reviewed) if reviewed else None
     dss = DecisionSupport.open(atlas, device=device)
+    classes_of(verdicts or {}, dss.atlas.labels)  # a mistake is told before the fields are searched
     album = report.CountAlbum(len(paths))
     jobs = _jobs((engine, address, workers), out, resume=resume)
     with (
@@ -284,18 +286,6 @@ def fields_of(paths: list[Path]) -> list[Path]:
     Raises:
         DataError: a path that is not there, or a folder without fields.
     """
-    from cellkin.smear.dicom import one_of_each
-    from cellkin.smear.field import is_field
+    from cellkin.smear.listing import fields_inside
 
-    def inside(folder: Path) -> list[Path]:
-        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and is_field(p)]
-        fields = [p for p in files if "masks" not in p.parts]
-        if not fields:
-            raise DataError(
-                "this folder holds no fields",
-                where=folder,
-                mend="give photographs (PNG, JPEG, BMP, TIFF), slides, or a folder of them",
-            )
-        return one_of_each(fields)
-
-    return files_of(paths, inside)
+    return files_of(paths, fields_inside)

@@ -110,7 +110,7 @@ def main() -> None:
             raise
         status = _said(error)
     if status == STOPPED:
-        talk("\nStopped. Nothing half-done was left; a training goes on with --resume.")
+        talk("\nStopped. Nothing half-done was left; verbs that have --resume go on with it.")
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -19,6 +19,7 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
         "clump": "clumps that could not be parted into cells",
         "quality": "failed the quality gate",
         "unlike": "do not fit: unlike anything in this atlas",
+        "doubted": "called no white cell, where the finder is sure of one",
         "set aside": "set aside by the person who reviewed them",
     }
 )

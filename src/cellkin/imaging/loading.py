@@ -143,10 +143,11 @@ def unusable(faults: Sequence[ImageError], what: str = "images cannot be used") 
         return faults[0]
     told = [f"{fault.where}: {fault.what}" for fault in faults[:SHOWN]]
     more = f"\n         and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    mends = [*dict.fromkeys(fault.mend for fault in faults)]
     return ImageError(
         f"{len(faults)} {what}",
         where="\n         ".join(told) + more,
-        mend="mend or remove these files",
+        mend=mends[0] if len(mends) == 1 else "mend or remove these files; " + "; ".join(mends[:3]),
     )
 
 

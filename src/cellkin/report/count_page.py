@@ -50,6 +50,7 @@ LETTERS = {
     "clump": "C",
     "quality": "Q",
     "unlike": "U",
+    "doubted": "D",
     "set aside": "A",
 }
 

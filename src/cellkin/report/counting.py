@@ -55,7 +55,10 @@ def count_sentence(count: Count) -> str:
         reasons = [f"{many} {LEFT_OUT[why]}" for why, many in count.left_out.items()]
         reasons += [f"{many} called {name}" for name, many in count.differential.excluded.items()]
         return f"No white cell in {fields} could be counted: {listed(reasons)}."
+    found = sum(cell.kind == "white cell" for cell in count.cells)
     head = f"{plain_count(n, 'white cell')} in {fields}"
+    if n < found:
+        head = f"{n} of {plain_count(found, 'white cell')} in {fields} could be counted"
     if count.naive.share is None:
         rows = [counted(row.n, row.title) for row in count.differential.rows]
         return f"{head}: {listed(rows)}. {NO_VERDICT}"

@@ -13,13 +13,14 @@ from cellkin.smear.evened import Colour, Evened, overview, white_of
 from cellkin.smear.field import Box, Field
 from cellkin.smear.light import Light
 from cellkin.smear.network import RED_PIXELS, FinderNetwork
-from cellkin.smear.ruler import RED_CELL, RedCells, Ruler, red_cells
+from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
 from cellkin.smear.searching import looked, red_cells_seen
 from cellkin.smear.suitable import FEW, SOME, Glance
 
 LEAST_SIDE = 64  # pixels: no cell that can be told is smaller
 PROBE = 480  # side of the part, in pixels of what the network sees, in which the scale is told
 PHOTO = 60_000_000  # pixels up to which a field is a photograph, lit by one lamp
+SHRUNK = 1.5  # pixels of a field per pixel of its overview: small red cells may be lost in it
 WINDOW = 2400  # side of the part, in pixels, that stands for a slide
 EMPTY = 0.98  # of the brightest part's green: where it is darker, something lies
 FINEST = 1 / 3  # pixels of the field per pixel of what the network sees: more is not in it
@@ -79,11 +80,12 @@ def _measured(field: Field) -> tuple[Evened, Box, RedCells, Glance]:
     if field.width * field.height <= PHOTO:
         even, box = Evened(field, Light.of(view), white), (0, 0, field.width, field.height)
         seen = even.overview(view)
-        glance = Glance.of(view, seen)
-    else:
-        even, box, step = Evened(field, None, white), _full(view, field, step), 1.0
-        seen, glance = even.part(box, step), Glance()
-    return even, box, RedCells(red_cells(seen).diameters * np.float32(step)), glance
+        reds = RedCells(red_cells(seen).diameters * np.float32(step))
+        if len(reds) < LEAST and step > SHRUNK:  # too small to be told at a glance
+            reds = max(reds, red_cells(even.part(_full(view, field, step), 1.0)), key=len)
+        return even, box, reds, Glance.of(view, seen)
+    even, box = Evened(field, None, white), _full(view, field, step)
+    return even, box, red_cells(even.part(box, 1.0)), Glance()
 
 
 def _full(view: Bytes, field: Field, step: float) -> Box:

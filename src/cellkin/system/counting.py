@@ -40,11 +40,16 @@ from cellkin.smear.evened import Evened, overview
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find_each
 from cellkin.smear.found import Cell, FoundField
+from cellkin.smear.listing import fields_inside
+from cellkin.smear.suitable import SURE
 from cellkin.smear.window import Window
 
 WHOLE, SHOWN = "white cell", ("white cell", "border", "smudge")
 SET_ASIDE = ("smudge cell", "artefact", "unidentifiable")
 """What a person can call a cell that is not to be counted."""
+
+Fields = Path | str | FoundField | Sequence[Path | str | FoundField]
+"""Files, folders of them, or fields that were searched already."""
 
 NOT_LEUKOCYTES = (NOTHING, PLATELET, ERYTHROBLAST)
 NO_BLASTS = "not available: this atlas knows no lymphoblasts"
@@ -96,15 +101,15 @@ class CountOptions:
 
 def count(
     caller: Caller,
-    fields: Sequence[Path | str | FoundField],
+    fields: Fields,
     how: CountOptions,
     *,
     album: Album | None = None,
     progress: Progress = silent,
 ) -> Count:
     """See `DecisionSupport.count`."""
-    if not fields:
-        raise DecisionError("no field was given", where="fields", mend="give at least one")
+    fields = _listed(fields)
+    verdicts = classes_of(how.reviewed or {}, caller.atlas.labels)
     names = _names([f.path if isinstance(f, FoundField) else Path(f) for f in fields])
     found = _found(fields, how, progress)
     cells = [
@@ -116,7 +121,7 @@ def count(
     ]
     told = tuple(_field(name, field) for name, field in zip(names, found, strict=True))
     _require_whole(cells, told)
-    verdicts = _reviewed(how.reviewed or {}, cells, caller.atlas.labels)
+    _require_reviewed(verdicts, cells)
     whole = sum(cell.kind == WHOLE for cell in cells)
     decisions: dict[str, Decision] = {}
     pictures = _pictures(caller, dict(zip(names, found, strict=True)), album)
@@ -124,11 +129,27 @@ def count(
         answers = caller.decide(block)
         decisions.update((answer.query, answer) for answer in answers)
         progress("deciding", len(decisions), whole)
-    called = [_called(cell, decisions.get(cell.id)) for cell in cells]
+    labels = caller.atlas.labels
+    called = [_called(cell, decisions.get(cell.id), labels) for cell in cells]
     return _count(caller, told, called, verdicts, how)
 
 
 # finding --------------------------------------------------------------------------------------
+
+
+def _listed(fields: Fields) -> list[Path | FoundField]:
+    """One field or several, with folders replaced by the fields in them."""
+    several = [fields] if isinstance(fields, str | Path | FoundField) else fields
+    found: list[Path | FoundField] = []
+    for field in several:
+        if isinstance(field, FoundField):
+            found.append(field)
+        else:
+            path = Path(field).expanduser()
+            found += fields_inside(path) if path.is_dir() else [path]
+    if not found:
+        raise DecisionError("no field was given", where="fields", mend="give at least one")
+    return found
 
 
 @dataclass(frozen=True)
@@ -253,33 +274,34 @@ def _pictures(
                 yield picture
 
 
-def _called(cell: CountedCell, decision: Decision | None) -> CountedCell:
+def _called(cell: CountedCell, decision: Decision | None, labels: LabelSet) -> CountedCell:
     if decision is None:
         return replace(cell, left_out=cell.kind)
-    return replace(cell, decision=decision, left_out=_why_not(decision))
+    return replace(cell, decision=decision, left_out=_why_not(decision, cell.score, labels))
 
 
-def _why_not(decision: Decision) -> str:
+def _why_not(decision: Decision, score: float, labels: LabelSet) -> str:
     """A key of `LEFT_OUT`, or an empty string where the call counts."""
     if decision.quality:
         return "clump" if set(decision.quality) == {"several cells"} else "quality"
-    return "unlike" if "unlike" in decision.reasons else ""
+    if "unlike" in decision.reasons:
+        return "unlike"
+    no_white_cell = kind(decision.label, labels) in (NOTHING, PLATELET)
+    return "doubted" if no_white_cell and score >= SURE else ""
 
 
 # reviewing ------------------------------------------------------------------------------------
 
 
-def _reviewed(
-    given: Mapping[str, str], cells: Sequence[CountedCell], labels: LabelSet
-) -> dict[str, str]:
-    """Cell id -> class name, or one of `SET_ASIDE`."""
-    known = {cell.id for cell in cells if cell.kind == WHOLE}
-    if strange := [name for name in given if name not in known]:
-        raise DataError(
-            f"{len(strange)} reviewed cells are no white cells of these fields",
-            where=", ".join(strange[:5]),
-            mend="review the cells.csv that was written for the same fields and --mpp",
-        )
+def classes_of(given: Mapping[str, str], labels: LabelSet) -> dict[str, str]:
+    """Cell id -> class name, or one of `SET_ASIDE`.
+
+    Args:
+        given: cell id -> what a person wrote.
+
+    Raises:
+        DataError: a verdict that is no class of this atlas.
+    """
     words = {labels.title(name).casefold(): name for name in reversed(labels.names)}
     words |= {name.casefold(): name for name in (*SET_ASIDE, *labels.names)}
     found = {}
@@ -292,6 +314,16 @@ def _reviewed(
             )
         found[name] = words[verdict.strip().casefold()]
     return found
+
+
+def _require_reviewed(verdicts: Mapping[str, str], cells: Sequence[CountedCell]) -> None:
+    known = {cell.id for cell in cells if cell.kind == WHOLE}
+    if strange := [name for name in verdicts if name not in known]:
+        raise DataError(
+            f"{len(strange)} reviewed cells are no white cells of these fields",
+            where=", ".join(strange[:5]),
+            mend="review the cells.csv that was written for the same fields and --mpp",
+        )
 
 
 def _judged(cell: CountedCell, verdicts: Mapping[str, str]) -> CountedCell:

@@ -24,10 +24,9 @@ from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
 from cellkin.measures.counting import HeldOutCalls
-from cellkin.smear.found import FoundField
 from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
-from cellkin.system.counting import Album, Caller, CountOptions, count
+from cellkin.system.counting import Album, Caller, CountOptions, Fields, count
 from cellkin.system.explainer import Explainer, Look, together
 from cellkin.system.windows import atlas_window
 
@@ -204,7 +203,7 @@ class DecisionSupport:
 
     def count(
         self,
-        fields: Sequence[Path | str | FoundField],
+        fields: Fields,
         *,
         um_per_pixel: float | None = None,
         subject: str | None = None,
@@ -216,7 +215,7 @@ class DecisionSupport:
         """The differential of fields and slides: every white cell found, cut, decided and counted.
 
         Args:
-            fields: files, or fields that were searched already.
+            fields: one or several: files, folders of them, or fields that were searched already.
             um_per_pixel: micrometres per pixel, where known better than by the files.
             subject: the person, as in `decide`.
             reviewed: id of a cell (`CountedCell.id`) -> the class (its name or title) that a person
