@@ -198,7 +198,7 @@ def differential(
     from cellkin.datasets.reviewed import read_reviewed
     from cellkin.smear.finding import searched
     from cellkin.system import DecisionSupport
-    from cellkin.system.counting import classes_of
+    from cellkin.system.verdicts import classes_of
 
     paths = fields_of(fields)
     if not overwrite:

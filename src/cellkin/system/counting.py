@@ -26,7 +26,7 @@ from cellkin.core.counts import (
     Foreseen,
     ShareFound,
 )
-from cellkin.core.errors import DataError, DecisionError, ImageError, did_you_mean
+from cellkin.core.errors import DataError, DecisionError, ImageError
 from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET, kind
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, LabelSet
@@ -43,11 +43,9 @@ from cellkin.smear.found import Cell, FoundField
 from cellkin.smear.listing import fields_inside
 from cellkin.smear.suitable import SURE
 from cellkin.smear.window import Window
+from cellkin.system.verdicts import classes_of, judged, require_reviewed
 
 WHOLE, SHOWN = "white cell", ("white cell", "border", "smudge")
-SET_ASIDE = ("smudge cell", "artefact", "unidentifiable")
-"""What a person can call a cell that is not to be counted."""
-
 Fields = Path | str | FoundField | Sequence[Path | str | FoundField]
 """Files, folders of them, or fields that were searched already."""
 
@@ -89,7 +87,8 @@ class CountOptions:
     Attributes:
         um_per_pixel: where it is known better than by the files or the red cells.
         subject: the person, where known: reference cells of the same person do not vote.
-        reviewed: cell id -> class (name or title) that a person gave it, or one of `SET_ASIDE`.
+        reviewed: cell id -> class (name or title) that a person gave it, or one of
+            `verdicts.SET_ASIDE`.
         every_field: count fields too that do not look like a blood smear.
     """
 
@@ -121,7 +120,7 @@ def count(
     ]
     told = tuple(_field(name, field) for name, field in zip(names, found, strict=True))
     _require_whole(cells, told)
-    _require_reviewed(verdicts, cells)
+    require_reviewed(verdicts, cells)
     whole = sum(cell.kind == WHOLE for cell in cells)
     decisions: dict[str, Decision] = {}
     pictures = _pictures(caller, dict(zip(names, found, strict=True)), album)
@@ -290,50 +289,6 @@ def _why_not(decision: Decision, score: float, labels: LabelSet) -> str:
     return "doubted" if no_white_cell and score >= SURE else ""
 
 
-# reviewing ------------------------------------------------------------------------------------
-
-
-def classes_of(given: Mapping[str, str], labels: LabelSet) -> dict[str, str]:
-    """Cell id -> class name, or one of `SET_ASIDE`.
-
-    Args:
-        given: cell id -> what a person wrote.
-
-    Raises:
-        DataError: a verdict that is no class of this atlas.
-    """
-    words = {labels.title(name).casefold(): name for name in reversed(labels.names)}
-    words |= {name.casefold(): name for name in (*SET_ASIDE, *labels.names)}
-    found = {}
-    for name, verdict in given.items():
-        if verdict.strip().casefold() not in words:
-            raise DataError(
-                f"{verdict!r} is no class of this atlas",
-                where=name,
-                mend=did_you_mean(verdict, words) or f"give one of {', '.join(words)}",
-            )
-        found[name] = words[verdict.strip().casefold()]
-    return found
-
-
-def _require_reviewed(verdicts: Mapping[str, str], cells: Sequence[CountedCell]) -> None:
-    known = {cell.id for cell in cells if cell.kind == WHOLE}
-    if strange := [name for name in verdicts if name not in known]:
-        raise DataError(
-            f"{len(strange)} reviewed cells are no white cells of these fields",
-            where=", ".join(strange[:5]),
-            mend="review the cells.csv that was written for the same fields and --mpp",
-        )
-
-
-def _judged(cell: CountedCell, verdicts: Mapping[str, str]) -> CountedCell:
-    """The cell as a person sees it, where one did."""
-    verdict = verdicts.get(cell.id)
-    if verdict is None:
-        return cell
-    return replace(cell, reviewed=verdict, left_out="set aside" if verdict in SET_ASIDE else "")
-
-
 # counting -------------------------------------------------------------------------------------
 
 
@@ -345,15 +300,15 @@ def _count(
     how: CountOptions,
 ) -> Count:
     labels = caller.atlas.labels
-    judged = tuple(_judged(cell, verdicts) for cell in called)
+    seen = tuple(judged(cell, verdicts) for cell in called)
     return Count(
         fields=fields,
-        cells=judged,
+        cells=seen,
         labels=labels,
-        differential=_table(judged, labels),
+        differential=_table(seen, labels),
         naive=_share(called, labels),
-        corrected=_corrected(caller, judged),
-        reviewed=_share(judged, labels) if verdicts else ShareFound(None, note=NOBODY),
+        corrected=_corrected(caller, seen),
+        reviewed=_share(seen, labels) if verdicts else ShareFound(None, note=NOBODY),
         facts=caller.facts,
         provenance=caller.atlas.provenance.to_json(),
         subject=how.subject,
