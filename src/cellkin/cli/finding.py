@@ -192,20 +192,26 @@ def differential(
     """Count the white cells of fields and slides by class: a page, the data, a row for each cell.
 
     Every white cell is found, cut out and decided by the atlas; what is left out is said with why.
+    Fields that are left out are named at the end, with exit status 2.
     """
     from cellkin import report
     from cellkin.core.artifacts import new_folder
-    from cellkin.datasets.reviewed import read_reviewed
+    from cellkin.datasets.reviewed import read_reviewed, refuse_losing
     from cellkin.smear.finding import searched
     from cellkin.system import DecisionSupport
-    from cellkin.system.verdicts import classes_of
+    from cellkin.system.counting import left_out
+    from cellkin.system.naming import names_of
+    from cellkin.system.verdicts import classes_of, require_fields
 
+    # mistakes are told before the fields are searched
     paths = fields_of(fields)
+    verdicts = read_reviewed(reviewed) if reviewed else {}
     if not overwrite:
         refuse_existing(out)
-    verdicts = read_reviewed(reviewed) if reviewed else None
+    refuse_losing(out / "cells.csv", verdicts)
+    require_fields(verdicts, names_of(paths))
     dss = DecisionSupport.open(atlas, device=device)
-    classes_of(verdicts or {}, dss.atlas.labels)  # a mistake is told before the fields are searched
+    classes_of(verdicts, dss.atlas.labels)
     album = report.CountAlbum(len(paths))
     jobs = _jobs((engine, address, workers), out, resume=resume)
     with (
@@ -218,7 +224,7 @@ def differential(
             [path if isinstance(one, ImageError) else one for path, one in each],
             um_per_pixel=mpp,
             subject=subject,
-            reviewed=verdicts,
+            reviewed=verdicts or None,
             every_field=every_field,
             album=album,
             progress=tell,
@@ -228,7 +234,7 @@ def differential(
     if json:
         print_json(count.to_json())
     talk(report.count_sentence(count))
-    if not count.counted:
+    if not count.differential.n:
         raise DataError(
             "none of the white cells could be counted",
             where=out / "index.html",
@@ -237,6 +243,8 @@ def differential(
     if not json:
         talk(NOTICE)
         typer.echo(out / "index.html")
+    if error := left_out(count):
+        raise error
 
 
 def _jobs(crew: tuple[str, str | None, int], out: Path, *, resume: bool) -> Jobs:

@@ -197,8 +197,8 @@ def write_table(path: Path, rows: Iterable[Iterable[Any]]) -> Path:
 def csv_line(row: Iterable[Any]) -> str:
     """A row of a CSV file; None is an empty cell."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(row)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(row)  # so a carriage return gets quotes too
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cellkin.core.decisions import Decision
+from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET, kind
 from cellkin.core.labels import NOTICE, LabelSet
 from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.reading import read_record
@@ -24,6 +25,8 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
     }
 )
 """Why a cell was not counted, by the name that data carry, in words."""
+
+NOT_LEUKOCYTES = (NOTHING, PLATELET, ERYTHROBLAST)
 
 UNITS = (
     "positions and boxes in pixels of the field; shares in 0 to 1; distances in the scaled "
@@ -117,7 +120,7 @@ class CountedField(Plain):
         ruler: how the micrometres are known, empty where they are not.
         red_cells: how many isolated ones were measured. platelets, artefacts: how many were found.
         even_light: whether empty ground told the light.
-        fault: why it could not be read, or an empty string.
+        fault: why it could not be read, no_smear: why it is no blood smear, or empty strings.
     """
 
     name: str
@@ -131,6 +134,12 @@ class CountedField(Plain):
     artefacts: int = 0
     even_light: bool = False
     fault: str = ""
+    no_smear: str = ""
+
+    @property
+    def why_not(self) -> str:
+        """Why its cells are not counted, or an empty string."""
+        return self.fault or self.no_smear
 
 
 @dataclass(frozen=True)
@@ -186,7 +195,8 @@ class Count:
         labels: the atlas's classes. differential: over the cells that are counted.
         naive: lymphoblasts called over cells counted, with an interval of the count alone.
         corrected: with the errors of the atlas taken off; cells that were reviewed carry none.
-        reviewed: with the classes that a person gave in the place of the calls.
+        reviewed: with the classes that a person gave in the place of the calls; it has an interval
+            when a person reviewed every white cell that is counted.
         facts: of the atlas. provenance: of the atlas and its calls, as plain data.
         subject: the person, where named: reference cells of the same person did not vote.
     """
@@ -214,8 +224,14 @@ class Count:
         return {name: why.count(name) for name in LEFT_OUT if name in why}
 
     @property
-    def unreadable(self) -> tuple[CountedField, ...]:
-        return tuple(one for one in self.fields if one.fault)
+    def leukocytes(self) -> list[CountedCell]:
+        """The cells that are counted as white cells."""
+        return leukocytes(self.cells, self.labels)
+
+    @property
+    def fields_left_out(self) -> tuple[CountedField, ...]:
+        """Those that cannot be read, or are no blood smear."""
+        return tuple(one for one in self.fields if one.why_not)
 
     def called(self) -> dict[str, int]:
         """Class -> cells that are counted as it, in class order."""
@@ -253,5 +269,14 @@ class Count:
         )
 
 
-def _each(kind: type[CountedField], rows: Sequence[Any]) -> tuple[CountedField, ...]:
-    return tuple(read_record(kind, row) for row in rows)
+def leukocytes(cells: Sequence[CountedCell], labels: LabelSet) -> list[CountedCell]:
+    """Those that are counted as white cells."""
+    return [
+        cell
+        for cell in cells
+        if cell.label is not None and kind(cell.label, labels) not in NOT_LEUKOCYTES
+    ]
+
+
+def _each(record: type[CountedField], rows: Sequence[Any]) -> tuple[CountedField, ...]:
+    return tuple(read_record(record, row) for row in rows)

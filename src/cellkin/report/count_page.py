@@ -264,7 +264,7 @@ def _by_person(cell: CountedCell, labels: LabelSet) -> str:
     if cell.reviewed is None:
         return ""
     known = cell.reviewed in labels.names
-    return labels.title(cell.reviewed) if known else cell.reviewed
+    return labels.group_title(cell.reviewed) if known else cell.reviewed
 
 
 def _thumbnail(png: bytes) -> str:

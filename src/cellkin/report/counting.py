@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from cellkin.core.counts import (
     Foreseen,
     ShareFound,
 )
+from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET, kind
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import QUALITY, LabelSet
 from cellkin.report.exports import guarded
@@ -50,25 +52,46 @@ VAGUE = 0.9
 
 def count_sentence(count: Count) -> str:
     """The answer in one sentence."""
-    n, fields = count.differential.n, plain_count(len(count.fields), "field")
+    n, fields = count.differential.n, fields_words(count)
     if not n:
         reasons = [f"{many} {LEFT_OUT[why]}" for why, many in count.left_out.items()]
-        reasons += [f"{many} called {name}" for name, many in count.differential.excluded.items()]
+        reasons += [f"{many} {words}" for many, words in _no_white_cells(count)]
         return f"No white cell in {fields} could be counted: {listed(reasons)}."
     found = sum(cell.kind == "white cell" for cell in count.cells)
     head = f"{plain_count(n, 'white cell')} in {fields}"
     if n < found:
         head = f"{n} of {plain_count(found, 'white cell')} in {fields} could be counted"
+    reviewed = sum(cell.reviewed is not None for cell in count.leukocytes)
+    part = any(cell.reviewed for cell in count.cells) and reviewed < n
+    head += f", {reviewed} of {n} reviewed" * part
     if count.naive.share is None:
         rows = [counted(row.n, row.title) for row in count.differential.rows]
         return f"{head}: {listed(rows)}. {NO_VERDICT}"
-    if count.reviewed.share is not None:
+    if count.reviewed.share is not None and not part:
         return f"{head}: {_blasts(count.reviewed, '{} after review')}{_ends(count.reviewed)}."
-    called = f"{head}: {_blasts(count.naive, 'called {}')}"
+    counted_as = (count.reviewed, "{} by call or review") if part else (count.naive, "called {}")
+    called = f"{head}: {_blasts(*counted_as)}"
     corrected = count.corrected.blasts
     if (corrected.high or 0.0) - (corrected.low or 0.0) >= VAGUE:
-        return f"{called}, as called: too little is known of this atlas’s errors to correct it."
+        return f"{called}, uncorrected: too little is known of this atlas’s errors to correct it."
     return f"{called}{_ends(corrected, 'corrected')}."
+
+
+def fields_words(count: Count) -> str:
+    """ "2 fields", or "1 of 13 fields" where the others are left out."""
+    total = plain_count(len(count.fields), "field")
+    out = len(count.fields_left_out)
+    return f"{len(count.fields) - out} of {total}" if out else total
+
+
+def _no_white_cells(count: Count) -> list[tuple[int, str]]:
+    """How many cells were called something that is no white cell, or reviewed as such."""
+    names = {NOTHING: "no cell", PLATELET: "platelets", ERYTHROBLAST: "erythroblasts"}
+    told: Counter[str] = Counter()
+    for cell in count.counted:
+        if what := names.get(kind(cell.label or "", count.labels)):
+            told[f"{'called' if cell.reviewed is None else 'reviewed as'} {what}"] += 1
+    return [(many, words) for words, many in sorted(told.items())]
 
 
 def plain_count(n: int, noun: str) -> str:
@@ -141,29 +164,34 @@ def _width(found: ShareFound | Foreseen) -> float:
 def warnings_of(count: Count) -> list[str]:
     """What must stand beside the answer."""
     told = list(count.differential.warnings) if count.differential.n else []
-    if count.naive.share is None and count.differential.n == 0:
+    if count.differential.n == 0:
         told.append("Nothing is said about the blood that these fields come from.")
+    elif count.naive.share is not None and _uncorrected(count):
+        why = count.corrected.blasts.note.removeprefix("not available: ")
+        told.append(f"The share of lymphoblasts is not corrected: {why}.")
     return told
+
+
+def _uncorrected(count: Count) -> bool:
+    """Whether there are calls in the share whose errors are not taken off."""
+    return count.corrected.blasts.share is None and count.reviewed.low is None
 
 
 def left_out_rows(count: Count) -> list[tuple[str, str, str]]:
     """How many, what, and what it means for the count."""
     rows = [(str(n), LEFT_OUT[why], _detail(count, why)) for why, n in count.left_out.items()]
+    per = count.differential.per_100
+    red = "" if per is None else f"{number(per)} erythroblasts per 100 white cells"
     rows += [
-        (str(n), f"called {name}, which is no white cell", "")
-        for name, n in count.differential.excluded.items()
+        (str(n), f"{words}: counted beside the white cells", red)
+        if words.endswith("erythroblasts")
+        else (str(n), f"{words}, which is no white cell", "")
+        for n, words in _no_white_cells(count)
     ]
-    if red := count.differential.erythroblasts:
-        per = count.differential.per_100
-        rows.append(
-            (
-                str(red),
-                "called erythroblasts: counted beside the white cells",
-                "" if per is None else f"{number(per)} per 100 white cells",
-            )
-        )
-    rows += [("1", f"field that is left out: {f.name}", f.fault) for f in count.unreadable]
-    return rows
+    return rows + [
+        ("1", f"field that {'cannot be read' if f.fault else 'is no smear'}: {f.name}", f.why_not)
+        for f in count.fields_left_out
+    ]
 
 
 def _detail(count: Count, why: str) -> str:

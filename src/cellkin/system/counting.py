@@ -8,7 +8,6 @@ taken off.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from cellkin.atlas import Atlas
 from cellkin.core.arrays import Bytes
 from cellkin.core.counts import (
+    NOT_LEUKOCYTES,
     Correction,
     Count,
     CountedCell,
@@ -25,9 +25,10 @@ from cellkin.core.counts import (
     Differential,
     Foreseen,
     ShareFound,
+    leukocytes,
 )
-from cellkin.core.errors import DataError, DecisionError, ImageError
-from cellkin.core.kinds import ERYTHROBLAST, NOTHING, PLATELET, kind
+from cellkin.core.errors import DecisionError, ImageError
+from cellkin.core.kinds import NOTHING, PLATELET, kind
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, LabelSet
 from cellkin.imaging.loading import BLOCK, unusable
@@ -43,16 +44,24 @@ from cellkin.smear.found import Cell, FoundField
 from cellkin.smear.listing import fields_inside
 from cellkin.smear.suitable import SURE
 from cellkin.smear.window import Window
-from cellkin.system.verdicts import classes_of, judged, require_reviewed
+from cellkin.system.naming import names_of
+from cellkin.system.verdicts import classes_of, judged, of_cells, require_fields
 
 WHOLE, SHOWN = "white cell", ("white cell", "border", "smudge")
 Fields = Path | str | FoundField | Sequence[Path | str | FoundField]
 """Files, folders of them, or fields that were searched already."""
 
-NOT_LEUKOCYTES = (NOTHING, PLATELET, ERYTHROBLAST)
 NO_BLASTS = "not available: this atlas knows no lymphoblasts"
 NOTHING_COUNTED = "not available: no cell is counted"
 NOBODY = "not available: no cell was reviewed"
+ONLY_BLASTS = "not available: this atlas knows no other white cell: the share says nothing"
+LEFT_OUT_AS = {True: "fields do not look like a blood smear", False: "fields cannot be read"}
+MENDS = {
+    True: "give fields of blood smears; if it is one, count it with --every-field",
+    False: "mend or remove this file: the other fields are counted",
+}
+"""Of fields that are no smear, and of those that cannot be read."""
+NO_CALLS = "not available: this atlas does not know how it calls white cells"
 
 
 class Album(Protocol):
@@ -109,7 +118,8 @@ def count(
     """See `DecisionSupport.count`."""
     fields = _listed(fields)
     verdicts = classes_of(how.reviewed or {}, caller.atlas.labels)
-    names = _names([f.path if isinstance(f, FoundField) else Path(f) for f in fields])
+    names = names_of([f.path if isinstance(f, FoundField) else Path(f) for f in fields])
+    require_fields(verdicts, names)
     found = _found(fields, how, progress)
     cells = [
         _cell(name, cell)
@@ -120,7 +130,7 @@ def count(
     ]
     told = tuple(_field(name, field) for name, field in zip(names, found, strict=True))
     _require_whole(cells, told)
-    require_reviewed(verdicts, cells)
+    verdicts = of_cells(verdicts, cells)
     whole = sum(cell.kind == WHOLE for cell in cells)
     decisions: dict[str, Decision] = {}
     pictures = _pictures(caller, dict(zip(names, found, strict=True)), album)
@@ -152,52 +162,57 @@ def _listed(fields: Fields) -> list[Path | FoundField]:
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """A field that cannot be read."""
+class _LeftOut:
+    """A field that cannot be read, or is no blood smear."""
 
     path: Path
     fault: ImageError
+    no_smear: bool = False
 
 
 def _found(
     fields: Sequence[Path | str | FoundField], how: CountOptions, progress: Progress
-) -> list[FoundField | _Unread]:
+) -> list[FoundField | _LeftOut]:
     paths = [Path(f) for f in fields if not isinstance(f, FoundField)]
     fresh = zip(
         paths, find_each(paths, um_per_pixel=how.um_per_pixel, progress=progress), strict=True
     )
-    found: list[FoundField | _Unread] = []
+    found: list[FoundField | _LeftOut] = []
     for field in fields:
         path, answer = (field.path, field) if isinstance(field, FoundField) else next(fresh)
         if isinstance(answer, FoundField) and not (answer.suitable or how.every_field):
-            mend = "give fields of blood smears; if it is one, count it with --every-field"
-            answer = ImageError(answer.notes[0], where=path, mend=mend)
-        found.append(_Unread(path, answer) if isinstance(answer, ImageError) else answer)
-    faults = [field.fault for field in found if isinstance(field, _Unread)]
-    if len(faults) == len(found):
-        raise unusable(faults, "fields cannot be read")
+            fault = ImageError(answer.notes[0], where=path, mend=MENDS[True])
+            found.append(_LeftOut(path, fault, no_smear=True))
+        else:
+            found.append(_LeftOut(path, answer) if isinstance(answer, ImageError) else answer)
+    out = [field for field in found if isinstance(field, _LeftOut)]
+    if len(out) == len(found):
+        raise _together([(field.fault, field.no_smear) for field in out])
     return found
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Names of files, with as much of their folders as tells them apart.
-
-    Raises:
-        DataError: one is there twice.
-    """
-    if len({path.name for path in paths}) == len(paths):
-        return [path.name for path in paths]
-    full = [path.resolve() for path in paths]
-    if len(set(full)) < len(full):
-        twice = next(str(p) for p in paths if full.count(p.resolve()) > 1)
-        raise DataError("a field is given twice", where=twice, mend="give each field once")
-    root = os.path.commonpath([path.parent for path in full])
-    return [path.relative_to(root).as_posix() for path in full]
+def left_out(count: Count) -> ImageError | None:
+    """The one error that names the fields of a count that were left out; None where none was."""
+    faults = [
+        (ImageError(f.why_not, where=f.path, mend=MENDS[bool(f.no_smear)]), bool(f.no_smear))
+        for f in count.fields_left_out
+    ]
+    return _together(faults) if faults else None
 
 
-def _field(name: str, found: FoundField | _Unread) -> CountedField:
-    if isinstance(found, _Unread):
-        return CountedField(name, str(found.path), fault=found.fault.what)
+def _together(faults: Sequence[tuple[ImageError, bool]]) -> ImageError:
+    """Of faults, each with whether the field is no smear."""
+    kinds = {no_smear for _, no_smear in faults}
+    words = "fields are left out" if len(kinds) > 1 else LEFT_OUT_AS[kinds.pop()]
+    return unusable([fault for fault, _ in faults], words)
+
+
+def _field(name: str, found: FoundField | _LeftOut) -> CountedField:
+    if isinstance(found, _LeftOut):
+        why, path = found.fault.what, str(found.path)
+        if found.no_smear:
+            return CountedField(name, path, no_smear=why)
+        return CountedField(name, path, fault=why)
     kinds, ruler = [cell.kind for cell in found.cells], found.ruler
     return CountedField(
         name=name,
@@ -237,10 +252,12 @@ def _require_whole(cells: Sequence[CountedCell], fields: Sequence[CountedField])
         "smudges": kinds.count("smudge"),
         "artefacts": sum(field.artefacts for field in fields),
     }
-    read = sum(not field.fault for field in fields)
+    read = sum(not field.why_not for field in fields)
+    told = ", ".join(f"{n} {name}" for name, n in seen.items() if n) or "nothing"
+    out = [f"{field.name} ({field.why_not})" for field in fields if field.why_not]
     raise DecisionError(
         f"no whole white cell was found in {read} {'field' if read == 1 else 'fields'}",
-        where="seen: " + (", ".join(f"{n} {name}" for name, n in seen.items() if n) or "nothing"),
+        where=f"seen: {told}" + f"; left out: {', '.join(out[:5])}" * bool(out),
         mend="give fields with white cells; where cells are there, say the scale (--mpp, "
         "um_per_pixel)",
     )
@@ -250,7 +267,7 @@ def _require_whole(cells: Sequence[CountedCell], fields: Sequence[CountedField])
 
 
 def _pictures(
-    caller: Caller, found: Mapping[str, FoundField | _Unread], album: Album | None
+    caller: Caller, found: Mapping[str, FoundField | _LeftOut], album: Album | None
 ) -> Iterator[Prepared]:
     """The white cells of all fields, cut at the scale and in the light of the atlas and prepared.
 
@@ -308,7 +325,7 @@ def _count(
         differential=_table(seen, labels),
         naive=_share(called, labels),
         corrected=_corrected(caller, seen),
-        reviewed=_share(seen, labels) if verdicts else ShareFound(None, note=NOBODY),
+        reviewed=_after_review(seen, labels) if verdicts else ShareFound(None, note=NOBODY),
         facts=caller.facts,
         provenance=caller.atlas.provenance.to_json(),
         subject=how.subject,
@@ -321,59 +338,68 @@ def _table(cells: Sequence[CountedCell], labels: LabelSet) -> Differential:
     return differential(objects, consecutive=True)
 
 
-def _leukocytes(cells: Sequence[CountedCell], labels: LabelSet) -> list[CountedCell]:
-    """Those that are counted as white cells."""
-    return [
-        cell
-        for cell in cells
-        if cell.label is not None and kind(cell.label, labels) not in NOT_LEUKOCYTES
-    ]
-
-
 def _share(cells: Sequence[CountedCell], labels: LabelSet) -> ShareFound:
     """Lymphoblasts over white cells counted, with the exact interval of that count."""
     if labels.positive is None:
         return ShareFound(None, note=NO_BLASTS)
-    white = _leukocytes(cells, labels)
+    white = leukocytes(cells, labels)
     if not white:
         return ShareFound(None, note=NOTHING_COUNTED)
     blasts = sum(labels.is_positive(cell.label or "") for cell in white)
     interval = clopper_pearson(blasts, len(white))
-    by_person = sum(cell.reviewed is not None for cell in white)
     note = f"{blasts} of {len(white)}"
-    if by_person:
-        note += f"; {by_person} reviewed by a person" + ", the others as called" * (
-            by_person < len(white)
-        )
     return ShareFound(blasts / len(white), *interval.ends, interval.method, note)
+
+
+def _after_review(cells: Sequence[CountedCell], labels: LabelSet) -> ShareFound:
+    """The share with a person's word for calls; without an interval where calls are left in it,
+    since that of the count alone would be too narrow.
+    """
+    found, white = _share(cells, labels), leukocytes(cells, labels)
+    if found.share is None:
+        return found
+    by_person = sum(cell.reviewed is not None for cell in white)
+    note = f"{found.note}; {by_person} reviewed by a person"
+    if by_person == len(white):
+        return replace(found, note=note)
+    return ShareFound(found.share, note=f"{note}, the others as called: no interval")
 
 
 def _corrected(caller: Caller, cells: Sequence[CountedCell]) -> Correction:
     """With the errors of the atlas taken off. Cells that a person reviewed carry none."""
-    labels = caller.atlas.labels
+    labels, white = caller.atlas.labels, leukocytes(cells, caller.atlas.labels)
     names = [name for name in labels.names if kind(name, labels) not in NOT_LEUKOCYTES]
-    white = _leukocytes(cells, labels)
-    if labels.positive is None or not white:
-        return Correction(ShareFound(None, note=NOTHING_COUNTED if labels.positive else NO_BLASTS))
+    known = _known(caller, names)
+    if labels.positive is None or not white or isinstance(known, str):
+        why = known if isinstance(known, str) else NOTHING_COUNTED
+        return Correction(ShareFound(None, note=why))
     called = [sum(c.label == name and c.reviewed is None for c in white) for name in names]
     sure = [sum(c.label == name and c.reviewed is not None for c in white) for name in names]
     positive = [place for place, name in enumerate(names) if labels.is_positive(name)]
-    try:
-        known = _among(caller.atlas.held_out_calls(), names)
-        found = corrected_shares(called, known, confirmed=sure, positive=positive)
-        more = foreseen(called, known, positive=positive) if any(called) else ()
-    except DecisionError as error:
-        return Correction(ShareFound(None, note=f"not available: {error.what}"))
+    found = corrected_shares(called, known, confirmed=sure, positive=positive)
+    more = foreseen(called, known, positive=positive) if any(called) else ()
     told = {labels.group_title(n): _told(s) for n, s in zip(names, found.shares, strict=True)}
     blasts = ShareFound(None) if found.positive is None else _told(found.positive)
     told |= {labels.group_title(names[place]): blasts for place in positive}
     return Correction(blasts, told, tuple(Foreseen(n, *interval.ends) for n, interval in more))
 
 
-def _among(known: HeldOutCalls, names: Sequence[str]) -> HeldOutCalls:
-    """Those calls of white cells that name a white cell: the others are not counted either."""
+def _known(caller: Caller, names: Sequence[str]) -> HeldOutCalls | str:
+    """Its calls of held-out white cells that name a white cell: the others are not counted either;
+    or why no share can be corrected.
+    """
+    labels = caller.atlas.labels
+    if labels.positive is None:
+        return NO_BLASTS
+    if all(map(labels.is_positive, names)):
+        return ONLY_BLASTS
+    try:
+        known = caller.atlas.held_out_calls()
+    except DecisionError as error:  # nothing was held out
+        return f"not available: {error.what}"
     rows = [known.names.index(name) for name in names]
-    return replace(known, names=tuple(names), counts=known.counts[:, rows][:, :, rows])
+    among = replace(known, names=tuple(names), counts=known.counts[:, rows][:, :, rows])
+    return among if among.counts.any() else NO_CALLS
 
 
 def _told(found: tuple[float, Interval]) -> ShareFound:
