@@ -96,21 +96,23 @@ def find(
     """
     from cellkin.imaging.loading import unusable
     from cellkin.smear.finding import searched
-    from cellkin.smear.writing import in_json, write_crops, write_geojson
+    from cellkin.smear.listing import require_once
+    from cellkin.smear.writing import in_json, require_free, write_crops, write_geojson
 
-    for target in (out, *([crops] if crops else [])):
-        if not overwrite or target is crops:
-            refuse_existing(target)
+    if not overwrite:
+        refuse_existing(out)
+    paths, tally = fields_of(fields), _Tally()
+    require_once(paths)
+    require_free(paths, crops=crops, geojson=geojson, overwrite=overwrite)
     square = _square(crops, like, window)
     jobs = _jobs((engine, address, workers), out, resume=resume)
-    paths, tally = fields_of(fields), _Tally()
     with (
         progress() as tell,
         resumable(out),
         searched(paths, um_per_pixel=mpp, finder=finder, jobs=jobs, progress=tell) as found,
     ):
         if found and geojson:
-            write_geojson(found, geojson)
+            write_geojson(found, geojson, overwrite=overwrite)
         if found and crops:
             write_crops(found, crops, window=square, progress=tell)
         if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,7 @@ def fit_finder(
 
     keep_freed_memory()
     marks = read_marks(fields, read_groups(groups) if groups else None)
-    _tell_marks(marks)
+    _tell_marks(marks, grouped=groups is not None)
     options = FitOptions(
         kinds=_kinds(classes or []), partial=partial, um_per_pixel=mpp, steps=steps, seed=seed
     )
@@ -95,13 +96,19 @@ def _kinds(pairs: list[str]) -> dict[str, str]:
     return dict(pair.rsplit("=", 1) for pair in pairs)
 
 
-def _tell_marks(marks: Marks) -> None:
+def _tell_marks(marks: Marks, *, grouped: bool) -> None:
     count = sum(len(field.marks) for field in marks.fields)
     talk(f"{count} marks in {len(marks.fields)} fields ({', '.join(marks.formats)})")
-    if marks.unmarked:
-        names = ", ".join(path.name for path in marks.unmarked[:SHOWN])
-        more = f" and {len(marks.unmarked) - SHOWN} more" if len(marks.unmarked) > SHOWN else ""
-        talk(f"note: {len(marks.unmarked)} fields have no marks and are left out: {names}{more}")
+    alone = [field.path for field in marks.fields if grouped and field.group is None]
+    _tell_fields(marks.unmarked, "have no marks and are left out")
+    _tell_fields(alone, "have no group, each is held back or learned from by itself")
+
+
+def _tell_fields(paths: Sequence[Path], what: str) -> None:
+    names = ", ".join(path.name for path in paths[:SHOWN])
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    if paths:
+        talk(f"note: {len(paths)} fields {what}: {names}{more}")
 
 
 def _tell_fit(fit: Fit) -> None:

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,27 +57,42 @@ class Answers:
     def __init__(self, jobs: Jobs) -> None:
         self.path = None if jobs.out is None else part_of(jobs.out)
         if self.path is not None:
-            _refuse(self.path, resume=jobs.resume)
-        where = ":memory:" if self.path is None else str(self.path)
-        try:
-            with guarded_writes(Path(where)):
-                if self.path is not None:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._base = sqlite3.connect(where, timeout=0, isolation_level=None)
+            with guarded_writes(self.path):
+                _refuse(self.path, resume=jobs.resume)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch()  # what the system has against it is told as the system tells it
+        with self._guarded():
+            where = self.path or ":memory:"
+            self._base = sqlite3.connect(where, timeout=0, isolation_level=None)
             self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._base.execute("BEGIN EXCLUSIVE")
             self._base.execute(TABLE)
             self._base.execute("COMMIT")
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Tell what SQLite has against the file.
+
+        Raises:
+            OutputError, ArtifactError: see `Answers`.
+        """
+        try:
+            yield
         except sqlite3.OperationalError as error:
-            raise OutputError(
-                f"what is done cannot be kept here, or another run is at work: {error}",
-                where=where,
-                mend="wait for the other run, stop it, or choose another --out",
-            ) from error
+            reasons = {
+                sqlite3.SQLITE_FULL: ("the disk is full", "free some space, then add --resume"),
+                sqlite3.SQLITE_BUSY: (
+                    "another run is at work",
+                    "wait for the other run, stop it, or choose another --out",
+                ),
+            }
+            other = (f"what is done cannot be kept here: {error}", "choose another --out")
+            what, mend = reasons.get(error.sqlite_errorcode & 0xFF, other)
+            raise OutputError(what, where=self.path or "memory", mend=mend) from error
         except sqlite3.DatabaseError as error:
             raise ArtifactError(
                 f"this is no file of a stopped run: {error}",
-                where=where,
+                where=self.path or "memory",
                 mend="remove it, then run without --resume",
             ) from error
 
@@ -87,16 +103,20 @@ class Answers:
         self._base.close()
 
     def __contains__(self, key: str) -> bool:
-        found = self._base.execute("SELECT 1 FROM answers WHERE key = ?", (key,))
-        return found.fetchone() is not None
+        return self._row("1", key) is not None
 
     def keep(self, key: str, answer: Kept) -> None:
-        """Keep an answer, whole or not at all."""
+        """Keep an answer, whole or not at all.
+
+        Raises:
+            OutputError: the disk is full, or cannot be written any more.
+        """
         from safetensors.numpy import save
 
         arrays = save(dict(answer.arrays)) if answer.arrays else None
         row = (key, json.dumps(answer.facts, allow_nan=False), arrays)
-        self._base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
+        with self._guarded():
+            self._base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
 
     def facts(self, key: str) -> dict[str, Any]:
         """The plain data of an answer.
@@ -118,10 +138,15 @@ class Answers:
         return dict(load(data)) if data else {}
 
     def _cell(self, column: str, key: str) -> Any:
-        row = self._base.execute(f"SELECT {column} FROM answers WHERE key = ?", (key,)).fetchone()
+        row = self._row(column, key)
         if row is None:
             raise KeyError(key)
         return row[0]
+
+    def _row(self, column: str, key: str) -> Any:
+        with self._guarded():
+            told = self._base.execute(f"SELECT {column} FROM answers WHERE key = ?", (key,))
+            return told.fetchone()
 
     def forget(self, key: str) -> None:
         """Let an answer go; one on disk stays until the output is written."""

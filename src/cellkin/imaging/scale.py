@@ -58,6 +58,11 @@ def png_of(image: Bytes, um_per_pixel: float | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def likely(um: float | None) -> float | None:
+    """Micrometres per pixel that a file says, None where no microscope's picture has them."""
+    return um if um is not None and LIKELY[0] <= um <= LIKELY[1] else None
+
+
 def um_of_tiff(said: Resolution) -> float | None:
     """Micrometres per pixel as a TIFF says them: its OME metadata first, then its resolution."""
     if (um := _of_ome(said.description)) is not None:
@@ -78,7 +83,7 @@ def _likely(across: float, down: float) -> float | None:
     """Of pixels per micrometre, where the pixels are square and can be a microscope's."""
     if not across > 0 or not abs(down / across - 1) <= SQUARE:
         return None
-    return 1 / across if LIKELY[0] <= 1 / across <= LIKELY[1] else None
+    return likely(1 / across)
 
 
 def _of_ome(description: str) -> float | None:
@@ -92,4 +97,4 @@ def _of_ome(description: str) -> float | None:
         return None
     unit = pixels.attrib.get("PhysicalSizeXUnit", "µm").replace("μ", "µ")
     factor = TO_MICROMETRES.get(unit)
-    return factor * size if factor is not None and 0 < size < float("inf") else None
+    return None if factor is None else likely(factor * size)

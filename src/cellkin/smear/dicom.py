@@ -12,6 +12,7 @@ import numpy as np
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.checks import told
+from cellkin.imaging.scale import likely
 
 SUFFIX = ".dcm"
 SERIES = "SeriesInstanceUID"
@@ -33,7 +34,7 @@ class DicomSlide:
             levels = list(self._slide.pyramids[0])
         self._levels = [int(level.level) for level in levels]
         self.sizes = tuple((int(level.size.width), int(level.size.height)) for level in levels)
-        self.um_per_pixel: float | None = float(levels[0].mpp.width) or None
+        self.um_per_pixel: float | None = likely(float(levels[0].mpp.width))
 
     def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         size = (right - left, bottom - top)

@@ -29,7 +29,7 @@ from cellkin.imaging.checks import (
 )
 from cellkin.imaging.decode import decode
 from cellkin.imaging.formats import KINDS
-from cellkin.imaging.scale import um_of_tiff, um_per_pixel
+from cellkin.imaging.scale import likely, um_of_tiff, um_per_pixel
 from cellkin.imaging.tiff import Resolution
 from cellkin.smear.dicom import SUFFIX, DicomSlide
 
@@ -326,8 +326,7 @@ class _Slide:
             self._slide = self._openslide.OpenSlide(str(path))
         self.sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
         self._downsamples = self._slide.level_downsamples
-        um = self._slide.properties.get("openslide.mpp-x")
-        self.um_per_pixel = float(um) if um else None
+        self.um_per_pixel = _said_um(self._slide.properties.get("openslide.mpp-x"))
 
     def part(self, left: int, top: int, right: int, bottom: int, level: int) -> Bytes:
         factor = self._downsamples[level]
@@ -341,6 +340,13 @@ class _Slide:
 
     def _said(self) -> Any:
         return told("slide", self._where)
+
+
+def _said_um(text: str | None) -> float | None:
+    try:
+        return likely(float(text or 0))
+    except ValueError:
+        return None
 
 
 def _openslide(where: str) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cellkin.core.errors import DataError
 from cellkin.smear.dicom import one_of_each
 from cellkin.smear.field import is_field
+
+BESIDE = "._"  # what macOS writes beside a file of another file system
 
 
 def fields_inside(folder: Path) -> list[Path]:
@@ -16,7 +19,8 @@ def fields_inside(folder: Path) -> list[Path]:
         DataError: there is none.
     """
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and is_field(p)]
-    fields = [p for p in files if "masks" not in p.parts]
+    inside = [p for p in files if "masks" not in p.relative_to(folder).parts]
+    fields = [p for p in inside if not p.name.startswith(BESIDE)]
     if not fields:
         raise DataError(
             "this folder holds no fields",
@@ -24,3 +28,16 @@ def fields_inside(folder: Path) -> list[Path]:
             mend="give photographs (PNG, JPEG, BMP, TIFF), slides, or a folder of them",
         )
     return one_of_each(fields)
+
+
+def require_once(fields: Sequence[Path]) -> None:
+    """Refuse a field that is named twice, also by way of a link: its cells would count twice.
+
+    Raises:
+        DataError: it is.
+    """
+    known: dict[Path, Path] = {}
+    for path in fields:
+        if first := known.get(path.resolve()):
+            raise DataError("a field is given twice", where=f"{first}, {path}", mend="name it once")
+        known[path.resolve()] = path

@@ -6,13 +6,16 @@ Each reader gives what a file marks, field by field, or None where it is none of
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import yaml
 
 from cellkin.core.errors import DataError, LabelError
 from cellkin.datasets.csv_rows import columns_of, read_rows
@@ -62,6 +65,23 @@ def _fault(what: str, path: Path, where: str = "") -> DataError:
     return DataError(what, where=f"{path}{where}", mend=MENDED)
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Whatever is wrong with what a file of marks holds is told of that file.
+
+    Raises:
+        DataError: something in the block met what no such file has.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise _fault(f"{path.name} is no whole file of marks: {error!r:.200}", path) from None
+    except RecursionError:
+        raise _fault(f"{path.name} is no file of marks: it is nested too deep", path) from None
+    except yaml.YAMLError as error:
+        raise _fault(f"{path.name} is no whole YAML: {error}", path) from None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -71,9 +91,24 @@ def _text(path: Path) -> str:
 
 def _numbers(values: Sequence[Any], path: Path, where: str) -> tuple[float, ...]:
     try:
-        return tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        raise _fault("a mark has a place that is no number", path, where) from None
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise _fault("a mark has a place that is no number", path, where)
+    return numbers
+
+
+def _size(width: Any, height: Any, path: Path) -> tuple[int, int]:
+    """Width and height of the field as a file says them.
+
+    Raises:
+        DataError: they are no whole numbers above zero.
+    """
+    sides = _numbers((width, height), path, ", size of the field")
+    if any(side < 1 or side != int(side) for side in sides):
+        raise _fault(f"a field cannot measure {width} x {height} pixels", path)
+    return int(sides[0]), int(sides[1])
 
 
 # Pascal VOC ------------------------------------------------------------------------------------
@@ -92,15 +127,16 @@ def voc(path: Path, fields: Sequence[Path]) -> Found:
     named = [path.stem, root.findtext("filename") or ""]
     known = {p.stem for p in fields} | {p.name for p in fields}
     field = next((name for name in named if name in known), named[1] or named[0])
-    sides = [root.findtext(f"size/{side}") for side in ("width", "height")]
-    size = tuple(int(s) for s in sides if s and s.isdigit() and int(s))
+    width, height = (root.findtext(f"size/{side}") or "0" for side in ("width", "height"))
+    size = (
+        None if width == height == "0" else _size(width, height, path)
+    )  # some programs leave it out
     marks = []
     for number, found in enumerate(root.iter("object"), start=1):
         where = f", object {number}"
         corners = [found.findtext(f"bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")]
         marks.append(RawMark(found.findtext("name") or "", _numbers(corners, path, where), where))
-    whole = (size[0], size[1]) if len(size) == 2 else None
-    return [MarkedFile(path, field, tuple(marks), "Pascal VOC", size=whole)]
+    return [MarkedFile(path, field, tuple(marks), "Pascal VOC", size=size)]
 
 
 # YOLO ------------------------------------------------------------------------------------------
@@ -119,7 +155,8 @@ def yolo(path: Path, fields: Sequence[Path]) -> Found:
             continue
         where = f", line {number}"
         first, *rest = _numbers(line.split(), path, where)
-        if first != int(first) or not (len(rest) == 4 or (len(rest) >= 6 and len(rest) % 2 == 0)):
+        formed = len(rest) == 4 or (len(rest) >= 6 and len(rest) % 2 == 0)
+        if first < 0 or first != int(first) or not formed:
             raise _fault(f"this is no line of YOLO: {line.strip():.60}", path, where)
         if len(rest) == 4:
             x, y, w, h = rest
@@ -140,18 +177,21 @@ def _yolo_names(path: Path) -> dict[int, str]:
 
 
 def _named(path: Path) -> dict[int, str]:
-    text = _text(path)
+    with whole(path):
+        return _names_in(path, _text(path))
+
+
+def _names_in(path: Path, text: str) -> dict[int, str]:
     if path.suffix == ".json":
         return {int(c["id"]): str(c["name"]) for c in json.loads(text).get("categories", [])}
     if path.suffix not in (".yaml", ".yml"):
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    body = re.split(r"^names\s*:", text, maxsplit=1, flags=re.MULTILINE)[-1]
-    body = re.split(r"^\S+\s*:", body, maxsplit=1, flags=re.MULTILINE)[0]
-    numbered = re.findall(r"(\d+)\s*:\s*['\"]?([^'\",{}\n]+)", body)
-    if numbered:
-        return {int(number): name.strip() for number, name in numbered}
-    items = re.findall(r"['\"]?([^'\",\[\]\n]+)", re.sub(r"^\s*-\s*", "", body, flags=re.MULTILINE))
-    return dict(enumerate(item.strip() for item in items if item.strip()))
+    names = yaml.load(text, Loader=yaml.BaseLoader)["names"]  # BaseLoader: all are texts
+    numbered = names.items() if isinstance(names, dict) else enumerate(names)
+    found = {int(number): name for number, name in numbered}
+    if not isinstance(names, dict | list) or not all(isinstance(n, str) for n in found.values()):
+        raise _fault(f"{path.name} names no classes", path)
+    return found
 
 
 # COCO and GeoJSON ------------------------------------------------------------------------------
@@ -162,30 +202,27 @@ def coco(path: Path, fields: Sequence[Path]) -> Found:
     told = _json(path)
     if not isinstance(told, dict) or not {"images", "annotations"} <= told.keys():
         return None
-    try:
-        names = {c["id"]: str(c["name"]) for c in told.get("categories", [])}
-        boxes: dict[Any, list[RawMark]] = defaultdict(list)
-        for number, mark in enumerate(told["annotations"], start=1):
-            where = f", annotation {number}"
-            x, y, w, h = _numbers(mark["bbox"], path, where)
-            name = names.get(mark["category_id"], str(mark["category_id"]))
-            name = "ignore" if mark.get("iscrowd") else name
-            boxes[mark["image_id"]].append(RawMark(name, (x, y, x + w, y + h), where))
-        pictures = {image["id"]: image for image in told["images"]}
-        if strange := set(boxes) - set(pictures):
-            raise _fault(f"no image has the id {sorted(map(str, strange))[0]}", path)
-        return [
-            MarkedFile(
-                path,
-                str(image["file_name"]),
-                tuple(boxes[key]),
-                "COCO",
-                size=(int(image["width"]), int(image["height"])) if "width" in image else None,
-            )
-            for key, image in pictures.items()
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _fault(f"{path.name} is no whole COCO file: {error!r}", path) from None
+    names = {c["id"]: str(c["name"]) for c in told.get("categories", [])}
+    boxes: dict[Any, list[RawMark]] = defaultdict(list)
+    for number, mark in enumerate(told["annotations"], start=1):
+        where = f", annotation {number}"
+        x, y, w, h = _numbers(mark["bbox"], path, where)
+        name = names.get(mark["category_id"], str(mark["category_id"]))
+        name = "ignore" if mark.get("iscrowd") else name
+        boxes[mark["image_id"]].append(RawMark(name, (x, y, x + w, y + h), where))
+    pictures = {image["id"]: image for image in told["images"]}
+    if strange := set(boxes) - set(pictures):
+        raise _fault(f"no image has the id {sorted(map(str, strange))[0]}", path)
+    return [
+        MarkedFile(
+            path,
+            str(image["file_name"]),
+            tuple(boxes[key]),
+            "COCO",
+            size=_size(image["width"], image["height"], path) if "width" in image else None,
+        )
+        for key, image in pictures.items()
+    ]
 
 
 def geojson(path: Path, fields: Sequence[Path]) -> Found:

@@ -18,7 +18,7 @@ import numpy as np
 from cellkin.core.errors import DataError, LabelError, did_you_mean
 from cellkin.core.names import likeness
 from cellkin.smear.field import Field, is_field
-from cellkin.smear.mark_files import FORMATS, MarkedFile, RawMark
+from cellkin.smear.mark_files import FORMATS, MarkedFile, RawMark, whole
 
 UNCLEAR = "unclear"
 """What is neither learned as a cell nor as ground."""
@@ -108,10 +108,25 @@ def read_marks(paths: Sequence[Path], groups: Mapping[str, str] | None = None) -
             mend="give photographs with Pascal VOC (.xml), YOLO (.txt), COCO (.json), QuPath "
             "(.geojson) or a table (.csv with columns file,x,y,label)",
         )
+    _require_known(groups or {}, fields)
     owned = _owners(found, fields)
     marked = [_whole(path, own, groups or {}) for path, own in sorted(owned.items())]
     unmarked = tuple(path for path in fields if path not in owned)
     return Marks(tuple(marked), unmarked, tuple(sorted({m.format for m in found})))
+
+
+def _require_known(groups: Mapping[str, str], fields: Sequence[Path]) -> None:
+    """
+    Raises:
+        DataError: a group is given to what is no field here.
+    """
+    known = {name for path in fields for name in (path.name, path.stem)}
+    if strange := [name for name in groups if name not in known]:
+        raise DataError(
+            f"{len(strange)} files of the groups are no fields here, first: {strange[0]}",
+            where="--groups",
+            mend=did_you_mean(strange[0], known) or "name the fields as their files are called",
+        )
 
 
 def _files(paths: Sequence[Path]) -> Iterable[Path]:
@@ -125,7 +140,9 @@ def _files(paths: Sequence[Path]) -> Iterable[Path]:
 def _read(path: Path, fields: Sequence[Path]) -> list[MarkedFile]:
     """What a file marks; nothing where it is no file of marks."""
     for reader in FORMATS:
-        if (found := reader(path, fields)) is not None:
+        with whole(path):
+            found = reader(path, fields)
+        if found is not None:
             return found
     return []
 
@@ -187,14 +204,37 @@ def _whole(path: Path, marked: MarkedFile, groups: Mapping[str, str]) -> MarkedF
     scale = (width, height, width, height) if marked.relative else (1, 1, 1, 1)
     marks = [_placed(mark, scale, (width, height), marked) for mark in marked.marks]
     group = groups.get(path.name) or groups.get(path.stem) or marked.group
-    return MarkedField(path, width, height, tuple(marks), marked.source, group)
+    return MarkedField(path, width, height, _once(marks, marked), marked.source, group)
+
+
+def _once(marks: Sequence[Mark], marked: MarkedFile) -> tuple[Mark, ...]:
+    """Marks without those that stand there twice: two cells cannot lie in one box.
+
+    Raises:
+        DataError: one box has two classes.
+    """
+    names: dict[tuple[float, ...], str] = {}
+    for mark in marks:
+        if names.setdefault(mark.box, mark.name) != mark.name:
+            raise DataError(
+                f"one place is marked as {names[mark.box]!r} and as {mark.name!r}",
+                where=f"{marked.source}: {', '.join(f'{v:.6g}' for v in mark.box)}",
+                mend="take one of the two marks away",
+            )
+    return tuple(dict.fromkeys(marks))
 
 
 def _placed(raw: RawMark, scale: Sequence[int], size: tuple[int, int], marked: MarkedFile) -> Mark:
     box = np.array(raw.box, np.float64) * scale
-    low, high = np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])
+    low, high = box[:2], box[2:]
+    if (low > high).any():
+        raise DataError(
+            "a mark ends before it begins: its width or height is below zero",
+            where=f"{marked.source}{raw.where}: {', '.join(f'{v:.6g}' for v in box)}",
+            mend="mend that mark: left, top come before right, bottom",
+        )
     over = OUTSIDE * np.array(size)
-    if not np.isfinite(box).all() or (low < -over).any() or (high > size + over).any():
+    if (low < -over).any() or (high > size + over).any():
         raise DataError(
             f"a mark lies outside {Path(marked.field).name} ({size[0]} x {size[1]} pixels)",
             where=f"{marked.source}{raw.where}: {', '.join(f'{v:.6g}' for v in box)}",

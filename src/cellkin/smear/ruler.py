@@ -1,4 +1,6 @@
-"""Micrometres per pixel: from the file's metadata, else as given, else by the red cells.
+"""Micrometres per pixel: as given, else from the file's metadata, else by the red cells.
+
+Red cells that are enough to measure by win over metadata that they contradict by `APART`.
 
 The mean diameter of isolated round red cells is 7.2 micrometres (healthy adults 6.2 to 8.2;
 anisocytosis and microcytosis bend this ruler, so number, mean and spread go with it). Fewer than
@@ -8,7 +10,7 @@ anisocytosis and microcytosis bend this ruler, so number, mean and spread go wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +23,8 @@ RED_CELL = 7.2
 """Mean diameter of a red cell in micrometres."""
 LEAST = 20
 """Red cells from which on they measure a field."""
+APART = 2.0
+"""Factor by which a file's scale may differ from that of the red cells."""
 
 SIDE = 1024  # longer side at which red cells are sought
 SEEN = 0.7  # share of a red cell's outline that must be free of neighbours
@@ -66,7 +70,8 @@ class Ruler:
     Attributes:
         source: "metadata", "given" or "red cells". cells: number of red cells measured; their mean
             diameter in pixels and its spread (standard deviation over mean), None for others.
-            fields: how many fields of one size they come from.
+            fields: how many fields of one size they come from. refuted: micrometres per pixel that
+            the file says and the red cells contradict.
     """
 
     um_per_pixel: float
@@ -75,6 +80,7 @@ class Ruler:
     mean: float | None = None
     spread: float | None = None
     fields: int = 1
+    refuted: float | None = None
 
     @classmethod
     def by(cls, cells: RedCells) -> Ruler | None:
@@ -82,6 +88,14 @@ class Ruler:
         if len(cells) < LEAST:
             return None
         return cls(RED_CELL / cells.mean, "red cells", len(cells), cells.mean, cells.spread)
+
+    @classmethod
+    def told(cls, um_per_pixel: float, cells: RedCells) -> Ruler:
+        """That of a file's metadata, or of its red cells where these contradict it."""
+        own = cls.by(cells)
+        if own is None or 1 / APART <= own.um_per_pixel / um_per_pixel <= APART:
+            return cls(um_per_pixel, "metadata")
+        return replace(own, refuted=um_per_pixel)
 
 
 def red_cells(even: Bytes) -> RedCells:

@@ -132,14 +132,15 @@ def notes_of(tally: Tally, ruler: Ruler | None, reds: RedCells) -> list[str]:
         notes.append(
             "hardly anything lies on this field, and no red cells that tell its scale: look at it"
         )
-    if ruler is not None and ruler.source != "red cells":
+    if ruler is not None and (ruler.refuted is not None or ruler.source != "red cells"):
         notes += _contradicted(tally, ruler, reds)
     return notes
 
 
 def _contradicted(tally: Tally, ruler: Ruler, reds: RedCells) -> list[str]:
+    um = ruler.refuted or ruler.um_per_pixel
     if len(reds) >= FEW:
-        size, most = reds.mean * ruler.um_per_pixel, OFF
+        size, most = reds.mean * um, OFF
     elif tally.reds >= SOME:
         size, most = RED_CELL * tally.sizes / tally.reds / RED_PIXELS, SEEN_OFF
     else:
@@ -148,6 +149,8 @@ def _contradicted(tally: Tally, ruler: Ruler, reds: RedCells) -> list[str]:
         return []
     told = "given" if ruler.source == "given" else "told by the file"
     return [
-        f"at the {ruler.um_per_pixel:.3g} micrometres per pixel that are {told} its red cells "
+        f"at the {um:.3g} micrometres per pixel that are {told} its red cells "
         f"measure {size:.1f} micrometres, not {RED_CELL}: check the scale (--mpp)"
+        + "; the red cells are believed"
+        * (ruler.refuted is not None)
     ]

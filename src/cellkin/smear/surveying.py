@@ -56,7 +56,7 @@ def survey(field: Field, given: float | None, network: FinderNetwork) -> Survey:
     even, box, reds, glance = _measured(field)
     ruler = _ruler(field, given, reds)
     if ruler is not None:
-        downsample = RED_CELL / ruler.um_per_pixel / RED_PIXELS
+        downsample = max(RED_CELL / ruler.um_per_pixel / RED_PIXELS, FINEST)
     else:
         downsample = _told_by_network(even, box, network, reds)
     return Survey(even.light, even.white, ruler, reds, downsample, glance)
@@ -102,7 +102,7 @@ def _ruler(field: Field, given: float | None, reds: RedCells) -> Ruler | None:
     if given is not None:
         return Ruler(given, "given")
     if field.um_per_pixel is not None:
-        return Ruler(field.um_per_pixel, "metadata")
+        return Ruler.told(field.um_per_pixel, reds)
     return Ruler.by(reds)
 
 

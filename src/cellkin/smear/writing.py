@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
-from cellkin.core.artifacts import new_folder, write_bytes, write_pieces
+from cellkin.core.artifacts import guarded_writes, new_folder, write_bytes, write_pieces
+from cellkin.core.errors import OutputError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.scale import png_of
 from cellkin.smear.cutting import cuts, square_of
@@ -131,23 +134,85 @@ def _ring(points: Points) -> list[list[float]]:
     return [*ring, ring[0]]
 
 
-def write_geojson(fields: Sequence[FoundField], folder: Path) -> list[Path]:
+def write_geojson(
+    fields: Sequence[FoundField], folder: Path, *, overwrite: bool = False
+) -> list[Path]:
     """Write `NAME.geojson` for each field, `NAME` being the stem of its file.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: a file is there (and `overwrite` is off), or cannot be written.
     """
-    paths = [folder / f"{name}.geojson" for name in _names(fields)]
+    paths = _geojsons([field.path for field in fields], folder)
+    if not overwrite:
+        _refuse_files(paths)
     for field, path in zip(fields, paths, strict=True):
         write_pieces(path, _in_geojson(field))
     return paths
 
 
-def _names(fields: Sequence[FoundField]) -> list[str]:
-    """A name for each field, free of what a file name may smuggle in; equal stems are numbered."""
-    stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", field.path.stem)[:80] or "field" for field in fields]
-    counts = Counter(stems)
-    return [stem if counts[stem] == 1 else f"{k + 1:04d}-{stem}" for k, stem in enumerate(stems)]
+def require_free(
+    fields: Sequence[Path], *, crops: Path | None, geojson: Path | None, overwrite: bool
+) -> None:
+    """What `write_crops` and `write_geojson` would refuse, told before the fields are searched.
+
+    Raises:
+        OutputError: something is there already, or cannot be written.
+    """
+    if geojson is not None:
+        _require_writable(geojson, "--geojson")
+    if crops is not None:
+        _require_writable(crops.absolute().parent, "--crops")
+    if crops is not None and crops.exists() and not (crops.is_dir() and _is_empty(crops)):
+        raise OutputError(
+            "there is something here already",
+            where=crops,
+            mend="choose another --crops: a data set is never written over",
+        )
+    if geojson is not None and not overwrite:
+        _refuse_files(_geojsons(fields, geojson))
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+def _require_writable(folder: Path, option: str) -> None:
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with guarded_writes(there):
+            TemporaryFile(dir=there).close()
+    except OutputError as error:
+        raise OutputError(error.what, where=folder, mend=f"choose another {option}") from error
+
+
+def _refuse_files(paths: Sequence[Path]) -> None:
+    if there := [path for path in paths if path.exists()]:
+        raise OutputError(
+            f"{len(there)} of the outlines' files are there already",
+            where=there[0],
+            mend="choose another --geojson, or add --overwrite to replace them",
+        )
+
+
+def _geojsons(fields: Sequence[Path], folder: Path) -> list[Path]:
+    return [folder / f"{name}.geojson" for name in _names(fields)]
+
+
+def _names(fields: Sequence[Path]) -> list[str]:
+    """A name for each field, free of what a file name may smuggle in; equal stems are numbered,
+    with a number that no other field has in its name.
+    """
+    stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem)[:80] or "field" for path in fields]
+    counts = Counter(stem.casefold() for stem in stems)  # some disks take a for A
+    taken = {*counts}
+    names = []
+    for place, stem in enumerate(stems, start=1):
+        numbered = (f"{number:04d}-{stem}" for number in itertools.count(place))
+        if counts[stem.casefold()] > 1:
+            stem = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(stem.casefold())
+        names.append(stem)
+    return names
 
 
 def write_crops(
@@ -176,7 +241,8 @@ def write_crops(
     with new_folder(folder) as out, (out / "labels.csv").open("w", encoding="utf-8") as table:
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for done, (found, name) in enumerate(zip(fields, _names(fields), strict=True), start=1):
+        names = _names([field.path for field in fields])
+        for done, (found, name) in enumerate(zip(fields, names, strict=True), start=1):
             writer.writerows(_cut(found, name, out, settled))
             progress("cutting cells", done, len(fields))
     return folder

@@ -6,6 +6,7 @@ paper). Where the fields are known, their kind is a fact, and asked before any f
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from cellkin.datasets.injecting.imaging_groups import (
     trial,
 )
 from cellkin.datasets.locating.located import COLUMNS
-from cellkin.datasets.locating.locating import Located
+from cellkin.datasets.locating.locating import STATES, Located
 
 SAME_SCALE = 0.1  # red cells whose diameters differ by less are of one magnification
 
@@ -77,15 +78,48 @@ def read_places(path: Path, samples: Sequence[Sample]) -> Origins:
     sizes: dict[str, tuple[int, int]] = {}
     faults = []
     for line, row in table.rows:
+        size = _said(row["field_width"], row["field_height"])
+        if fault := _fault(row, size, fields, sizes):
+            faults.append(f"line {line}: {fault}")
+            continue
         known = row["state"] == "found"
         fields[row["crop"]] = row["field"] if known else None
-        if known and not (row["field_width"].isdigit() and row["field_height"].isdigit()):
-            faults.append(f"line {line}: the size of the field is no whole number")
-        elif known:
-            sizes[row["field"]] = _sides(int(row["field_width"]), int(row["field_height"]))
+        if known and size is not None:
+            sizes[row["field"]] = size
     raise_faults(path, faults, mend="make the table anew: cellkin locate CROPS FIELDS --out CSV")
     found = _matched(samples, fields, where=path)
     return Origins(tuple(fields[crop] for crop in found), sizes, {})
+
+
+def _said(width: str, height: str) -> tuple[int, int] | None:
+    """The longer and the shorter side of a field; None where they are no whole numbers above zero
+    that a picture can have.
+    """
+    if not all(re.fullmatch(r"[1-9][0-9]{0,8}", side) for side in (width, height)):
+        return None
+    return _sides(int(width), int(height))
+
+
+def _fault(
+    row: Mapping[str, str],
+    size: tuple[int, int] | None,
+    fields: Mapping[str, str | None],
+    sizes: Mapping[str, tuple[int, int]],
+) -> str:
+    """What is wrong with a row, after those before it; an empty string where nothing is."""
+    if row["crop"] in fields:
+        return f"{row['crop']} stands here a second time"
+    if row["state"] not in STATES:
+        return f"{row['state']!r} is no state, but {', '.join(STATES)} are"
+    if row["state"] != "found":
+        return ""
+    if not row["field"]:
+        return "it is found, but in no field"
+    if size is None:
+        return "the size of the field is no whole number above zero"
+    if sizes.get(row["field"], size) != size:
+        return f"{row['field']} has another size in a line before"
+    return ""
 
 
 def is_places(path: Path) -> bool:

@@ -43,6 +43,8 @@ WORKERS = min(4, os.cpu_count() or 1)
 STEP = 0.04  # relative distance of the scales that are tried at the coarse level
 LIMITS = (0.5, 2.0)
 
+STATES = ("found", "none", "ambiguous")
+
 
 @dataclass(frozen=True)
 class Location:
@@ -77,7 +79,7 @@ class Located:
     def counts(self) -> dict[str, int]:
         """Crops by state."""
         states = [location.state for location in self.crops]
-        return {state: states.count(state) for state in ("found", "none", "ambiguous")}
+        return {state: states.count(state) for state in STATES}
 
 
 def locate(
