@@ -21,9 +21,10 @@ from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
 from cellkin.drawing.tissue import _patch
-from cellkin.smear.finding import find
+from cellkin.smear.finding import SCALES, find
 from cellkin.smear.found import FoundField
 from cellkin.smear.ruler import RED_CELL
+from cellkin.smear.surveying import FINEST
 from cellkin.system import DecisionSupport
 
 Bytes = NDArray[np.uint8]
@@ -241,6 +242,31 @@ def test_a_scale_that_the_red_cells_contradict_is_said(
             Image.fromarray(rgb).save(path, dpi=(25_400 / um,) * 2)
         found = find(path, um_per_pixel=um * told if source == "given" else None)
         assert any("check the scale" in note for note in found.notes) == contradicted
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.45, 0.6, 1.0, 1.7, 2.5])
+def test_red_cells_win_over_a_file_that_they_contradict_by_a_factor_of_two(
+    tmp_path: Path, factor: float
+) -> None:
+    rgb, um = smear(5, 3)
+    own = find(saved(tmp_path, rgb))
+    path = tmp_path / "told.png"
+    Image.fromarray(rgb).save(path, dpi=(25_400 / um / factor,) * 2)
+    found = find(path)
+    assert own.ruler is not None
+    assert found.ruler is not None
+    wins = not 0.5 <= factor <= 2
+    assert found.ruler.source == ("red cells" if wins else "metadata")
+    if wins:
+        assert found.cells == own.cells
+        (note,) = found.notes
+        assert f"at the {um * factor:.3g} micrometres per pixel that are told by the file" in note
+        assert note.endswith("check the scale (--mpp); the red cells are believed")
+
+
+def test_no_scale_makes_the_finder_see_more_than_is_there(tmp_path: Path) -> None:
+    path = saved(tmp_path, smear(5, 3)[0])
+    assert find(path, um_per_pixel=SCALES[1]).downsample == FINEST
 
 
 def test_the_command_says_it(tmp_path: Path, good: Bytes) -> None:

@@ -35,12 +35,13 @@ from cellkin.smear import jobs, searching
 from cellkin.smear.field import Field
 from cellkin.smear.finding import find, find_all
 from cellkin.smear.found import KINDS, Cell
+from cellkin.smear.listing import fields_inside
 from cellkin.smear.network import CHANNELS, FinderNetwork
 from cellkin.smear.ruler import RED_CELL
 from cellkin.smear.scenes import CutCell, Marked, Painter, Picture
 from cellkin.smear.training import FinderTraining, loss_of, targets_of, teach
 from cellkin.smear.varying import SceneOptions, vary
-from cellkin.smear.writing import to_geojson, to_json, write_crops, write_geojson
+from cellkin.smear.writing import _names, to_geojson, to_json, write_crops, write_geojson
 
 Bytes = NDArray[np.uint8]
 
@@ -513,3 +514,83 @@ def test_the_verb_refuses_what_holds_no_fields(tmp_path: Path, given: str) -> No
         app, ["find", str(tmp_path / given), "--out", str(tmp_path / "a.json")]
     )
     assert isinstance(done.exception, DataError)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["x/a.jpg", "y/a.jpg", "z/0002-a.jpg"],
+        ["x/a.jpg", "0001-a.jpg", "0002-a.jpg", "0003-a.jpg", "y/a.jpg"],
+        ["x/a b.jpg", "x/a_b.jpg", "x/a?b.jpg"],
+        ["x/A.jpg", "y/a.jpg", "z/0001-A.jpg", "z/0001-a.jpg"],
+    ],
+)
+def test_every_field_has_a_name_of_its_own(paths: list[str]) -> None:
+    names = _names([Path(path) for path in paths])
+    assert len({name.casefold() for name in names}) == len(paths)
+
+
+def refused(*words: object) -> CellkinError:
+    """What the command says before it searches: nothing is found in these fields."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cellkin.smear.finding.searched", None)
+        done = CliRunner().invoke(app, ["find", *map(str, words)])
+    assert isinstance(done.exception, CellkinError), done.exception
+    return done.exception
+
+
+@pytest.mark.parametrize("how", ["same", "dots", "link", "folder"])
+def test_a_field_counts_once(tmp_path: Path, how: str) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (80, 80)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "in" / "a.png")
+    other = {"same": "in/a.png", "dots": "in/../in/a.png", "link": "link.png", "folder": "in"}[how]
+    error = refused(tmp_path / "in" / "a.png", tmp_path / other, "--out", tmp_path / "c.json")
+    assert "given twice" in error.what
+
+
+def test_what_is_there_is_not_written_over_and_told_before_the_search(tmp_path: Path) -> None:
+    for name in ("x/a.png", "y/a.png", "b.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 80)).save(tmp_path / "in" / name)
+    words = (tmp_path / "in", "--out", tmp_path / "c.json")
+    for made in ("b.geojson", "0003-a.geojson"):
+        outlines = tmp_path / made[:1]
+        outlines.mkdir()
+        (outlines / made).write_text("by hand")
+        error = refused(*words, "--geojson", outlines)
+        assert (error.where, "--geojson" in error.mend) == (str(outlines / made), True)
+        assert (outlines / made).read_text() == "by hand"
+        error = refused(*words, "--crops", outlines)
+        assert "--crops" in error.mend
+
+
+@pytest.mark.parametrize("option", ["--crops", "--geojson"])
+@pytest.mark.parametrize("place", ["file/x", "file/x/y", "/proc/x"])
+def test_a_place_that_cannot_be_written_is_told_before_the_search(
+    tmp_path: Path, option: str, place: str
+) -> None:
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "c.json"
+    error = refused(tmp_path / "a.png", "--out", out, option, tmp_path / place)
+    assert isinstance(error, OutputError)
+    assert error.mend == f"choose another {option}"
+
+
+def test_outlines_made_by_hand_stay(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text("by hand")
+    Image.new("RGB", (80, 80), (240, 235, 240)).save(tmp_path / "a.png")
+    found = find(tmp_path / "a.png")
+    with pytest.raises(OutputError, match="there already"):
+        write_geojson([found], tmp_path)
+    write_geojson([found], tmp_path, overwrite=True)
+    assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
+
+
+def test_masks_below_a_folder_and_what_macos_adds_are_no_fields(tmp_path: Path) -> None:
+    inside = tmp_path / "masks" / "lab"
+    for name in ("a.png", "masks/a.png", "sub/masks/a.png", "._a.png", "sub/._b.png", "sub/b.png"):
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        (inside / name).write_bytes(b"")
+    assert fields_inside(inside) == [inside / "a.png", inside / "sub" / "b.png"]

@@ -202,6 +202,166 @@ def test_a_broken_file_is_named(how: str, tmp_path: Path) -> None:
     assert error.value.mend
 
 
+def feature(**changed: object) -> str:
+    point = {"type": "Point", "coordinates": [10, 20]}
+    one = {"type": "Feature", "geometry": point, "properties": {}} | changed
+    return json.dumps({"type": "FeatureCollection", "features": [one]})
+
+
+def coco_of(**changed: object) -> str:
+    mark = {"image_id": 7, "category_id": 1, "bbox": [10, 20, 40, 50]}
+    image = {"id": 7, "file_name": "a.png", "width": 200, "height": 100}
+    told = {"images": [image], "annotations": [mark], "categories": [{"id": 1, "name": "WBC"}]}
+    for name, value in changed.items():
+        one = next(o for o in (mark, image, told) if name in o)
+        one[name] = value  # type: ignore[index]
+    return json.dumps(told)
+
+
+def voc_of(width: object = 200, xmin: object = 10, xmax: object = 50) -> str:
+    return (
+        f"<annotation><size><width>{width}</width><height>100</height></size><object><name>WBC"
+        f"</name><bndbox><xmin>{xmin}</xmin><ymin>20</ymin><xmax>{xmax}</xmax><ymax>70</ymax>"
+        "</bndbox></object></annotation>"
+    )
+
+
+LINE, MANY = "0 0.5 0.5 0.1 0.1\n", int("9" * 400)
+SPOILT: dict[str, list[str]] = {
+    "a.xml": [
+        *(voc_of(width=w) for w in ("²", "9" * 5000, "nan", "-200", "200.5", "1e999", "0")),
+        *(voc_of(xmin=x) for x in ("²", "9" * 5000, "nan", "inf", "60", "")),
+        "<annotation>" * 10,
+    ],
+    "a.txt": [
+        *(LINE.replace("0 ", f"{c} ", 1) for c in ("nan", "inf", "-1", "0.5", "²", "9" * 5000)),
+        *("0 0.5 0.5 " + size for size in ("-0.1 0.1", "0.1 -0.1", "nan 0.1", "inf 0.1")),
+    ],
+    "a.json": [
+        *(coco_of(width=w) for w in (float("inf"), float("nan"), "x", None, 0, -1, MANY, 200.5)),
+        *(coco_of(bbox=b) for b in ([10, 20, -4, 5], [1], "x", 3, [10, 20, float("inf"), MANY])),
+        *(coco_of(image_id=i) for i in ([1], 8)),
+        *(coco_of(categories=c) for c in ([{"name": "a"}], [1], 5)),
+        *(coco_of(annotations=a) for a in ([1], 5, [{}])),
+        *(coco_of(images=i) for i in ([1], 5, [{}])),
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+        "9" * 5000,
+        "{bad",
+    ],
+    "a.geojson": [
+        *(feature(geometry=g) for g in ("x", [1], 5, None, {}, {"coordinates": "x"})),
+        *(
+            feature(geometry={"coordinates": c})
+            for c in (
+                [10],
+                [[10], [20]],
+                [MANY, 1],
+                [float("nan"), 1],
+                [None, 1],
+                [{}],
+                [[1, 2], 3],
+            )
+        ),
+        *(feature(properties=p) for p in ([1], "x", 5)),
+        *(
+            feature(properties={"classification": c})
+            for c in ("WBC", [1], 5, {"names": [1, 2]}, {"names": 7})
+        ),
+        feature(geometry={"coordinates": [10, 20]}).replace("10", "[" * 500 + "10" + "]" * 500),
+    ],
+    "a.csv": [
+        "file,left,top,right,bottom\na.png," + row + "\n"
+        for row in ("50,20,10,70", "10,70,50,20", "nan,1,2,3", "²,1,2,3", f"{'9' * 5000},1,2,3")
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name, texts in SPOILT.items() for text in texts],
+    ids=lambda value: value[:40],
+)
+def test_whatever_a_file_of_marks_holds_is_told_of_that_file(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    blank(tmp_path / "a.png")
+    path = put(tmp_path / name, text)
+    with pytest.raises(DataError) as error:
+        read_marks([tmp_path])
+    assert str(path) in error.value.where
+    assert error.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("notes.json", text)
+            for text in (
+                '{"categories": [1]}',
+                '{"categories": [{"name": "a"}]}',
+                '{"categories": [{"id": 1e999, "name": "a"}]}',
+                '{"categories": 5}',
+                "{bad",
+                "[1]",
+                "[" * 100_000,
+            )
+        ),
+        *(
+            ("data.yaml", text)
+            for text in ("", "nc: 2\n", "names: 5\n", "names: [a\n", "names: [[a]]\n", "- a\n",
+                         "names: {x: a}\n", "names: " + "[" * 5000, "names: &a [*a]\n")
+        ),
+    ],
+    ids=lambda value: value[:40],
+)  # fmt: skip
+def test_names_of_yolo_that_are_none_are_told_of_their_file(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    blank(tmp_path / "in" / "a.png")
+    put(tmp_path / "in" / "a.txt", LINE)
+    path = put(tmp_path / name, text)
+    with pytest.raises(DataError) as error:
+        read_marks([tmp_path / "in"])
+    assert str(path) in error.value.where
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# names: [x, y]\nnames: [RBC, 'WBC: all']  # two, in this order\n",
+        "names:\n  0: RBC  # red\n  # white\n  1: 'WBC: all'\nnc: 2\n",
+        "names:\n- RBC # red\n- 'WBC: all'\npath: a, b\n",
+        "{names: {1: 'WBC: all', 0: RBC}, nc: 2}\n",
+    ],
+)
+def test_yaml_is_read_as_yaml(text: str, tmp_path: Path) -> None:
+    blank(tmp_path / "a.png")
+    put(tmp_path / "a.txt", LINE + LINE.replace("0 ", "1 ", 1).replace("0.5", "0.3"))
+    put(tmp_path / "data.yaml", text)
+    (one,) = read_marks([tmp_path]).fields
+    assert [mark.name for mark in one.marks] == ["RBC", "WBC: all"]
+
+
+@every_format
+def test_a_cell_that_is_marked_twice_is_one(format_: str, tmp_path: Path) -> None:
+    field = blank(tmp_path / "images" / "a.png")
+    WRITERS[format_](tmp_path, field, [*CELLS, *CELLS])
+    (one,) = read_marks([tmp_path]).fields
+    assert len(one.marks) == len(CELLS)
+    WRITERS[format_](tmp_path, field, [*CELLS, ("RBC", CELLS[0][1])])
+    with pytest.raises(DataError, match="one place is marked as 'WBC' and as 'RBC'"):
+        read_marks([tmp_path])
+
+
+def test_groups_of_what_is_no_field_are_refused(tmp_path: Path) -> None:
+    as_voc(tmp_path, blank(tmp_path / "images" / "a.png"), CELLS)
+    assert read_marks([tmp_path], {"a.png": "one"}).fields[0].group == "one"
+    with pytest.raises(DataError, match=r"1 files of the groups are no fields here, first: b\.png"):
+        read_marks([tmp_path], {"a.png": "one", "b.png": "two"})
+
+
 @every_format
 def test_marks_that_do_not_belong_to_the_field_are_refused(format_: str, tmp_path: Path) -> None:
     field = blank(tmp_path / "images" / "a.png")

@@ -20,6 +20,7 @@ from PIL import Image
 
 from cellkin import datasets
 from cellkin.cli import main as cli
+from cellkin.core import artifacts
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import CellkinError, DataError, LabelError, RecipeError
 from cellkin.core.records import Dataset, ImageRef, LabelSet, Sample
@@ -28,7 +29,7 @@ from cellkin.datasets.injecting.cell_free import CELL_PER_NUCLEUS, survey, windo
 from cellkin.datasets.injecting.halving import Halving, explained_by, separation
 from cellkin.datasets.injecting.imaging_groups import SIMPLE, Trial, judge, listed, measured, tried
 from cellkin.datasets.injecting.injection import add_class, find_windows, halved, open_fields
-from cellkin.datasets.injecting.origins import Origins, by_field_size, reasons
+from cellkin.datasets.injecting.origins import Origins, by_field_size, read_places, reasons
 from cellkin.datasets.locating.located import write_table
 from cellkin.datasets.locating.locating import Located
 from cellkin.drawing import scene
@@ -653,6 +654,45 @@ def test_the_papers_halves_are_the_two_kinds_of_fields(
     assert any("too few red cells" in why for why in listed.verdict.why)
     with pytest.raises(RecipeError, match="no fields are given"):
         propose_halving(data, "lymphoblast", by="ruler", out=tmp_path / "ruler")
+
+
+ROW = {
+    "crop": "a.png",
+    "field": "f.png",
+    "state": "found",
+    "field_width": "80",
+    "field_height": "60",
+}
+OTHER = ROW | {"crop": "b.png"}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (ROW, "a second time"),
+        (OTHER | {"field_width": "90"}, "another size"),
+        (OTHER | {"field": ""}, "in no field"),
+        *((OTHER | {"state": state}, "no state") for state in ("FOUND", "yes", "", " found x")),
+        *(
+            (OTHER | {"field": "g.png", side: wrong}, "no whole number above zero")
+            for wrong in ("0", "-1", "²", "9" * 5000, "80.5", "nan", "", "1e3")
+            for side in ("field_width", "field_height")
+        ),
+    ],
+)
+def test_a_damaged_table_of_places_is_refused_with_its_line(
+    tmp_path: Path, row: dict[str, str], told: str
+) -> None:
+    path = artifacts.write_table(tmp_path / "places.csv", [tuple(ROW), ROW.values(), row.values()])
+    with pytest.raises(DataError, match=f"line 3.*{told}|{told}") as error:
+        read_places(path, [])
+    assert "line 3" in str(error.value)
+
+
+def test_a_table_of_places_says_the_size_of_every_field(tmp_path: Path) -> None:
+    lost = OTHER | {"field": "none", "state": "none", "field_width": "", "field_height": ""}
+    path = artifacts.write_table(tmp_path / "places.csv", [tuple(ROW), ROW.values(), lost.values()])
+    assert read_places(path, []).sizes == {"f.png": (80, 60)}
 
 
 SIZES = {"a": (1712, 1368), "b": (2592, 1944), "c": (800, 600)}

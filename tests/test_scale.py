@@ -23,7 +23,7 @@ from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.scale import png_of, um_per_pixel
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.smear.cutting import cut
-from cellkin.smear.field import Field
+from cellkin.smear.field import Field, _said_um
 from cellkin.smear.finding import find
 from cellkin.smear.writing import write_crops
 from cellkin.system import DecisionSupport, train
@@ -82,6 +82,23 @@ def test_a_screen_s_resolution_is_no_scale(
     for name in ("a.png", "a.tif"):
         Image.fromarray(rgb).save(tmp_path / name, **({} if dpi is None else {"dpi": dpi}))
         assert um_per_pixel(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("um", [50.0, 1e9, 1e-9, 0.0, -0.1, float("inf"), float("nan")])
+@pytest.mark.parametrize("layout", [{}, {"tile": (16, 16)}])
+def test_a_scale_that_no_microscope_has_is_not_believed(
+    um: float, layout: dict[str, Any], rgb: Bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ome.tif"
+    ome(path, rgb, um, **layout)
+    assert um_per_pixel(path) is None
+    with Field(path) as field:
+        assert field.um_per_pixel is None
+
+
+@pytest.mark.parametrize("said", ["0.25", "50", "1e-9", "nan", "inf", "wide", "", None])
+def test_scanners_are_believed_as_far_as_microscopes_go(said: str | None) -> None:
+    assert _said_um(said) == (0.25 if said == "0.25" else None)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"II*\0\x08\0\0\0\xff\xff", b"\x89PNG\r\n"])

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from typer.testing import CliRunner
 from cellkin.cli.main import app
 from cellkin.core.engine import Crew
 from cellkin.core.errors import ArtifactError, ImageError, OutputError
-from cellkin.core.kept import Answers, Jobs, part_of
+from cellkin.core.kept import Answers, Jobs, Kept, part_of
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.canvas import Canvas
 from cellkin.drawing.scene import draw_field
@@ -160,6 +162,48 @@ def test_what_is_kept_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     part_of(tmp_path / "cells.json").write_bytes(b"no database, but a text of some length" * 100)
     with pytest.raises(ArtifactError, match="no file of a stopped run"):
         Answers(again)
+
+
+def test_a_full_disk_is_told_and_what_was_kept_before_stays(tmp_path: Path) -> None:
+    out, some = tmp_path / "cells.json", Kept({}, {"a": np.zeros(1000)})
+    with Answers(Jobs(out=out)) as answers:
+        answers.keep("before", some)
+        answers._base.execute("PRAGMA max_page_count = 8")
+        with pytest.raises(OutputError, match="the disk is full") as error:
+            deque(map(answers.keep, map(str, range(100)), repeat(some)), maxlen=0)
+        assert "--resume" in error.value.mend
+    with Answers(Jobs(out=out, resume=True)) as answers:
+        assert len(answers.arrays("before")["a"]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("file/cells.json", "a file, not a folder|already here"),
+        (f"{'x' * 300}.json", "File name too long"),
+        ("/proc/cells.json", "cannot be written|no permission|read-only"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_with_its_reason(
+    tmp_path: Path, where: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=told):
+        Answers(Jobs(out=tmp_path / where))
+
+
+def test_a_damaged_file_of_a_stopped_run_is_told(tmp_path: Path) -> None:
+    out, some = tmp_path / "cells.json", Kept({}, {"a": np.zeros(5000)})
+    with Answers(Jobs(out=out)) as answers:
+        for number in range(5):
+            answers.keep(str(number), some)
+    whole = part_of(out).read_bytes()
+    part_of(out).write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with (
+        pytest.raises(ArtifactError, match="no file of a stopped run"),
+        Answers(Jobs(out=out, resume=True)) as answers,
+    ):
+        answers.facts("1")
 
 
 def test_unreadable_fields_are_named_and_the_others_written(slide: Path, tmp_path: Path) -> None:

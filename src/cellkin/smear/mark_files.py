@@ -259,8 +259,10 @@ def _class_of(feature: dict[str, Any]) -> str:
 
 def _points(coordinates: Any, path: Path, where: str) -> Iterator[tuple[float, float]]:
     """All points of a geometry, however deep its rings lie."""
-    if not isinstance(coordinates, list) or not coordinates:
+    if not coordinates:
         return
+    if not isinstance(coordinates, list):
+        raise _fault("a feature has a place that is none", path, where)
     if isinstance(coordinates[0], list):
         for inner in coordinates:
             yield from _points(inner, path, where)
