@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cellkin
+from cellkin.cli.fitting import _tell_marks
 from cellkin.cli.main import app
 from cellkin.core.errors import (
     ArtifactError,
@@ -629,3 +630,15 @@ def test_the_command(fields: Path, fitted: fitting.Fit, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     wrong = run(app, [*given, "--overwrite", "--class", "blast"])
     assert isinstance(wrong.exception, CellkinError)
+
+
+def test_fields_without_a_group_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        as_voc(tmp_path, blank(tmp_path / "images" / f"{name}.png"), CELLS)
+    marks, told = read_marks([tmp_path], {"a.png": "one"}), []
+    monkeypatch.setattr("cellkin.cli.fitting.talk", told.append)
+    _tell_marks(marks, grouped=True)
+    assert any("2 fields have no group" in line and "b.png, c.png" in line for line in told)
+    told.clear()
+    _tell_marks(marks, grouped=False)
+    assert not any("group" in line for line in told)
