@@ -290,10 +290,10 @@ def test_a_differential_leaves_out_what_is_no_smear(
     with pytest.raises(ImageError, match=NO_SMEAR):
         support.count([tissue])
     count = support.count([tissue, saved(tmp_path, smear(0, 4)[0], "smear.png")])
-    assert [field.name for field in count.unreadable] == ["tissue.png"]
-    assert NO_SMEAR in count.unreadable[0].fault
+    assert [field.name for field in count.fields_left_out] == ["tissue.png"]
+    assert NO_SMEAR in count.fields_left_out[0].no_smear
     asked = support.count([tissue, saved(tmp_path, smear(0, 4)[0], "smear.png")], every_field=True)
-    assert asked.unreadable == ()
+    assert asked.fields_left_out == ()
     assert {cell.field for cell in count.cells} == {"smear.png"}
 
 

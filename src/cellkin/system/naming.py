@@ -32,7 +32,8 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def _require_different(paths: Sequence[Path], full: Sequence[Path]) -> None:
     for one in _alike(range(len(paths)), lambda i: full[i]):
         raise _twice(str(paths[i]) for i in one)
-    there = [path for path in full if os.access(path, os.R_OK) and path.stat().st_size]
+    readable = [path for path in full if path.is_file() and os.access(path, os.R_OK)]
+    there = [path for path in readable if path.stat().st_size]
     for sized in _alike(there, lambda path: path.stat().st_size):
         for begun in _alike(sized, _head):
             for same in _alike(begun, file_sha256):
