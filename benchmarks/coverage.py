@@ -24,10 +24,12 @@ from cellkin.core.arrays import Bools, Floats, Ints
 from cellkin.measures import counting
 from cellkin.measures.counting import HeldOutCalls
 from cellkin.measures.intervals import wilson
+from cellkin.measures.shares import sampled
+from cellkin.measures.spread import dirichlet
 
 PREVALENCES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 CELLS = 200
-CHAINS = 60  # of each smear: 480 draws
+CHAINS = 60  # of each smear: 1200 draws
 LEAST = 1e-9
 
 
@@ -108,8 +110,8 @@ def measured(
         batch = range(start, min(start + 50, smears))
         known = [counting.rows_of_a_new_unit(atlas(setting, rng), rng, CHAINS) for _ in batch]
         rows, called = np.concatenate(known), [smear(prevalence, setting, rng) for _ in batch]
-        drawn = counting.sampled(np.repeat(called, CHAINS, axis=0), none, rows, rng)
-        fresh = counting.dirichlet(rows, rng)
+        drawn = sampled(np.repeat(called, CHAINS, axis=0), none, rows, rng)
+        fresh = dirichlet(rows, rng)
         for i, n in enumerate(called):
             part = slice(i * CHAINS, (i + 1) * CHAINS)
             plain = wilson(int(n[group].sum()), CELLS)

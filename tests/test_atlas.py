@@ -17,7 +17,7 @@ import torch
 
 from cellkin import datasets
 from cellkin.atlas import Atlas, decide
-from cellkin.core.artifacts import read_arrays, read_json
+from cellkin.core.artifacts import read_arrays, read_json, write_json
 from cellkin.core.errors import (
     ArtifactError,
     DecisionError,
@@ -284,6 +284,27 @@ def test_an_older_atlas_answers_from_its_test_part_or_says_what_to_do(
         with pytest.raises(DecisionError, match="cells that it has not seen") as error:
             without.held_out_calls()
         assert "cellkin index" in error.value.mend
+
+
+@pytest.mark.parametrize("unit", ["subject", "slide/field", "slide", "field", "image"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_decisions_kept_without_their_owners_are_of_cells_alone(
+    atlas: Atlas, atlas_folder: Path, tmp_path: Path, unit: str, kept: bool
+) -> None:
+    """Atlases made before slides and fields were known kept no "group"."""
+    rows = read_json(atlas_folder / "predictions.json")
+    owner = "subject" if unit == "subject" else "group"
+    for number, row in enumerate(rows):
+        row.pop(owner, None)
+        row.update({owner: f"one of {number % 7}"} if kept else {})
+    write_json(tmp_path / "predictions.json", rows)
+    facts = {**atlas.facts, "split": {"unit": unit}}
+    known = replace(atlas, calls=None, folder=tmp_path, facts=facts).held_out_calls()
+    by_owner = kept and unit != "image"
+    assert known.unit == (unit if by_owner else "image")
+    assert len(known.counts) == (7 if by_owner else 1)
+    assert known.counts.sum() == len(rows)
+    assert ("no subjects are known" in known.note) is not by_owner
 
 
 # index ----------------------------------------------------------------------------------------

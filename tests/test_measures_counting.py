@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cellkin.core.arrays import Floats, Ints
 from cellkin.core.errors import DecisionError
-from cellkin.measures import counting
+from cellkin.measures import counting, spread
 from cellkin.measures.counting import HeldOutCalls, corrected_shares, foreseen, shortest
 from cellkin.measures.intervals import clopper_pearson, wilson
+from cellkin.measures.shares import sampled
+from cellkin.measures.spread import PRIOR, dirichlet
 
 TWO = np.array([[0.80, 0.20], [0.13, 0.87]])  # specificity 0.80, sensitivity 0.87
 
@@ -42,15 +45,15 @@ def test_the_interval_holds_the_true_share_at_every_prevalence(prevalence: float
     rng = np.random.default_rng(round(1000 * prevalence))
     smears, atlases = [], []
     for _ in range(200):
-        atlases.append(counting.rows_of_a_new_unit(atlas_of(rng), rng, 40))
+        atlases.append(counting.rows_of_a_new_unit(atlas_of(rng), rng, 30))
         blasts = int(rng.binomial(200, prevalence))
         smears.append(called([200 - blasts, blasts], TWO, 0.1, rng).sum(axis=0))
     rows, none = np.concatenate(atlases), np.zeros(2, np.int64)
-    drawn = counting.sampled(np.repeat(smears, 40, axis=0), none, rows, rng)
-    blast, fresh = np.array([False, True]), counting.dirichlet(rows, rng)
+    drawn = sampled(np.repeat(smears, 30, axis=0), none, rows, rng)
+    blast, fresh = np.array([False, True]), dirichlet(rows, rng)
     ends = [
         counting.ends_of(blast, n, none, (drawn[part], fresh[part]), rng)
-        for n, part in zip(smears, (slice(i, i + 40) for i in range(0, 8000, 40)), strict=True)
+        for n, part in zip(smears, (slice(i, i + 30) for i in range(0, 6000, 30)), strict=True)
     ]
     assert sum(low <= prevalence <= high for low, high in ends) >= 187
     naive = [wilson(int(n[1]), 200) for n in smears]
@@ -58,14 +61,16 @@ def test_the_interval_holds_the_true_share_at_every_prevalence(prevalence: float
     assert np.mean([high - low for low, high in ends]) < 0.85
 
 
-def exact(n: Ints, parameters: Floats, draws: int, rng: np.random.Generator) -> Floats:
+def exact(
+    n: Ints, parameters: Floats, draws: int, rng: np.random.Generator, kept: int = 20_000
+) -> Floats:
     """Posterior of the second of two shares by weighting: shares and rows from their priors."""
-    share = rng.beta(counting.PRIOR, counting.PRIOR, draws)
-    rows = np.stack([rng.dirichlet(row, draws) for row in parameters], axis=1)
-    chance = (1 - share) * rows[:, 0, 1] + share * rows[:, 1, 1]
+    share = rng.beta(PRIOR, PRIOR, draws)
+    rows = dirichlet(np.broadcast_to(parameters, (draws, 2, 2)), rng)
+    chance = np.clip((1 - share) * rows[:, 0, 1] + share * rows[:, 1, 1], 1e-300, 1 - 1e-16)
     log = n[1] * np.log(chance) + n[0] * np.log(1 - chance)
     weight = np.exp(log - log.max())
-    return share[rng.choice(draws, 20_000, p=weight / weight.sum())]
+    return share[rng.choice(draws, kept, p=weight / weight.sum())]
 
 
 @pytest.mark.parametrize("n", [(180, 20), (120, 80), (30, 170), (1400, 600)])
@@ -74,8 +79,45 @@ def test_the_chains_draw_from_the_posterior(n: tuple[int, int]) -> None:
     parameters = np.array([[8.0, 2.0], [1.3, 8.7]])
     wanted = np.quantile(exact(np.array(n), parameters, 400_000, rng), [0.05, 0.25, 0.5, 0.75])
     rows = np.broadcast_to(parameters, (1500, 2, 2))
-    drawn = counting.sampled(np.array(n), np.array([0, 0]), rows, rng)[..., 1]
+    drawn = sampled(np.array(n), np.array([0, 0]), rows, rng)[..., 1]
     assert np.abs(np.quantile(drawn, [0.05, 0.25, 0.5, 0.75]) - wanted).max() < 0.025
+
+
+@pytest.mark.parametrize(("subjects", "n"), [(10, (0, 100)), (5, (100, 100)), (5, (0, 1000))])
+def test_the_interval_hangs_neither_on_the_seed_nor_on_the_order_of_classes(
+    subjects: int, n: tuple[int, int]
+) -> None:
+    """Subjects all of whose calls are right, but few: a new one may have them wrong. What chains
+    say is compared with weighted draws, of rows drawn in the same way.
+    """
+    counts = np.tile([[20, 0], [0, 20]], (subjects, 1, 1))
+    known, rng = HeldOutCalls(("a", "b"), counts, "subject"), np.random.default_rng(0)
+    rows = counting.rows_of_a_new_unit(known, rng)
+    wanted = shortest(np.concatenate([exact(np.array(n), one, 2000, rng, 10) for one in rows]))
+    found = [corrected_shares(n, known, seed=seed).shares[1][1].ends for seed in (0, 1)]
+    mirrored = corrected_shares(n[::-1], known).shares[0][1].ends
+    for ends in (*found, mirrored):
+        assert ends == pytest.approx(wanted, abs=0.1)
+
+
+def test_the_spread_is_drawn_from_its_posterior_with_many_classes_too() -> None:
+    """The mean of one class of six, and rho, by walking from a start far away for long."""
+    rng = np.random.default_rng(2)
+    mean = np.array([0.9, 0.06, 0.02, 0.01, 0.005, 0.005])
+    held = np.array([rng.multinomial(40, rng.dirichlet(9 * mean)) for _ in range(40)])
+    seeds = [spread.row_of_a_new_unit(held, np.random.default_rng(s), 400) for s in range(2)]
+    rho, other = np.full(400, 0.5), np.full((400, 6), 1 / 6)
+    for _ in range(20):
+        rho, other = spread.walked(held, rho, other, rng)
+    slow = (1 / rho - 1)[:, None] * other
+    for drawn in seeds:
+        share = drawn[:, 0] / drawn.sum(axis=1)
+        wanted = slow[:, 0] / slow.sum(axis=1)
+        assert np.median(share) == pytest.approx(np.median(wanted), abs=0.01)
+        spreads = [float(np.diff(np.quantile(each, [0.2, 0.8]))[0]) for each in (share, wanted)]
+        assert spreads[0] == pytest.approx(spreads[1], rel=0.25)
+        strengths = np.median(drawn.sum(axis=1)), np.median(slow.sum(axis=1))
+        assert strengths[0] == pytest.approx(strengths[1], rel=0.15)
 
 
 def test_the_rows_of_a_new_subject_differ_as_subjects_do() -> None:
@@ -192,14 +234,72 @@ def test_answers_repeat_by_seed() -> None:
         ([5, 5], [1], ()),
         ([5, 5], [1, -1], ()),
         ([5, 5], None, (2,)),
+        ([5, 5], None, (0.5,)),
+        ([10**15, 1], None, ()),
+        ([2**63, 1], None, ()),
+        ([2**70, 1], None, ()),
+        ([10**9, 1], None, ()),
+        ([5, 5], [10**9, 0], ()),
+        ([5.5, 5], None, ()),
+        ([float("nan"), 5], None, ()),
+        ([float("inf"), 5], None, ()),
+        ([5, 5], [0.2, 0], ()),
+        (["5", "5"], None, ()),
+        ([True, False], None, ()),
+        ([None, 5], None, ()),
+        ([[5], [5, 1]], None, ()),
     ],
 )
-def test_counts_that_do_not_fit_are_refused(
-    n: list[int], sure: list[int] | None, positive: tuple[int, ...]
-) -> None:
+def test_counts_that_do_not_fit_are_refused(n: Any, sure: Any, positive: tuple[int, ...]) -> None:
     known = atlas_of(np.random.default_rng(7))
-    with pytest.raises(DecisionError, match="cannot be counted"):
+    with pytest.raises(DecisionError, match="these cells cannot be counted") as wrong:
         corrected_shares(n, known, confirmed=sure, positive=positive)
+    assert "whole numbers" in wrong.value.mend
+
+
+def test_as_many_cells_as_can_be_counted_are() -> None:
+    known = atlas_of(np.random.default_rng(7))
+    for n in ([10**9 - 1, 1], [10**9, 0], [5.0, 5.0]):
+        for _, interval in corrected_shares(n, known).shares:
+            assert 0 <= interval.low < interval.high <= 1
+
+
+@pytest.mark.parametrize(("size", "positive"), [(1, ()), (1, (0,)), (2, (0, 1)), (3, (2, 0, 1))])
+@pytest.mark.parametrize("by_person", [False, True])
+def test_without_another_class_there_is_no_share_to_tell(
+    size: int, positive: tuple[int, ...], by_person: bool
+) -> None:
+    names = ("a", "b", "c")[:size]
+    known = HeldOutCalls(names, np.tile(9 * np.eye(size, dtype=int), (5, 1, 1)), "subject")
+    n, none = [50] * size, [0] * size
+    with pytest.raises(DecisionError, match="no other class"):
+        corrected_shares(
+            none if by_person else n, known, confirmed=n if by_person else none, positive=positive
+        )
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[[5, -1], [0, 5]]],
+        [[[5, 0.5], [0, 5]]],
+        [[[5, float("nan")], [0, 5]]],
+        [[[5, 2**63], [0, 5]]],
+        [[5, 1], [0, 5]],
+        [[[5, 1, 0], [0, 5, 0]]],
+        [[[5, 1], [0]]],
+    ],
+)
+def test_held_out_counts_that_are_none_are_refused(counts: Any) -> None:
+    with pytest.raises(DecisionError, match="held-out calls cannot be counted") as wrong:
+        HeldOutCalls(("a", "b"), counts, "subject")
+    assert "whole numbers" in wrong.value.mend
+
+
+@pytest.mark.parametrize("sizes", [(0,), (-5,), (2.5,), (float("nan"),)])
+def test_sizes_that_are_no_numbers_of_cells_are_refused(sizes: Any) -> None:
+    with pytest.raises(DecisionError, match="no share to foresee"):
+        foreseen([5, 5], atlas_of(np.random.default_rng(7)), positive=[1], sizes=sizes)
 
 
 def test_calls_that_do_not_fit_or_are_not_there_are_refused() -> None:
@@ -222,3 +322,13 @@ def test_the_shortest_interval_reaches_the_end_where_it_is_densest() -> None:
     assert high == pytest.approx(0.96**3, abs=0.005)
     low, high = shortest(1 - draws)
     assert (low, high) == pytest.approx((1 - 0.96**3, 1.0), abs=0.005)
+
+
+def test_where_many_intervals_are_as_short_the_middle_one_is_told() -> None:
+    """A peak in the middle, and flat tails: which one is shortest hangs on chance."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        tails = rng.random(6000) < 0.12
+        low, high = shortest(np.where(tails, rng.random(6000), 0.45 + 0.1 * rng.random(6000)))
+        assert 0.0 < low < 0.42
+        assert 0.58 < high < 1.0

@@ -185,7 +185,8 @@ class Atlas:
                 mend="cellkin index ATLAS CELLS --out OTHER holds cells out and keeps their calls",
             )
         truth, called = ([row[key] for row in rows] for key in ("truth", "label"))
-        owners = [row["subject" if self.unit == SUBJECT else "group"] for row in rows]
+        # decisions that were kept before slides and fields were have no "group": none is known
+        owners = [row.get("subject" if self.unit == SUBJECT else "group") for row in rows]
         unit = self.unit if Owners(self.unit, tuple(owners)).several else IMAGE
         return HeldOutCalls.of(truth, called, owners, names=self.labels.names, unit=unit)
 

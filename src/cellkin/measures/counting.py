@@ -16,21 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from cellkin.core.arrays import Bools, Floats, Ints
 from cellkin.core.errors import DecisionError
 from cellkin.core.units import IMAGE, plural
 from cellkin.measures.intervals import LEVEL, Interval, clopper_pearson, unit_index
+from cellkin.measures.shares import sampled
+from cellkin.measures.spread import PRIOR, TINY, dirichlet, row_of_a_new_unit
 
-CHAINS, WARMING, KEPT, APART = 400, 50, 8, 5
-"""Chains, each with a draw of m and rho; their sweeps before, between and for the kept draws."""
-TRIES, RANGES = 1000, 24  # draws of m and rho that are weighted, from ranges of rho
-PRIOR = 0.5  # Jeffreys, on shares and on rows of calls
-CLIPPED = (1e-3, 0.95)  # correlations within a subject that are considered
-SINGULAR = 1e-9  # a determinant below it: calls that tell nothing apart
-TINY = 1e-300
+FEWEST, ENTRIES = 400, 16_000  # chains, each with a draw of m and rho; entries of M in all of them
 HELD = 0.96  # of the draws: the shortest of many windows over them flatters a little
+NEARLY, END = 1.1, 1 / 3  # as short as the shortest; how near an end they must lie to reach it
 MANY = 20_000  # cells that leave the errors of calls as the only doubt
+MOST = 10**9  # cells: more than any smear has, and what double precision tells apart
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,18 @@ class HeldOutCalls:
     names: tuple[str, ...]
     counts: Ints
     unit: str
+
+    def __post_init__(self) -> None:
+        """Raises DecisionError: counts that are no whole numbers from 0, or not (U, K, K)."""
+        counts, size = whole(self.counts), len(self.names)
+        if counts is None or counts.ndim != 3 or counts.shape[1:] != (size, size):
+            shape = "unknown" if counts is None else counts.shape
+            raise DecisionError(
+                "these held-out calls cannot be counted",
+                where=f"held-out calls of {size} classes, counts of shape {shape}",
+                mend="give whole numbers from 0, by unit, true class and called class",
+            )
+        object.__setattr__(self, "counts", counts)
 
     @classmethod
     def of(
@@ -134,11 +145,10 @@ def corrected_shares(
         positive: places of the classes whose shares are to be summed, e.g. of lymphoblasts.
 
     Raises:
-        DecisionError: no cell, counts that do not fit, or no held-out call at all.
+        DecisionError: no cell, counts that do not fit or are no whole numbers, more than 10^9
+            cells, no held-out call at all, or no class beside the positive ones.
     """
-    counts = np.asarray(called, np.int64)
-    sure = np.zeros_like(counts) if confirmed is None else np.asarray(confirmed, np.int64)
-    _check(counts, sure, known, positive)
+    counts, sure = _checked(called, confirmed, known, positive)
     groups = [*np.eye(len(counts), dtype=bool)]
     groups += [np.isin(np.arange(len(counts)), positive)] if len(positive) else []
     if counts.any():
@@ -168,13 +178,16 @@ def foreseen(
         errors of calls are left.
 
     Raises:
-        DecisionError: as `corrected_shares`; or no positive class.
+        DecisionError: as `corrected_shares`; or no positive class, or a size that is no number
+            of cells.
     """
-    counts = np.asarray(called, np.int64)
-    _check(counts, np.zeros_like(counts), known, positive)
-    if not len(positive):
+    counts, _ = _checked(called, None, known, positive)
+    cells = whole(sizes)
+    if not len(positive) or cells is None or not cells.all():
         raise DecisionError(
-            "there is no share to foresee", where="positive", mend="name one class or more"
+            "there is no share to foresee",
+            where=f"positive {[*positive]}, sizes {[*sizes]}",
+            mend="name one positive class or more, and sizes of one cell or more",
         )
     found: list[tuple[int | None, Interval]] = []
     for size in (*sizes, None):
@@ -184,7 +197,13 @@ def foreseen(
     return tuple(found)
 
 
-def _check(counts: Ints, sure: Ints, known: HeldOutCalls, positive: Sequence[int]) -> None:
+def _checked(
+    called: Sequence[int],
+    confirmed: Sequence[int] | None,
+    known: HeldOutCalls,
+    positive: Sequence[int],
+) -> tuple[Ints, Ints]:
+    """(K,) called and (K,) confirmed cells, if they can be counted."""
     size = len(known.names)
     if not known.counts.any():
         raise DecisionError(
@@ -192,13 +211,39 @@ def _check(counts: Ints, sure: Ints, known: HeldOutCalls, positive: Sequence[int
             where="no held-out cell",
             mend="cellkin index ATLAS CELLS --out OTHER: its cells, or a part, are held out",
         )
-    whole = counts.shape == sure.shape == (size,) and (counts >= 0).all() and (sure >= 0).all()
-    if not whole or not (counts.sum() + sure.sum()) or not {*positive} <= {*range(size)}:
+    counts, sure = whole(called), whole([0] * size if confirmed is None else confirmed)
+    if (
+        counts is None
+        or sure is None
+        or not counts.shape == sure.shape == (size,)
+        or not 0 < counts.sum() + sure.sum() <= MOST
+        or not {*positive} <= {*range(size)}
+    ):
+        told = "none" if confirmed is None else [*confirmed]
         raise DecisionError(
             "these cells cannot be counted",
-            where=f"{counts.tolist()} called, {sure.tolist()} confirmed, positive {[*positive]}",
-            mend=f"give {size} counts, one for each of {', '.join(known.names)}, not all 0",
+            where=f"{[*called]} called, {told} confirmed, positive {[*positive]}",
+            mend=f"give {size} whole numbers from 0, one for each of {', '.join(known.names)}, not "
+            f"all 0 and {MOST:,} at most, and places of positive classes",
         )
+    if size == 1 or len({*positive}) == size:
+        raise DecisionError(
+            "with no other class the share says nothing: it is 100 %",
+            where=f"classes {', '.join(known.names)}, positive {[*positive]}",
+            mend="count among two classes or more, of which at least one is not positive",
+        )
+    return counts, sure
+
+
+def whole(values: ArrayLike) -> Ints | None:
+    """The same as int64; None where one is no whole number from 0 to 10^9."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        return None
+    if array.dtype.kind not in "iuf" or not ((array >= 0) & (array <= MOST)).all():
+        return None
+    return None if (array != np.rint(array)).any() else array.astype(np.int64)
 
 
 # the posterior ---------------------------------------------------------------------------------
@@ -243,156 +288,44 @@ def _none_of(
     """Whether a smear without any cell of these classes would often enough (in 5 % of new units)
     have as many cells called so.
     """
+    from scipy.special import bdtrc
+
     shares, mixing = drawn
     others = np.where(group, 0.0, shares)
     whole = others.sum(axis=-1)
     if sure[group].any() or not whole.all():
         return False
     chance = np.einsum("cnk,ck->cn", others, mixing[..., group].sum(axis=-1)) / whole
-    called = rng.binomial(int(counts.sum()), np.clip(chance, 0.0, 1.0))
-    return bool((called >= counts[group].sum()).mean() >= 1 - LEVEL)
+    as_many = bdtrc(counts[group].sum() - 1.0, counts.sum(), np.clip(chance, 0.0, 1.0))
+    return bool(as_many.mean() >= 1 - LEVEL)
 
 
-def rows_of_a_new_unit(known: HeldOutCalls, rng: Generator, draws: int = CHAINS) -> Floats:
-    """(D, K, K): Dirichlet parameters of how each true class is called in one new unit."""
+def rows_of_a_new_unit(known: HeldOutCalls, rng: Generator, draws: int | None = None) -> Floats:
+    """(D, K, K): Dirichlet parameters of how each true class is called in one new unit; as many
+    as it takes to steady an interval where `draws` does not say it.
+    """
+    draws = draws or max(FEWEST, ENTRIES // len(known.names) ** 2)
     if known.unit == IMAGE:
         one = known.counts.sum(axis=0) + PRIOR
         return np.broadcast_to(one, (draws, *one.shape))
     rows = range(len(known.names))
-    return np.stack([_row(known.counts[:, true], rng, draws) for true in rows], axis=1)
-
-
-def _row(counts: Ints, rng: Generator, draws: int) -> Floats:
-    """(D, K) from the posterior of c m, of one true class in (U, K) units, by weighted draws.
-
-    A first look at all correlations says in which ranges the second one draws most: with many
-    units the likely ones are few of those between 0 and 1.
-    """
-    held = counts[counts.sum(axis=1) > 0]
-    edges = np.geomspace(*CLIPPED, RANGES + 1)
-    chances = np.full(RANGES, 1 / RANGES)
-    for _ in range(2):
-        place = rng.choice(RANGES, TRIES, p=chances)
-        width = np.diff(edges)[place]
-        parameters, weight = _weighed(held, edges[place] + width * rng.random(TRIES), rng)
-        weight += np.log(width / chances[place])  # the prior is flat
-        weight = np.exp(weight - weight.max())
-        weight /= weight.sum()
-        chances = 0.9 * np.bincount(place, weight, RANGES) + 0.1 / RANGES
-    return parameters[rng.choice(TRIES, draws, p=weight)]
-
-
-def _weighed(held: Ints, rho: Floats, rng: Generator) -> tuple[Floats, Floats]:
-    """For (T,) correlations: (T, K) parameters c m with m from near its posterior (each unit of n
-    cells counts as n / (1 + (n - 1) rho) independent ones), and log of what is missing to it.
-    """
-    sizes = held.sum(axis=1)
-    alike = PRIOR + (1 / (1 + (sizes - 1) * rho[:, None])) @ held
-    mean = np.maximum(dirichlet(alike, rng), 1e-12)
-    strength = 1 / rho - 1
-    parameters = strength[:, None] * mean
-    weight = _rising(parameters, held) - _rising(strength[:, None], sizes[:, None])
-    return parameters, weight - _log_dirichlet(mean, alike) + (PRIOR - 1) * np.log(mean).sum(axis=1)
-
-
-def _rising(start: Floats, counts: Ints) -> Floats:
-    """(T,) log of the product over units u and columns k of start (start + 1) ... (counts[u, k]
-    factors), for (T, K) starts.
-    """
-    from scipy.special import gammaln  # takes long to import, and only counts need it
-
-    total = np.zeros(len(start))
-    for column, cells in zip(start.T, counts.T, strict=True):
-        many, times = np.unique(cells[cells > 0], return_counts=True)
-        total += (gammaln(column[:, None] + many) - gammaln(column)[:, None]) @ times
-    return total
-
-
-def _log_dirichlet(shares: Floats, alpha: Floats) -> Floats:
-    from scipy.special import gammaln
-
-    constant = gammaln(alpha.sum(axis=1)) - gammaln(alpha).sum(axis=1)
-    return np.asarray(constant + ((alpha - 1) * np.log(shares)).sum(axis=1))
-
-
-def dirichlet(alpha: Floats, rng: Generator) -> Floats:
-    """One draw for each last axis of alpha."""
-    drawn = rng.standard_gamma(alpha) + TINY
-    return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
-
-
-def sampled(counts: Ints, sure: Ints, rows: Floats, rng: Generator) -> Floats:
-    """(C, KEPT, K) draws of shares, in C chains that start apart and walk at once.
-
-    A sweep draws the hidden table of true by called cells, then shares and rows given it (Gibbs).
-    It moves little where many cells fix what is called and not what is true; so it ends with a
-    step along that ridge.
-
-    Args:
-        counts, sure: (K,), or (C, K), cells called and confirmed.
-        rows: (C, K, K) Dirichlet parameters of calls.
-    """
-    counts, sure = (np.broadcast_to(each, rows.shape[:2]) for each in (counts, sure))
-    mixing = dirichlet(rows, rng)
-    shares = _likely(counts.astype(np.float64), sure, mixing)
-    kept = np.empty((len(rows), KEPT, rows.shape[1]))
-    for sweep in range(WARMING + KEPT * APART):
-        joint = shares[:, :, None] * mixing + TINY
-        chances = np.swapaxes(joint / joint.sum(axis=1, keepdims=True), 1, 2)
-        table = np.swapaxes(rng.multinomial(counts, chances), 1, 2)
-        shares = dirichlet(PRIOR + table.sum(axis=2) + sure, rng)
-        mixing = dirichlet(rows + table, rng)
-        true = sweep % rows.shape[1]
-        shares, mixing = _along_the_ridge(shares, mixing, sure, (true, rows[:, true]), rng)
-        kept[:, max(0, sweep - WARMING) // APART] = shares
-    return kept
-
-
-def _likely(counts: Floats, sure: Ints, mixing: Floats) -> Floats:
-    """(C, K) shares near the likeliest, where the chains start: expectation maximisation."""
-    shares = np.full(mixing.shape[:2], 1 / mixing.shape[1])
-    for _ in range(30):
-        expected = np.einsum("ck,ckj->cj", shares, mixing) + TINY
-        shares = shares * np.einsum("ckj,cj->ck", mixing, counts / expected) + sure + 0.1
-        shares /= shares.sum(axis=1, keepdims=True)
-    return shares
-
-
-def _along_the_ridge(
-    shares: Floats,
-    mixing: Floats,
-    sure: Ints,
-    proposal: tuple[int, Floats],
-    rng: Generator,
-) -> tuple[Floats, Floats]:
-    """Other rows of calls for one true class, and the shares that leave what is called as it was.
-
-    With q = pi M fixed the likelihood of the calls stays; the new pi = q / M' is taken with the
-    ratio of the prior densities of pi (and of its confirmed cells) times |det M| / |det M'|.
-    """
-    true, parameters = proposal
-    other = mixing.copy()
-    other[:, true] = dirichlet(parameters, rng)
-    before, after = (np.abs(np.linalg.det(each)) for each in (mixing, other))
-    fit = (after > SINGULAR) & (before > SINGULAR)
-    called = np.einsum("ck,ckj->cj", shares, mixing)
-    solvable = np.where(fit[:, None, None], other, np.eye(mixing.shape[1]))
-    moved = np.linalg.solve(np.swapaxes(solvable, 1, 2), called[:, :, None])[:, :, 0]
-    fit &= (moved > 0).all(axis=1)
-    safe = np.where(fit[:, None], moved, 1.0)
-    gain = ((PRIOR - 1 + sure) * (np.log(safe) - np.log(shares))).sum(axis=1)
-    gain += np.log(np.where(fit, before, 1.0)) - np.log(np.where(fit, after, 1.0))
-    taken = fit & (np.log(rng.random(len(shares))) < gain)
-    return (
-        np.where(taken[:, None], moved, shares),
-        np.where(taken[:, None, None], other, mixing),
-    )
+    return np.stack([row_of_a_new_unit(known.counts[:, true], rng, draws) for true in rows], axis=1)
 
 
 def shortest(draws: Floats) -> tuple[float, float]:
-    """The shortest interval that holds 96 % of the draws; the ends of the scale are in reach."""
+    """The shortest interval that holds 96 % of the draws; the ends of the scale are in reach.
+
+    Where many are nearly as short (flat tails on both sides) the middle one of them, so that it
+    does not hang on chance which it is.
+    """
     ordered = np.concatenate([[0.0], np.sort(draws), [1.0]])
     span = int(np.ceil(HELD * len(draws)))
     widths = ordered[span:] - ordered[: len(ordered) - span]
-    start = int(widths.argmin())
+    near, last = np.maximum(NEARLY * widths.min() - widths, 0.0), len(widths) - 1
+    middle = float(np.average(np.arange(last + 1), weights=near + TINY))
+    start = round(middle)
+    if near[0] and middle < END * last:
+        start = 0
+    elif near[-1] and middle > (1 - END) * last:
+        start = last
     return float(ordered[start]), float(ordered[start + span])
