@@ -48,6 +48,8 @@ from cellkin.system.naming import names_of
 from cellkin.system.verdicts import classes_of, judged, of_cells, require_fields
 
 WHOLE, SHOWN = "white cell", ("white cell", "border", "smudge")
+OUTLOOK = (50, 100, 200, 500, 1000)  # cells that might be counted; the next two are foreseen
+
 Fields = Path | str | FoundField | Sequence[Path | str | FoundField]
 """Files, folders of them, or fields that were searched already."""
 
@@ -377,7 +379,8 @@ def _corrected(caller: Caller, cells: Sequence[CountedCell]) -> Correction:
     sure = [sum(c.label == name and c.reviewed is not None for c in white) for name in names]
     positive = [place for place, name in enumerate(names) if labels.is_positive(name)]
     found = corrected_shares(called, known, confirmed=sure, positive=positive)
-    more = foreseen(called, known, positive=positive) if any(called) else ()
+    sizes = [size for size in OUTLOOK if size > sum(called)][:2]  # each takes as long as the share
+    more = foreseen(called, known, positive=positive, sizes=sizes) if any(called) else ()
     told = {labels.group_title(n): _told(s) for n, s in zip(names, found.shares, strict=True)}
     blasts = ShareFound(None) if found.positive is None else _told(found.positive)
     told |= {labels.group_title(names[place]): blasts for place in positive}
