@@ -39,5 +39,11 @@ def require_once(fields: Sequence[Path]) -> None:
     known: dict[Path, Path] = {}
     for path in fields:
         if first := known.get(path.resolve()):
-            raise DataError("a field is given twice", where=f"{first}, {path}", mend="name it once")
+            raise given_twice(first, path)
         known[path.resolve()] = path
+
+
+def given_twice(*fields: Path) -> DataError:
+    """The error for one field under these names."""
+    where = " and ".join(dict.fromkeys(map(str, fields)))
+    return DataError("a field is given twice", where=where, mend="give each field once")

@@ -280,10 +280,9 @@ def _pictures(
     window = caller.window().settled([*read.values()])
     for name, one in read.items():
         with Field(one.path) as field:
-            view, _ = overview(field)
             even = Evened(field, one.light, one.white)
             if album is not None:
-                album.field(name, even.overview(view))
+                album.field(name, even.overview(overview(field)[0]))
             whites = [cell for cell in one.cells if cell.kind == WHOLE]
             for cell, square in cuts(even, one, whites, window):
                 picture = Prepared(_id(name, cell), prepare(square, one.cut_um_per_pixel))
