@@ -23,7 +23,7 @@ from cellkin.core.errors import (
 from cellkin.core.records import LabelSet
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning import checkpoints
-from cellkin.learning.augmentation import augment
+from cellkin.learning.augmentation import draw_turns, turn
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.losses import (
     FineTuningLoss,
@@ -190,7 +190,7 @@ def test_fault_15_class_weights_are_of_the_training_subset() -> None:
 def test_quarter_turns_and_flips_only_move_pixels(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    turned = augment(images, "quarter", True, generator)
+    turned = turn(images, draw_turns(len(images), "quarter", True, generator))
     eight = [torch.rot90(m, k, (-2, -1)) for m in (images, images.flip(-1)) for k in range(4)]
     for i in range(6):
         assert any(torch.equal(turned[i], e[i]) for e in eight)
@@ -200,7 +200,7 @@ def test_all_eight_symmetries_occur() -> None:
     image = torch.arange(3 * 16).reshape(1, 3, 4, 4).to(torch.uint8)
     generator = torch.Generator().manual_seed(0)
     seen = {
-        bytes(augment(image, "quarter", True, generator).contiguous().numpy().tobytes())
+        bytes(turn(image, draw_turns(len(image), "quarter", True, generator)).contiguous().numpy().tobytes())
         for _ in range(200)
     }
     assert len(seen) == 8
@@ -208,7 +208,7 @@ def test_all_eight_symmetries_occur() -> None:
 
 def test_any_angle_leaves_no_black_corner() -> None:
     images = torch.full((8, 3, 32, 32), 200, dtype=torch.uint8)
-    turned = augment(images, "any", False, torch.Generator().manual_seed(0))
+    turned = turn(images, draw_turns(len(images), "any", False, torch.Generator().manual_seed(0)))
     assert turned.dtype == torch.uint8
     assert int(turned.min()) >= 199
 

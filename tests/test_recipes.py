@@ -269,6 +269,8 @@ PROOFS = {
         lambda r: run(r).trained.encoder.preprocessor.unsharpen, False, True)),
     "window": Proof(40.0, sees(
         lambda r: run(r).trained.encoder.preprocessor.window, None, 40.0)),
+    "view": Proof("density", sees(
+        lambda r: run(r).trained.encoder.preprocessor.view, "raw", "density")),
     "zscore": Proof("training", own_or_fitted),
     "epochs": Proof(3, sees(column("epoch"), [1, 2], [1, 2, 3])),
     "batch": Proof(9, sees(lambda r: run(r).steps, 2 * 3, 2 * 2)),
@@ -300,6 +302,8 @@ PROOFS = {
     "flips": Proof(True, weights_differ),
     "colour_jitter": Proof(1.0, weights_differ),
     "stain_jitter": Proof(1.0, weights_differ),
+    "laboratory_jitter": Proof(1.0, weights_differ),
+    "zoom": Proof(0.5, weights_differ),
     "frozen_stages": Proof(1, frozen_stem),
     "frozen_batch_norm": Proof(True, frozen_statistics),
     "validate_every": Proof(2, sees(measured_epochs, [1, 2, 3], [2, 3]), {"epochs": 3}),
@@ -354,7 +358,8 @@ def test_contradictions_are_refused() -> None:
 
 
 def test_everything_beyond_the_paper_is_off_by_default_and_in_its_recipes() -> None:
-    off = {"colour_jitter": 0.0, "stain_jitter": 0.0, "mining": "all", "norm": "batch",
+    off = {"colour_jitter": 0.0, "stain_jitter": 0.0, "laboratory_jitter": 0.0, "zoom": 0.0,
+           "view": "raw", "mining": "all", "norm": "batch",
            "orthogonal": "residual", "frozen_batch_norm": False, "positive_only": False,
            "schedule": "step"}  # fmt: skip
     papers = [load_recipe(n, init="weights.pth") for n in recipe_names() if n.startswith("paper")]

@@ -20,6 +20,7 @@ from PIL import Image
 
 from cellkin.core.arrays import Array, Bytes, Ints, Singles
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
+from cellkin.imaging.canonical import canonical, require_view
 from cellkin.imaging.checks import require_rgb
 from cellkin.imaging.sharpening import unsharpen
 
@@ -63,6 +64,7 @@ class Preprocessor:
         unsharpen: sharpen by the measured blur, see `cellkin.imaging.sharpening`.
         window: side in micrometres of the square that is cut from the middle, whatever microscope
             and camera took the picture; None takes all of a picture, whatever it shows.
+        view: "raw", or one white and one strength of stain, see `cellkin.imaging.canonical`.
 
     Raises:
         RecipeError: an impossible value.
@@ -74,6 +76,7 @@ class Preprocessor:
     interpolation: str = "bicubic"
     unsharpen: bool = False
     window: float | None = None
+    view: str = "raw"
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -87,6 +90,7 @@ class Preprocessor:
             raise _impossible("unsharpen", self.unsharpen, "true or false")
         if self.unsharpen and self.size < MIN_SHARPENED:
             raise _impossible("size", self.size, f"at least {MIN_SHARPENED} to tell the focus")
+        require_view(self.view)
         if self.window is not None:
             least, most = WINDOWS
             if type(self.window) is not float or not least <= self.window <= most:
@@ -107,7 +111,8 @@ class Preprocessor:
         return None if self.window is None else self.window / self.size
 
     def prepare(self, rgb: Bytes, um_per_pixel: float | None = None, *, where: str = "") -> Bytes:
-        """Centre-crop to a square (offsets rounded down), resize to `size`, sharpen if it is on.
+        """Centre-crop to a square (offsets rounded down), resize to `size`, see it in the canonical
+        `view`, sharpen if it is on.
 
         Args:
             rgb: (H, W, 3) uint8 RGB.
@@ -116,8 +121,8 @@ class Preprocessor:
 
         Returns:
             (size, size, 3) uint8 RGB, C-contiguous, its own memory. An image that is already of
-            this size is copied as it is, so preparing twice equals preparing once, but for
-            `unsharpen`: that would sharpen the rest of the blur.
+            this size is copied as it is, so preparing twice equals preparing once, but for `view`
+            and `unsharpen`: they would begin again with the rest of the cast and of the blur.
 
         Raises:
             ImageError: the array is no RGB image; or there is a `window`, and the scale of the
@@ -127,7 +132,7 @@ class Preprocessor:
         square = middle_square(rgb)
         if self.window is not None:
             square = _windowed(square, self.window, um_per_pixel, where or "the array given")
-        prepared = self._resized(square)
+        prepared = canonical(self._resized(square), self.view)
         return unsharpen(prepared) if self.unsharpen else prepared
 
     def prepare_many(self, images: Sequence[Bytes]) -> Bytes:
@@ -165,12 +170,13 @@ class Preprocessor:
     def identity(self) -> dict[str, Any]:
         """All that decides what `prepare` and `normalize` make, as plain data to hash and save.
 
-        `unsharpen` and `window` are there only when they are on, so spaces without them keep their
-        names.
+        `unsharpen`, `window` and `view` are there only when they are on, so spaces without them keep
+        their names.
         """
         return {
             **({"unsharpen": True} if self.unsharpen else {}),
             **({} if self.window is None else {"window": self.window}),
+            **({} if self.view == "raw" else {"view": self.view}),
             "crop": "centre",
             "interpolation": self.interpolation,
             "mean": list(self.mean),
@@ -186,7 +192,7 @@ class Preprocessor:
             RecipeError: a key is missing or unknown, or a value impossible.
         """
         known = {"crop", "interpolation", "mean", "size", "std"}
-        given = set(data) - {"unsharpen", "window"} if isinstance(data, Mapping) else set()
+        given = set(data) - {"unsharpen", "window", "view"} if isinstance(data, Mapping) else set()
         if given != known or data["crop"] != "centre":
             raise _impossible("the saved form", data, f"{', '.join(sorted(known))}; crop 'centre'")
         return cls(**{key: value for key, value in data.items() if key != "crop"})

@@ -1,4 +1,5 @@
-"""Augmentation that does not distort the cell (section 5.2): flips, rotations; no zoom, no shift.
+"""Augmentation (section 5.2): flips and rotations, which do not distort the cell; beyond the paper, and
+off unless a recipe asks for it, zoom, recolouring and the look of other laboratories.
 
 The only home of randomness on images; nothing outside training imports it.
 """
@@ -13,32 +14,70 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellkin.imaging.preprocess import Preprocessor
-
-ROTATIONS = ("none", "quarter", "any")
+from cellkin.learning.colour import recolour
+from cellkin.learning.laboratories import as_elsewhere
+from cellkin.learning.recipes import Recipe
 
 
 @dataclass(frozen=True)
 class Turns:
     """What happens to each of N images: a mirror along the diagonal, then left to right and top to
-    bottom, (3, N) bool; then, where drawn, a rotation by `angles`, (N,) in radians.
+    bottom, (3, N) bool; then, where drawn, a rotation by `angles`, (N,) in radians, and a zoom by
+    `zooms`, (N,): above 1 the cell becomes smaller.
     """
 
     mirrors: Tensor
     angles: Tensor | None
+    zooms: Tensor | None = None
 
     def part(self, chosen: slice) -> Turns:
         """Those of some of the images."""
-        return Turns(self.mirrors[:, chosen], None if self.angles is None else self.angles[chosen])
+        angles, zooms = (None if v is None else v[chosen] for v in (self.angles, self.zooms))
+        return Turns(self.mirrors[:, chosen], angles, zooms)
 
 
-def draw_turns(n: int, rotation: str, flips: bool, generator: torch.Generator) -> Turns:
+def augmented(
+    images: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    among: tuple[int, slice] | None = None,
+) -> Tensor:
+    """A batch as a recipe varies it: turned, zoomed, recoloured, as other laboratories show it.
+
+    Args:
+        images: (N, 3, S, S) uint8. among: as in `cellkin.learning.colour.recolour`.
+
+    Returns:
+        (N, 3, S, S) uint8.
+    """
+    n, part = among or (len(images), slice(None))
+    turns = draw_turns(n, recipe.rotation, recipe.flips, generator, zoom=recipe.zoom)
+    turned = turn(images, turns.part(part))
+    strengths = recipe.colour_jitter, recipe.stain_jitter
+    turned = recolour(turned, *strengths, generator, among=(n, part))
+    return as_elsewhere(turned, recipe.laboratory_jitter, generator, among=(n, part))
+
+
+def draw_turns(
+    n: int, rotation: str, flips: bool, generator: torch.Generator, *, zoom: float = 0.0
+) -> Turns:
     """Draw what happens to n images.
 
     Args:
         rotation: "none", "quarter" (multiples of 90 degrees, no pixel is interpolated) or "any"
             (any angle, bilinear, edges reflected so that no black corner appears).
         flips: mirror half of the images left to right and half top to bottom.
+        zoom: of the logarithm of the zoom, to either side; 0 draws none.
     """
+    turns = _turns(n, rotation, flips, generator)
+    if zoom == 0:
+        return turns
+    zooms = torch.exp((2 * torch.rand(n, generator=generator) - 1) * zoom)
+    return Turns(turns.mirrors, turns.angles, zooms)
+
+
+def _turns(n: int, rotation: str, flips: bool, generator: torch.Generator) -> Turns:
     still = torch.zeros(n, dtype=torch.bool)
     across = torch.rand(n, generator=generator) < 0.5 if flips else still
     down = torch.rand(n, generator=generator) < 0.5 if flips else still
@@ -69,12 +108,12 @@ def turn(images: Tensor, turns: Turns) -> Tensor:
     images = torch.where(mirrors[0], images.mT, images)
     images = torch.where(mirrors[1], images.flip(-1), images)
     images = torch.where(mirrors[2], images.flip(-2), images)
-    return images if turns.angles is None else _rotated(images, turns.angles.to(images.device))
-
-
-def augment(images: Tensor, rotation: str, flips: bool, generator: torch.Generator) -> Tensor:
-    """Randomly turned and mirrored copies of a batch: `draw_turns`, then `turn`."""
-    return turn(images, draw_turns(len(images), rotation, flips, generator))
+    if turns.angles is None and turns.zooms is None:
+        return images
+    still = torch.zeros(len(images))
+    angles = still if turns.angles is None else turns.angles
+    zooms = still + 1 if turns.zooms is None else turns.zooms
+    return _rotated(images, angles.to(images.device), zooms.to(images.device))
 
 
 def normalized(images: Tensor, preprocessor: Preprocessor) -> Tensor:
@@ -95,8 +134,8 @@ def normalized(images: Tensor, preprocessor: Preprocessor) -> Tensor:
     return pixels.mul_(factor).sub_(shift)
 
 
-def _rotated(images: Tensor, angles: Tensor) -> Tensor:
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+def _rotated(images: Tensor, angles: Tensor, zooms: Tensor) -> Tensor:
+    cos, sin, zero = zooms * angles.cos(), zooms * angles.sin(), torch.zeros_like(angles)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     turned = F.grid_sample(

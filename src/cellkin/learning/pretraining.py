@@ -22,8 +22,7 @@ from cellkin.core.errors import TrainingError
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
-from cellkin.learning.augmentation import augment
-from cellkin.learning.colour import recolour
+from cellkin.learning.augmentation import augmented
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.keeping import Kept
 from cellkin.learning.multitask import (
@@ -215,11 +214,9 @@ class _Pretraining:
 
     def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """(B, 3, S, S) float32: turned and recoloured as uint8, then z-scored."""
-        recipe = self.recipe
         images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
-        turned = augment(images, recipe.rotation, recipe.flips, generator)
-        turned = recolour(turned, recipe.colour_jitter, recipe.stain_jitter, generator)
-        pixels = turned.permute(0, 2, 3, 1).contiguous().numpy()
+        varied = augmented(images, self.recipe, generator)
+        pixels = varied.permute(0, 2, 3, 1).contiguous().numpy()
         x = torch.from_numpy(self.encoder.preprocessor.normalize(pixels))
         return x.to(self.device, memory_format=torch.channels_last)
 

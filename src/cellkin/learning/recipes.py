@@ -11,13 +11,15 @@ from typing import Any
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.core.options import refuse_unknown
+from cellkin.imaging.canonical import VIEWS
 from cellkin.imaging.preprocess import WINDOWS, Preprocessor
-from cellkin.learning.augmentation import ROTATIONS
 
+ROTATIONS = ("none", "quarter", "any")
 PRETRAINING, FINE_TUNING = "pretraining", "fine-tuning"
 CHOICES = {
     "task": (FINE_TUNING, PRETRAINING),
     "norm": ("batch", "group"),
+    "view": VIEWS,
     "zscore": ("weights", "training"),
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine"),
@@ -45,6 +47,9 @@ ONLY = {
 }
 """Fields that say something in one task alone; set in the other they are refused."""
 
+NEWER = {"window": 0.0, "view": "raw", "laboratory_jitter": 0.0, "zoom": 0.0}
+"""Fields that older recipes do not have, and the value that they had without saying so."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,6 +65,9 @@ class Recipe:
         unsharpen: sharpen every image by its measured blur (section 5.1).
         window: micrometres along the square that the network sees, by each picture's own scale; 0
             takes every picture whole (beyond the paper).
+        view: what the network sees: the picture as it is ("raw"), in one white ("white"), or in one
+            white and one strength of stain ("density"), see `cellkin.imaging.canonical` (beyond the
+            paper).
         zscore: "weights": mean and standard deviation that the first weights were made with, where
             they say so; "training": always those of the training part, as in the paper.
         epochs: passes over the training part, warm-up not counted.
@@ -93,6 +101,9 @@ class Recipe:
         colour_jitter: brightness, contrast and hue, 0 (off) to 1, the limits that
             `cellkin.learning.colour` states (beyond the paper).
         stain_jitter: strength of each stain, 0 (off) to 1, limits there (beyond the paper).
+        laboratory_jitter: as far as laboratories differ in stain, lamp, focus, noise and JPEG, 0
+            (off) to 1, see `cellkin.learning.laboratories` (beyond the paper).
+        zoom: of the logarithm of a zoom, to either side, 0 (off) to 1 (beyond the paper).
         frozen_stages: -1 trains all layers; n >= 0 keeps the stem and the first n stages as
             they came, batch-norm statistics included.
         frozen_batch_norm: keep the statistics of every batch norm as they came.
@@ -115,6 +126,7 @@ class Recipe:
     size: int = 224
     unsharpen: bool = False
     window: float = 0.0
+    view: str = "raw"
     zscore: str = "weights"
     epochs: int = 90
     batch: int = 8
@@ -140,6 +152,8 @@ class Recipe:
     flips: bool = True
     colour_jitter: float = 0.0
     stain_jitter: float = 0.0
+    laboratory_jitter: float = 0.0
+    zoom: float = 0.0
     frozen_stages: int = -1
     frozen_batch_norm: bool = False
     validate_every: int = 1
@@ -169,7 +183,7 @@ class Recipe:
             _at_least(self, key, 0)
         if self.window and not WINDOWS[0] <= self.window <= WINDOWS[1]:
             raise _bad("window", self.window, "give micrometres, or 0 for the whole picture")
-        for key in ("colour_jitter", "stain_jitter"):
+        for key in ("colour_jitter", "stain_jitter", "laboratory_jitter", "zoom"):
             if not 0 <= getattr(self, key) <= 1:
                 raise _bad(key, getattr(self, key), "give a number from 0 (off) to 1")
         _check_together(self)
@@ -204,9 +218,10 @@ class Recipe:
         return replace(self, **given)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain data; `window` only where it is on: older recipes keep their ids."""
-        data = asdict(self)
-        return data if self.window else {k: v for k, v in data.items() if k != "window"}
+        """All fields as plain data; those of `NEWER` only where they say something: older recipes
+        keep their ids.
+        """
+        return {k: v for k, v in asdict(self).items() if k not in NEWER or v != NEWER[k]}
 
     @property
     def geometry(self) -> Preprocessor:
@@ -217,6 +232,7 @@ class Recipe:
             std=(1.0,) * 3,
             unsharpen=self.unsharpen,
             window=self.window or None,
+            view=self.view,
         )
 
     @property

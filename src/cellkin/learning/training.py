@@ -22,8 +22,7 @@ from cellkin.core.errors import RecipeError
 from cellkin.core.numbers import percent
 from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
-from cellkin.learning.augmentation import draw_turns, normalized, turn
-from cellkin.learning.colour import recolour
+from cellkin.learning.augmentation import augmented, normalized
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.keeping import Kept
 from cellkin.learning.losses import FineTuningLoss, LossParts, batch_hard, class_weights
@@ -263,16 +262,13 @@ class _Run:
 
     def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """This process's part of a batch, (B, 3, S, S) float32: turned as uint8, then z-scored."""
-        recipe, everyone = self.recipe, len(batch)
-        turns = draw_turns(everyone, recipe.rotation, recipe.flips, generator)
-        part = self.processes.part(everyone)
+        part = self.processes.part(len(batch))
         images = torch.from_numpy(np.asarray(self.data.images[batch[part]]))
         if self.processes.device.type == "cuda":
             images = images.pin_memory().to(self.processes.device, non_blocking=True)
-        turned = turn(images.permute(0, 3, 1, 2), turns.part(part))
-        strengths = recipe.colour_jitter, recipe.stain_jitter
-        turned = recolour(turned, *strengths, generator, among=(everyone, part))
-        return normalized(turned, self.encoder.preprocessor)
+        among, cells = (len(batch), part), images.permute(0, 3, 1, 2)
+        varied = augmented(cells, self.recipe, generator, among=among)
+        return normalized(varied, self.encoder.preprocessor)
 
     def _set_mode(self, warm_up: bool) -> None:
         """Training mode, but for what is frozen: its batch norms keep their statistics."""

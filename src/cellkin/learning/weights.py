@@ -90,8 +90,9 @@ def first_network(
     )
     if preprocessor is None or recipe.zscore == "training":
         preprocessor = Preprocessor.fit(images[train], size=recipe.size)
-    window = recipe.window or None
-    return network, replace(preprocessor, unsharpen=recipe.unsharpen, window=window)
+    seen = recipe.geometry
+    score = replace(seen, mean=preprocessor.mean, std=preprocessor.std)
+    return network, replace(score, interpolation=preprocessor.interpolation)
 
 
 def seen_by(init: str) -> tuple[str, ...]:
