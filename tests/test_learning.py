@@ -200,7 +200,12 @@ def test_all_eight_symmetries_occur() -> None:
     image = torch.arange(3 * 16).reshape(1, 3, 4, 4).to(torch.uint8)
     generator = torch.Generator().manual_seed(0)
     seen = {
-        bytes(turn(image, draw_turns(len(image), "quarter", True, generator)).contiguous().numpy().tobytes())
+        bytes(
+            turn(image, draw_turns(len(image), "quarter", True, generator))
+            .contiguous()
+            .numpy()
+            .tobytes()
+        )
         for _ in range(200)
     }
     assert len(seen) == 8

@@ -1,4 +1,4 @@
-"""A canonical view of one picture: one white, and one strength of stain, whatever laboratory made it.
+"""A canonical view of one picture: one white, one strength of stain, whatever laboratory made it.
 
 A cell's picture alone tells little of its light and stain, so this is a choice of the recipe, never
 silent: the light of a whole field is measured on the field (see `cellkin.smear.light`).

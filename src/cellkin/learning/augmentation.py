@@ -1,5 +1,5 @@
-"""Augmentation (section 5.2): flips and rotations, which do not distort the cell; beyond the paper, and
-off unless a recipe asks for it, zoom, recolouring and the look of other laboratories.
+"""Augmentation (section 5.2): flips and rotations, which do not distort the cell; beyond the paper,
+and off unless a recipe asks for it, zoom, recolouring and the look of other laboratories.
 
 The only home of randomness on images; nothing outside training imports it.
 """
