@@ -170,8 +170,8 @@ class Preprocessor:
     def identity(self) -> dict[str, Any]:
         """All that decides what `prepare` and `normalize` make, as plain data to hash and save.
 
-        `unsharpen`, `window` and `view` are there only when they are on, so spaces without them keep
-        their names.
+        `unsharpen`, `window` and `view` are there only when they are on, so spaces without them
+        keep their names.
         """
         return {
             **({"unsharpen": True} if self.unsharpen else {}),
