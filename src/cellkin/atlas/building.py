@@ -13,6 +13,7 @@ from cellkin.atlas.atlas import Atlas
 from cellkin.atlas.calls import calls_of
 from cellkin.atlas.cells import Cells
 from cellkin.atlas.map import fit_map, place, trust
+from cellkin.atlas.robustness import robustness_of
 from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.errors import RecipeError
 from cellkin.core.progress import Progress, silent
@@ -100,7 +101,16 @@ def build(
         maps=maps,
         quality=QualityGate.fit(images, progress=progress) if len(images) >= LEAST else None,
     )
-    return replace(calibrated(atlas, held_out), calls=calls_of(atlas, held_out, images))
+    return replace(
+        calibrated(atlas, held_out),
+        calls=calls_of(atlas, held_out, images),
+        facts={**atlas.facts, **_robustness(atlas, settings.seed)},
+    )
+
+
+def _robustness(atlas: Atlas, seed: int) -> dict[str, Any]:
+    found = robustness_of(atlas, seed=seed)
+    return {} if found is None else {"robustness": found.to_json()}
 
 
 def _embedded(

@@ -26,7 +26,7 @@ ASKED = 500  # cells asked for in one question; SQLite allows 999 at least
 SCHEMA = """
 CREATE TABLE cells (
   position INTEGER NOT NULL, part TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
-  subject TEXT, grp TEXT, png BLOB, mark TEXT, PRIMARY KEY (part, position)
+  subject TEXT, grp TEXT, place TEXT, png BLOB, mark TEXT, PRIMARY KEY (part, position)
 );
 CREATE UNIQUE INDEX by_id ON cells (id);
 """
@@ -42,6 +42,7 @@ class Cells:
 
     Attributes:
         part: "reference", or the part of the split that held-out cells belong to.
+        places: laboratories or scanners, None where not known; () stands for N times None.
     """
 
     part: str
@@ -49,6 +50,10 @@ class Cells:
     labels: tuple[str, ...]
     subjects: tuple[str | None, ...]
     groups: tuple[str | None, ...]
+    places: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", self.places or (None,) * len(self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,9 +75,10 @@ def write_cells(path: Path, parts: Sequence[Cells], reference_images: Images) ->
         base.executescript(SCHEMA)
         for cells in parts:
             own = cells.part == REFERENCE
-            rows = zip(cells.ids, cells.labels, cells.subjects, cells.groups, strict=True)
+            known = (cells.labels, cells.subjects, cells.groups, cells.places)
+            rows = zip(cells.ids, *known, strict=True)
             base.executemany(
-                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (i, cells.part, *row, *(_kept(reference_images[i]) if own else (None, None)))
                     for i, row in enumerate(rows)
@@ -88,8 +94,9 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
     """
     try:
         with closing(_connect(path)) as base:
+            place = _column(base, "place")
             rows = base.execute(
-                "SELECT part, id, label, subject, grp FROM cells ORDER BY part, position"
+                f"SELECT part, id, label, subject, grp, {place} FROM cells ORDER BY part, position"
             ).fetchall()
     except sqlite3.Error as error:
         raise ArtifactError(
@@ -97,7 +104,7 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
             where=path,
             mend="restore the folder from a copy, or make it again",
         ) from error
-    found: dict[str, list[tuple[str, str, str | None, str | None]]] = {}
+    found: dict[str, list[tuple[str, str, str | None, str | None, str | None]]] = {}
     for part, *row in rows:
         found.setdefault(part, []).append(tuple(row))
     return tuple(
@@ -109,10 +116,13 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
 def read_marks(path: Path) -> list[str | None]:
     """Fingerprints of the reference images, in their order; None in atlases of version 0.1.0."""
     with closing(_connect(path)) as base:
-        columns = {row[1] for row in base.execute("PRAGMA table_info(cells)")}
-        mark = "mark" if "mark" in columns else "NULL"
-        question = f"SELECT {mark} FROM cells WHERE part = ? ORDER BY position"
+        question = f"SELECT {_column(base, 'mark')} FROM cells WHERE part = ? ORDER BY position"
         return [found for (found,) in base.execute(question, (REFERENCE,))]
+
+
+def _column(base: sqlite3.Connection, name: str) -> str:
+    """A column that earlier atlases may lack: NULL there."""
+    return name if name in {row[1] for row in base.execute("PRAGMA table_info(cells)")} else "NULL"
 
 
 class Pictures(Sequence[Bytes]):

@@ -154,7 +154,9 @@ def _decision(
         state="tied" if result.tie is not None else "abstained" if reasons else "decided",
         tie=result.tie,
         neighbors=tuple(
-            Neighbor(cells.ids[i], cells.labels[i], d, rank, cells.subjects[i])
+            Neighbor(
+                cells.ids[i], cells.labels[i], d, rank, cells.subjects[i], place=cells.places[i]
+            )
             for rank, (i, d) in enumerate(zip(found, distances, strict=True), start=1)
         ),
         head=head,

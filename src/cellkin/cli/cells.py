@@ -337,10 +337,19 @@ def _description(facts: dict[str, Any]) -> list[str]:
                 f"specificity {percent(test['specificity'])}"
             )
     lines += _measured(facts)
+    lines += _places(facts)
     made = facts["provenance"]
     lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")
     lines.append(f"notice      {NOTICE}")
     return lines
+
+
+def _places(facts: dict[str, Any]) -> list[str]:
+    """Cells by place, the robustness index, the shortcut meter, and what they warn of."""
+    from cellkin.report import place_limits, place_rows
+
+    lines = [f"places      {name}: {told}" for name, told in place_rows(facts, facts["titles"])]
+    return lines + [f"warning     {told}" for told in place_limits(facts)]
 
 
 def _window(told: dict[str, Any]) -> str:

@@ -35,15 +35,16 @@ def datasets(json: Json = False) -> None:
 cellkin split ~/C-NMC --folds 5 --out splits.json
 cellkin split ~/PBC --folds 1 --by image --seed 3 --json
 cellkin split bloodmnist_224.npz --by official
+cellkin split two-laboratories/ --by place --folds 2
 """)
 def split(
     data: Data,
     folds: Annotated[
         int | None,
-        typer.Option(help="1: one split. n: n-fold cross-validation. Default 5, official 1."),
+        typer.Option(help="1: one split. n: n folds. Default 5, but 1 by official and place."),
     ] = None,
     by: Annotated[
-        str, typer.Option(help="Unit: auto, subject, slide, field, image or official.")
+        str, typer.Option(help="Unit: auto, subject, slide, field, image, official or place.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="The same seed cuts the same parts.")] = 0,
     out: Annotated[
@@ -63,7 +64,7 @@ def split(
     dataset = opened(data, clinical)
     with progress() as tell:
         dataset = hashed(dataset, progress=tell)
-    count = folds if folds is not None else (1 if by == "official" else 5)
+    count = folds if folds is not None else (1 if by in ("official", "place") else 5)
     parts = cut(dataset, n=count, seed=seed, unit=by)
     tables = [part_table(part, dataset) for part in parts]
     if out is not None:

@@ -50,7 +50,7 @@ def train(
         int, typer.Option(help="1: one split, one atlas. n: n-fold cross-validation.")
     ] = 1,
     by: Annotated[
-        str, typer.Option(help="Split unit: auto, subject, slide, field, image or official.")
+        str, typer.Option(help="Unit: auto, subject, slide, field, image, official or place.")
     ] = "auto",
     split: Annotated[
         Path | None, typer.Option(help="Parts that cellkin split wrote, instead of --folds, --by.")

@@ -45,6 +45,7 @@ class Neighbor:
     """One of the reference cells nearest to a query; rank 1 is the nearest.
 
     Attributes:
+        place: the laboratory or scanner, where known.
         twin: "same image" where it is the query itself, "near copy" where it nearly is (see
             `cellkin.atlas.recognising`): then the query's own label votes. Else empty, also where
             nobody compared the pictures.
@@ -56,6 +57,7 @@ class Neighbor:
     rank: int
     subject: str | None = None
     twin: str = ""
+    place: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +67,7 @@ class Neighbor:
             "distance": self.distance,
             "rank": self.rank,
             **({"twin": self.twin} if self.twin else {}),
+            **({"place": self.place} if self.place is not None else {}),
         }
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from cellkin.core.plain import Plain, plain_fields
 
-__all__ = ["ALARM", "FAINT", "SILENT", "AuditReport", "Cue", "DuplicatePair"]
+__all__ = ["ALARM", "CROSSED", "FAINT", "SILENT", "AuditReport", "Cue", "DuplicatePair"]
+
+CROSSED = ("class", "split", "subject", "place")
+"""What a pair may cross, the gravest first."""
 
 ALARM, FAINT, SILENT = "alarm", "faint", "silent"
 """States of a cue: it tells the class; it does a little better than chance; it tells nothing."""
@@ -19,8 +22,8 @@ class DuplicatePair:
     """Two images that show the same thing, or share a part of it.
 
     Attributes:
-        first, second: ids. labels, subjects, sides: of both; None where not known. A side is the
-            part of the split that an image lies in.
+        first, second: ids. labels, subjects, places, sides: of both; None where not known. A side
+            is the part of the split that an image lies in.
         kind: "same file", "same pixels", "near duplicate" or "overlap".
         relation: in words how the second differs: "rotated by 90 degrees", "cropped", ...
         score: correlation of the fine detail where both overlap, -1 to 1 (1 for exact ones).
@@ -38,11 +41,13 @@ class DuplicatePair:
     score: float
     overlap: float
     difference: float
+    places: tuple[str | None, str | None] = (None, None)
 
     @property
     def crosses(self) -> tuple[str, ...]:
-        """What the pair crosses, of "class", "split" and "subject"."""
-        sides = {"class": self.labels, "split": self.sides, "subject": self.subjects}
+        """What the pair crosses, of `CROSSED`."""
+        known = (self.labels, self.sides, self.subjects, self.places)
+        sides = dict(zip(CROSSED, known, strict=True))
         return tuple(
             name for name, (a, b) in sides.items() if a is not None and b is not None and a != b
         )
@@ -56,8 +61,8 @@ class Cue(Plain):
     """How well a target can be told from something that is not the cell.
 
     Attributes:
-        name: "corners", "border", "size and format", "mean colour", "focus".
-        target: "class" or "subject".
+        name: "corners", "border", "size and format", "mean colour", "focus", "place".
+        target: "class", "subject" or "place".
         balanced_accuracy, accuracy: cross-validated, 0 to 1.
         chance: 1 / number of classes. majority: accuracy of always naming the largest class.
         null: the middle 95 % of the balanced accuracy when labels are dealt out by chance.
@@ -95,7 +100,9 @@ class AuditReport:
         pairs: conflicting labels first, then crossing the split, then subjects, then the others.
         groups: clusters of ids that belong on one side, by pairs.
         split: what the sides are, in words; empty where there is no split.
-        cues: the shortcut meter. subject_cues: how well the subject is told.
+        cues: the shortcut meter. subject_cues, place_cues: how well the subject or the place is
+            told by the colour.
+        places: place -> class -> images. place_warnings: what must be said of them.
         proposed: pairs that were laid over each other. compared: all pairs there are.
         notes: what could not be measured, and why. seed, version: to make it again.
     """
@@ -121,9 +128,12 @@ class AuditReport:
     notes: tuple[str, ...]
     seed: int
     version: str
+    place_cues: tuple[Cue, ...] = ()
+    places: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    place_warnings: tuple[str, ...] = ()
 
     def crossing(self, what: str) -> tuple[DuplicatePair, ...]:
-        """The pairs that cross the "class", the "split" or the "subject"."""
+        """The pairs that cross one of `CROSSED`."""
         return tuple(pair for pair in self.pairs if what in pair.crosses)
 
     def kinds(self) -> dict[str, int]:
@@ -135,9 +145,7 @@ class AuditReport:
         """Everything as plain data, with the counts of what was found."""
         found = {
             **self.kinds(),
-            **{
-                f"across {what}": len(self.crossing(what)) for what in ("class", "split", "subject")
-            },
+            **{f"across {what}": len(self.crossing(what)) for what in CROSSED},
             "alarms": sum(cue.state == ALARM for cue in self.cues),
             "images in pairs": sum(len(group) for group in self.groups),
         }

@@ -90,7 +90,8 @@ class Sample:
     Attributes:
         id: unique in its data set: the path relative to the data set's root, with `/`.
         labels: one tuple of labels per label level; cells have one level with one label.
-        subject: the person, where known. group: slide or field, where known.
+        subject: the person, where known. group: slide or field, where known. place: the
+            laboratory or scanner, where known.
         annotations: points and masks by name (paths or coordinates).
         fold: the publisher's own fold, where the data set has official folds.
         sha256: of the file's bytes, where it was computed.
@@ -101,6 +102,7 @@ class Sample:
     labels: tuple[tuple[str, ...], ...]
     subject: str | None = None
     group: str | None = None
+    place: str | None = None
     specimen: str | None = None
     annotations: Mapping[str, Any] = field(default_factory=dict)
     fold: str | None = None

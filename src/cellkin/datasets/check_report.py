@@ -21,7 +21,8 @@ class CheckReport:
         images: how many there are. counts: class -> images; with several labels per image, code ->
             images. titles, clinical: class -> the words people read, clinical class.
         subjects: class -> subjects with at least one image of it; empty where none are named.
-        folds, formats, sizes: class -> official fold, file format, "width x height" -> images.
+        folds, places, formats, sizes: class -> official fold, place, file format, "width x height"
+            -> images.
         total_bytes: of all files. total_subjects: persons named in the data set. total_groups:
             slides or fields named in it.
         unreadable: (id, reason) of images that cannot be decoded.
@@ -53,6 +54,7 @@ class CheckReport:
     sizes: Table
     total_bytes: int
     total_groups: int = 0
+    places: Table = field(default_factory=dict)
     unreadable: tuple[tuple[str, str], ...] = ()
     duplicates: tuple[tuple[str, ...], ...] = ()
     same_pixels: tuple[tuple[str, ...], ...] = ()
@@ -87,7 +89,7 @@ class CheckReport:
         lines = [
             f"{self.name}{drawn}, read as {self.layout}: {self.images} images, "
             f"{self.total_bytes / 2**20:.1f} MiB, {self.total_subjects or 'no'} subjects named"
-            f"{groups}"
+            f"{groups}{self._place_words()}"
         ]
         lines += [self._class_line(name) for name in self.counts]
         lines += self._published_lines()
@@ -97,6 +99,10 @@ class CheckReport:
                 lines.append(f"{what}: and {len(rows) - SHOWN} more")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return lines + [f"note: {note}" for note in self.notes]
+
+    def _place_words(self) -> str:
+        found = {place for row in self.places.values() for place in row}
+        return f", {len(found)} place{'s' * (len(found) > 1)}" if found else ""
 
     def _published_lines(self) -> list[str]:
         if not self.published_as:
@@ -113,8 +119,9 @@ class CheckReport:
             facts[0] += f" of {self.published[name]} published"
         if name in self.subjects:
             facts.append(f"{self.subjects[name]} subjects")
-        for table in (self.folds, self.formats, self.sizes):
-            facts += [", ".join(f"{n} {what}" for what, n in list(table[name].items())[:4])]
+        for table in (self.folds, self.places, self.formats, self.sizes):
+            row = table.get(name, {})
+            facts += [", ".join(f"{n} {what}" for what, n in list(row.items())[:4])]
         if name in self.clinical:
             told += f", {self.clinical[name]}"
         return f"  {told}: " + "; ".join(fact for fact in facts if fact)

@@ -15,6 +15,7 @@ from cellkin.datasets.check_report import CheckReport, Table
 from cellkin.datasets.known import published_as
 from cellkin.datasets.listing import shown
 from cellkin.datasets.opening import open_dataset
+from cellkin.datasets.parts.places import place_warnings
 from cellkin.datasets.published import found_by_class
 from cellkin.datasets.readers.allidb1 import BLASTS
 from cellkin.imaging.fingerprints import pixels_sha256
@@ -123,7 +124,8 @@ def _report(dataset: Dataset, looks: Sequence[_Look]) -> CheckReport:
         subjects=_subjects(dataset, names),
         total_subjects=len(dataset.subjects()),
         total_groups=len({s.group for s in dataset if s.group is not None}),
-        folds=_table(names, _folds(dataset)),
+        folds=_table(names, _known(dataset, "fold")),
+        places=_table(names, _known(dataset, "place")),
         formats=formats,
         sizes=sizes,
         total_bytes=sum({look.sample.image.path: look.bytes for look in looks}.values()),
@@ -140,16 +142,18 @@ def _report(dataset: Dataset, looks: Sequence[_Look]) -> CheckReport:
         warnings=(
             *_duplicate_warnings(duplicates, same_pixels, conflicts, shared),
             *(line for what, table in uneven.items() for line in _uneven_warnings(what, table)),
+            *place_warnings(dataset),
         ),
         notes=dataset.notes,
     )
 
 
-def _folds(dataset: Dataset) -> Iterable[tuple[str, str]]:
+def _known(dataset: Dataset, field: str) -> Iterable[tuple[str, str]]:
+    """Class and fold (place) of every image that names one."""
     return (
-        (name, sample.fold)
+        (name, known)
         for sample in dataset
-        if sample.fold is not None
+        if (known := getattr(sample, field)) is not None
         for name in sample.labels[-1]
     )
 

@@ -22,10 +22,14 @@ OTHER_NAMES = {
     "slide": f"(?:slides?|smears?){ID}",
     "field": f"fields?{ID}",
     "group": f"groups?{ID}",
+    "place": "(?:places?|laborator(?:y|ies)|labs?|sites?|scanners?|cent(?:re|er)s?|hospitals?)"
+    + ID,
     "file": "file ?names?|path|image",
     "label": "class",
     "licence": "license",
 }
+PLACES = ("place", "laboratory", "site", "scanner", "centre")
+"""Names of the column of places; `size` and `plate` are no misspelt ones."""
 SHOWN = 5  # faults that an error names
 PARTED = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -126,6 +130,7 @@ def _check_header(
     path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
     known = [*required, *optional]
+    guessed = [name for name in known if name not in PLACES]
     missing = [name for name in required if name not in header]
     if marks := [words for mark, words in PARTED.items() if missing and mark in "".join(header)]:
         raise LabelError(
@@ -137,7 +142,7 @@ def _check_header(
         if name in known:
             continue
         meant = [m for m in known if re.fullmatch(OTHER_NAMES.get(m, "(?!)"), likeness(name))]
-        hint = f"did you mean {meant[0]!r}?" if meant else did_you_mean(name, known)
+        hint = f"did you mean {meant[0]!r}?" if meant else did_you_mean(name, guessed)
         if hint:
             raise LabelError(
                 f"{path.name} has an unknown column {name!r}",

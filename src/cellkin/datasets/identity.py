@@ -11,7 +11,12 @@ from cellkin.core.names import is_unknown, lookalikes, plain, spelled
 from cellkin.core.records import Dataset, Sample
 from cellkin.datasets.listing import shown
 
-FIELDS: Mapping[str, str] = {"subject": "subject", "group": "slide or field", "fold": "fold"}
+FIELDS: Mapping[str, str] = {
+    "subject": "subject",
+    "group": "slide or field",
+    "place": "place",
+    "fold": "fold",
+}
 MEND = (
     "spell each in one way; names that differ only in case, white space, dashes, leading zeros, "
     "'.0' or letters that are drawn alike are not told apart"
@@ -21,7 +26,7 @@ MEND = (
 def identified(
     dataset: Dataset, *, where: object = None, lines: Mapping[str, int] | None = None
 ) -> Dataset:
-    """The data set with plain names of subjects, slides, fields and folds (see `core.names`).
+    """The data set with plain names of subjects, slides, fields, places, folds (see `core.names`).
 
     A word for "not known" ("nan", "N/A", "?") becomes None as an empty cell does, and a note says
     so: the split then treats these images as it treats those without a name.
@@ -61,8 +66,8 @@ def _unknown_notes(words: Mapping[str, Sequence[str]], dataset: Dataset) -> list
 def refuse_strange_names(
     samples: Sequence[Sample], *, where: object, lines: Mapping[str, int] | None = None
 ) -> None:
-    """Raise where two different names of subjects, of slides or fields, or of folds look alike, or
-    one is a word for "not known".
+    """Raise where two different names of subjects, of slides or fields, of places, or of folds look
+    alike, or one is a word for "not known".
 
     Raises:
         LabelError: there are such names; both spellings are named, and where each is first.

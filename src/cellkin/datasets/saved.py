@@ -24,7 +24,7 @@ SUFFIX = ".json"
 TEXTS = ("name", "citation", "licence", "layout")
 OPTIONAL = ("specimen", "stain")
 REFERRED = ("member", "row", "box", "um_per_pixel")  # of where its image lies, where it is
-KNOWN = ("subject", "group", "specimen", "fold", "sha256")  # of a sample, where it is
+KNOWN = ("subject", "group", "place", "specimen", "fold", "sha256")  # of a sample, where it is
 
 
 def save_dataset(

@@ -9,6 +9,7 @@ from cellkin.report.counting import count_sentence
 from cellkin.report.curves import pretraining_curve, training_curve
 from cellkin.report.halving_page import HalvingReport, save_halving
 from cellkin.report.pages import DecisionRow, save, save_all, save_table
+from cellkin.report.places import place_limits, place_rows
 from cellkin.report.study_page import save_study
 from cellkin.report.verification import save_verification
 
@@ -21,6 +22,8 @@ __all__ = [
     "count_sentence",
     "headlines",
     "model_card",
+    "place_limits",
+    "place_rows",
     "pretraining_curve",
     "save",
     "save_all",

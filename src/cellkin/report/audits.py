@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellkin.core.arrays import Array
-from cellkin.core.findings import ALARM, SILENT, AuditReport, Cue, DuplicatePair
+from cellkin.core.findings import ALARM, CROSSED, SILENT, AuditReport, Cue, DuplicatePair
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import NOTICE
 from cellkin.report.pages import picture_uri, write_page
@@ -33,6 +33,11 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
         "subject",
         "Of two subjects",
         "Either a picture was filed under the wrong person, or two names mean one.",
+    ),
+    (
+        "place",
+        "Of two places",
+        "The same picture stands for two laboratories: a test that leaves one out has seen it.",
     ),
     (
         "",
@@ -63,6 +68,7 @@ def save_audit(report: AuditReport, images: Callable[[str], Array], path: str | 
         "sections": _sections(report, images),
         "cues": [_cue(cue) for cue in report.cues],
         "subject_cues": [_cue(cue) for cue in report.subject_cues],
+        "place_cues": [_cue(cue) for cue in report.place_cues],
         "meter_how": _meter_how(report.cues or report.subject_cues),
         "counts": _counts(report),
         "notice": NOTICE,
@@ -77,19 +83,22 @@ def save_audit(report: AuditReport, images: Callable[[str], Array], path: str | 
 def headlines(report: AuditReport) -> list[dict[str, str]]:
     """The findings in words, the gravest first; `state` is "bad", "warn" or "good"."""
     heads = []
-    conflicts, split, subject = (len(report.crossing(w)) for w in ("class", "split", "subject"))
+    conflicts, split, subject, place = (len(report.crossing(what)) for what in CROSSED)
     if conflicts:
         heads.append(_head("bad", f"{_pairs(conflicts)} the same picture under two labels"))
     if split:
         heads.append(_head("bad", f"{_pairs(split)} on two sides of {report.split}"))
     if subject:
         heads.append(_head("bad", f"{_pairs(subject)} filed under two subjects"))
+    if place:
+        heads.append(_head("bad", f"{_pairs(place)} filed under two places"))
+    heads += [_head("bad", told[:1].upper() + told[1:]) for told in report.place_warnings]
     for cue in report.cues:
         if cue.state != SILENT:
             outside = cue.name not in INCLUDE_THE_CELL
             state = "bad" if cue.state == ALARM and outside else "warn"
             heads.append(_head(state, f"{cue.verdict}: {_right(cue)}"))
-    for cue in report.subject_cues:
+    for cue in (*report.subject_cues, *report.place_cues):
         if cue.state != SILENT:
             heads.append(_head("warn", f"{cue.verdict}: {_right(cue)}"))
     inside = len(report.pairs) - len(_crossing_any(report))
@@ -106,7 +115,7 @@ def _all_clear(report: AuditReport) -> list[dict[str, str]]:
     if not report.pairs:
         heads.append(_head("good", "No two images show the same, nor overlap"))
     elif not _crossing_any(report):
-        heads.append(_head("good", "No pair crosses a class, a subject or the split"))
+        heads.append(_head("good", "No pair crosses a class, a subject, a place or the split"))
     if report.cues and all(cue.state == SILENT for cue in report.cues):
         heads.append(_head("good", "Nothing outside the cell tells the class better than chance"))
     return heads
@@ -169,6 +178,7 @@ def _card(
                 "image": picture_uri(images(identity), THUMBNAIL),
                 "label": report.titles.get(label, label),
                 "subject": pair.subjects[place],
+                "place": pair.places[place],
                 "side": pair.sides[place],
             }
         )
@@ -243,7 +253,11 @@ def _facts(report: AuditReport) -> list[tuple[str, str]]:
         ),
         "Split": report.split,
     }
-    return [*rows.items(), *[("Note", note) for note in report.notes]]
+    places = [
+        (f"Place {name}", ", ".join(f"{report.titles.get(c, c)} {n}" for c, n in row.items()))
+        for name, row in report.places.items()
+    ]
+    return [*rows.items(), *places, *[("Note", note) for note in report.notes]]
 
 
 def _provenance(report: AuditReport) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from cellkin.core.numbers import number, percent
 from cellkin.core.records import NOTICE, LabelSet
 from cellkin.report.facts import interval_words, test_rows
+from cellkin.report.places import place_limits, place_rows
 
 Facts = Mapping[str, Any]
 
@@ -85,14 +86,16 @@ def _parts(split: Facts) -> str:
 def _numbers(card: Facts) -> list[str]:
     if levels := card.get("levels"):
         return _level_table(levels)
-    test = card.get("test")
+    test, labels = card.get("test"), LabelSet.from_json(card["labels"])
+    places = place_rows(card, {name: labels.title(name) for name in labels.names})
     if not test:
-        return ["Not measured: there is no test part."]
-    labels = LabelSet.from_json(card["labels"])
+        untold = "Not measured: there is no test part."
+        return [untold, *(["", *_table(places)] if places else [])]
     vote = card["vote"]
     rows = [
         ("Decides by", f"{vote['k']} neighbours, {vote['distance']} distance"),
         *test_rows(test, labels),
+        *places,
     ]
     table = ["", "| class | test cells | recall | interval |", "|---|---|---|---|"]
     for name, row in test["per_class"].items():
@@ -146,6 +149,7 @@ def _limits(card: Facts) -> list[str]:
         limits.append(f"Codes without a training image: {', '.join(absent)}.")
     if not card.get("test") and "levels" not in card:
         limits.append("It was never tested.")
+    limits += place_limits(card)
     limits += [str(note) for note in data.get("notes") or ()]
     return limits or ["Other laboratories, stains and cameras were not tested."]
 

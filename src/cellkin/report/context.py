@@ -126,6 +126,7 @@ def _cell(found: Neighbor, image: Array, evidence: Evidence) -> dict[str, Any]:
         "class": _class_style(evidence.labels, found.label),
         "distance": number(found.distance),
         "subject": found.subject,
+        "place": found.place,
         "image": data_uri(image, lossless=True),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import LabelSet, Provenance
+from cellkin.report.places import place_limits, place_rows
 
 Rows = list[tuple[str, str]]
 
@@ -23,7 +24,8 @@ TITLES = {
 BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration cells by class"}
 # titles and clinical meaning are in every word of a page; the space is in its provenance
 TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space", "triage", "map"}
-TOLD_ELSEWHERE |= {"conformal", "held_out_calls", "quality"}
+TOLD_ELSEWHERE |= {"conformal", "held_out_calls", "quality", "places", "robustness"}
+TOLD_ELSEWHERE |= {"surroundings"}
 TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 
@@ -44,6 +46,8 @@ def fact_rows(facts: Mapping[str, Any], labels: LabelSet) -> Rows:
     if split := facts.get("split"):
         rows.append(("Split", _split(split)))
     rows += test_rows(facts.get("test") or {}, labels)
+    rows += place_rows(facts, {name: labels.title(name) for name in labels.names})
+    rows += [("Warning", told) for told in place_limits(facts)]
     if sets := facts.get("conformal"):
         rows.append(("Calibration of prediction sets", _sets(sets, labels)))
     if calls := facts.get("held_out_calls"):

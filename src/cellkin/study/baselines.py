@@ -59,7 +59,7 @@ def by_histogram(
                 score=_share(result.votes, labels),
                 votes=dict(result.votes),
                 neighbors=tuple(
-                    Neighbor(s.id, s.label, d, r, s.subject)
+                    Neighbor(s.id, s.label, d, r, s.subject, place=s.place)
                     for r, (s, d) in enumerate(zip(near, lengths, strict=True), start=1)
                 ),
             )

@@ -40,7 +40,11 @@ from cellkin.system.runs import (
     run_folder,
     tidied,
 )
+from cellkin.system.surroundings import surroundings_facts
 from cellkin.system.windows import measured_facts
+
+KNOWN = ("subject", "group", "place")
+"""What of a test cell is kept beside its decision."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class PartedCells:
             tuple(s.label for s in samples),
             tuple(s.subject for s in samples),
             tuple(s.group for s in samples),
+            tuple(s.place for s in samples),
         )
 
     def training_data(self) -> TrainingData:
@@ -254,7 +259,10 @@ def _atlas(
     made = {"provenance": made_now(job.data, encoder, recipe, job.seed)}
     pictures = job.pictures(job.split.train)
     window = measured_facts(encoder, pictures, job.progress)
-    facts = {**data_facts(job.data, job.split), **settings.facts, **made, **window}
+    around = surroundings_facts(
+        references, pictures, job.split.unit, seed=job.seed, progress=job.progress
+    )
+    facts = {**data_facts(job.data, job.split), **settings.facts, **made, **window, **around}
     atlas = build(
         encoder,
         (references, pictures),
@@ -275,7 +283,7 @@ def _measure(
     samples, called = job.data.select(cells.ids), [d.label for d in decisions]
     scores = score_samples(samples, called, atlas.labels, unit=job.split.unit, seed=job.seed)
     predictions = [
-        {**d.to_json(), "truth": s.label, "subject": s.subject, "group": s.group}
+        {**d.to_json(), "truth": s.label, **{name: getattr(s, name) for name in KNOWN}}
         for d, s in zip(decisions, samples, strict=True)
     ]
     curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None

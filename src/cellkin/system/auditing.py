@@ -16,7 +16,8 @@ from cellkin.report import save_audit
 
 COLUMNS = (
     "first", "second", "kind", "relation", "score", "overlap", "difference", "crosses",
-    "first_label", "second_label", "first_subject", "second_subject", "first_side", "second_side",
+    "first_label", "second_label", "first_subject", "second_subject", "first_place",
+    "second_place", "first_side", "second_side",
 )  # fmt: skip
 
 
@@ -53,4 +54,4 @@ def audit(
 def _row(pair: DuplicatePair) -> tuple[Any, ...]:
     what = (pair.first, pair.second, pair.kind, pair.relation)
     how = (pair.score, pair.overlap, pair.difference, " ".join(pair.crosses))
-    return (*what, *how, *pair.labels, *pair.subjects, *pair.sides)
+    return (*what, *how, *pair.labels, *pair.subjects, *pair.places, *pair.sides)

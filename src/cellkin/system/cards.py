@@ -11,6 +11,7 @@ import cellkin
 from cellkin import report
 from cellkin.atlas import Atlas
 from cellkin.core.records import Dataset, Provenance, Split
+from cellkin.datasets.parts.places import cells_by_place, place_warnings
 from cellkin.learning.encoder import PRECISION, Encoder
 from cellkin.learning.recipes import FINE_TUNING, ONLY
 
@@ -52,6 +53,7 @@ def atlas_card(atlas: Atlas, kind: str) -> dict[str, Any]:
         "recipe": recipe_facts(atlas.encoder.recipe),
         "training": facts.get("training"),
         "test": facts.get("test"),
+        **{key: facts[key] for key in ("places", "robustness", "surroundings") if key in facts},
         "calibration": atlas.calibration.counts(),
         "knows_lymphoblasts": labels.positive is not None,
         "labels": labels.to_json(),
@@ -98,8 +100,11 @@ def made_now(data: Dataset, encoder: Encoder, recipe: str, seed: int) -> dict[st
 
 
 def data_facts(data: Dataset, split: Split) -> dict[str, Any]:
-    """A data set and its parts, as plain data."""
+    """A data set and its parts, as plain data; its places where it names some."""
+    cells = cells_by_place(data) if not data.levels else {}
+    warnings = list(place_warnings(data))
     return {
+        **({"places": {"cells": cells, "warnings": warnings}} if cells else {}),
         "dataset": data.name,
         "layout": data.layout,
         "citation": data.citation,

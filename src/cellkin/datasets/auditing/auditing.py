@@ -9,7 +9,7 @@ import numpy as np
 import cellkin
 from cellkin.core.arrays import Singles
 from cellkin.core.errors import DataError
-from cellkin.core.findings import AuditReport, Cue, DuplicatePair
+from cellkin.core.findings import CROSSED, AuditReport, Cue, DuplicatePair
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners
@@ -18,9 +18,9 @@ from cellkin.datasets.auditing.shortcuts import measure
 from cellkin.datasets.auditing.sides import sides_of
 from cellkin.datasets.auditing.views import CUES, View, view_all
 from cellkin.datasets.parts.grouping import clusters
+from cellkin.datasets.parts.places import PLACE, cells_by_place, place_warnings, places_of
 from cellkin.datasets.published import found_by_class
 
-ORDER = ("class", "split", "subject")
 KINDS = ("same file", "same pixels", "near duplicate", "overlap")
 
 
@@ -69,7 +69,10 @@ def audit(
         groups=clusters((good[m.first].sample.id, good[m.second].sample.id) for m in matches),
         split=words,
         cues=_class_cues(good, seed, progress),
-        subject_cues=_subject_cues(good, seed, progress),
+        subject_cues=_colour_cues(good, SUBJECT, (GROUP,), seed, progress),
+        place_cues=_colour_cues(good, PLACE, (SUBJECT, GROUP), seed, progress),
+        places=cells_by_place(dataset),
+        place_warnings=place_warnings(dataset),
         proposed=proposed,
         compared=len(good) * (len(good) - 1) // 2,
         notes=_notes(dataset, good),
@@ -95,6 +98,7 @@ def _pairs(
                 second=b.id,
                 labels=(_label(a), _label(b)),
                 subjects=(a.subject, b.subject),
+                places=(a.place, b.place),
                 sides=(sides.get(a.id), sides.get(b.id)),
                 kind=match.kind,
                 relation=match.relation,
@@ -107,7 +111,7 @@ def _pairs(
 
 
 def _rank(pair: DuplicatePair) -> tuple[int, int, float, str, str]:
-    worst = min((ORDER.index(name) for name in pair.crosses), default=len(ORDER))
+    worst = min((CROSSED.index(name) for name in pair.crosses), default=len(CROSSED))
     return worst, KINDS.index(pair.kind), -pair.score, pair.first, pair.second
 
 
@@ -131,29 +135,37 @@ def _class_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[C
             about=("class", owners.unit, seed),
             progress=progress,
         )
-        for name in CUES
+        for name in (*CUES, *([PLACE] if len(places_of(samples)) > 1 else []))
     ]
     return tuple(cue for cue in found if cue is not None)
 
 
-def _subject_cues(views: Sequence[View], seed: int, progress: Progress) -> tuple[Cue, ...]:
-    """Whether the mean colour gives the subject away: never within one field, where known."""
+def _colour_cues(
+    views: Sequence[View], target: str, among: Sequence[str], seed: int, progress: Progress
+) -> tuple[Cue, ...]:
+    """Whether the mean colour gives the subject or the place away: never within one of `among`,
+    where known.
+    """
     samples = [seen.sample for seen in views]
-    if any(s.subject is None for s in samples):
+    named = [getattr(s, target) for s in samples]
+    if None in named:
         return ()
-    owners = _owners(samples, (GROUP,))
+    owners = _owners(samples, among)
     cue = measure(
         "mean colour",
         _values(views, "mean colour"),
-        [str(s.subject) for s in samples],
+        named,
         list(map(str, owners.names)),
-        about=("subject", owners.unit, seed),
+        about=(target, owners.unit, seed),
         progress=progress,
     )
     return () if cue is None else (cue,)
 
 
 def _values(views: Sequence[View], name: str) -> Singles:
+    if name == PLACE:  # one column for each, so that all are equally far from each other
+        named = np.array([str(seen.sample.place) for seen in views])
+        return np.asarray(named[:, None] == np.unique(named)[None], np.float32)
     return np.stack([seen.cues[name] for seen in views if seen.cues is not None])
 
 

@@ -31,6 +31,7 @@ WORDS = {
     "size and format": "image size and file format",
     "mean colour": "the mean colour",
     "focus": "the focus score",
+    "place": "the place",
 }
 
 
@@ -47,7 +48,7 @@ def measure(
 
     Args:
         name: of the cue. values: (N, d) float32. labels, groups: N of each.
-        about: what the labels are ("class" or "subject"), what the groups are, the seed.
+        about: what the labels are ("class", "subject" or "place"), what the groups are, the seed.
 
     Returns:
         None where there are fewer than two labels or groups.

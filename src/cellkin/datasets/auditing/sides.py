@@ -108,10 +108,11 @@ def write_merged(dataset: Dataset, groups: Sequence[Sequence[str]], path: str | 
             where=path,
             mend="write --groups groups.json: cellkin opens it like a data set",
         )
+    known = ("place", "fold")
+    named = [name for name in known if any(getattr(s, name) is not None for s in joined)]
+    columns = ("label", "subject", "group", *named)
     rows = [
-        (s.image.path.relative_to(dataset.root).as_posix(), s.label, s.subject, s.group, s.fold)
+        (s.image.path.relative_to(dataset.root).as_posix(), *(getattr(s, n) for n in columns))
         for s in joined
     ]
-    width = 5 if any(s.fold is not None for s in joined) else 4
-    table = [("file", "label", "subject", "group", "fold"), *rows]
-    return write_table(path, [row[:width] for row in table])
+    return write_table(path, [("file", *columns), *rows])

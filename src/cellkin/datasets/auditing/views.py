@@ -105,13 +105,18 @@ def _cues(image: Bytes, sample: Sample) -> dict[str, Singles]:
     kind = OTHER_SUFFIX.get(suffix, suffix)
     height, width = image.shape[:2]
     values: dict[str, Any] = {
-        "corners": np.concatenate([_summary(part) for part in _corners(image)]),
-        "border": np.concatenate([_summary(part) for part in _sides(image)]),
+        **surroundings(image),
         "size and format": [width, height, *(float(kind == name) for name in FORMATS)],
         "mean colour": image.reshape(-1, 3).mean(0),
         "focus": [focus_score(image)],
     }
     return {name: np.asarray(value, np.float32) for name, value in values.items()}
+
+
+def surroundings(image: Bytes) -> dict[str, Floats]:
+    """What lies around the cell in the middle of an image (H, W, 3), by name of `CUES`."""
+    parts = {"corners": _corners(image), "border": _sides(image)}
+    return {name: np.concatenate([*map(_summary, some)]) for name, some in parts.items()}
 
 
 def _summary(part: Bytes) -> Floats:

@@ -9,6 +9,7 @@ from cellkin.core.errors import SplitError
 from cellkin.core.records import Dataset, Sample, Split
 from cellkin.core.units import GROUP, IMAGE, SUBJECT, Owners, owner_of
 from cellkin.datasets.identity import refuse_strange_names
+from cellkin.datasets.parts.places import place_warnings
 
 
 def split_unit(dataset: Dataset) -> str:
@@ -112,3 +113,28 @@ def required_unit(sample: Sample, unit: str) -> str:
             mend=f"complete the {unit} of every image, or cut a split by image",
         )
     return name
+
+
+def unit_notes(dataset: Dataset, unit: str) -> list[str]:
+    """What must be said of a split by this unit, and of the places of its cells."""
+    notes = []
+    if unit != SUBJECT and any(sample.subject is not None for sample in dataset):
+        notes.append(
+            f"by {unit} although subjects are known: cells of one subject are on both sides"
+        )
+    elif unit == IMAGE and any(sample.group is not None for sample in dataset):
+        notes.append("by image although slides or fields are known: cells of one are on both sides")
+    return [*notes, *place_warnings(dataset)]
+
+
+def absent_notes(dataset: Dataset, held_out: Iterable[Sample], test: Iterable[Sample]) -> list[str]:
+    """Classes that the validation or the test part does not hold, in words."""
+    notes = []
+    for part, samples in (("validation", held_out), ("test", test)):
+        present = {sample.label for sample in samples}
+        absent = [name for name in dataset.labels.names if name not in present]
+        if absent:
+            named = ", ".join(map(repr, absent))
+            said = f"class {named} is" if len(absent) == 1 else f"classes {named} are"
+            notes.append(f"{said} absent from the {part} part")
+    return notes

@@ -20,14 +20,17 @@ import numpy as np
 
 from cellkin.core.errors import SplitError, did_you_mean
 from cellkin.core.records import Dataset, Sample, Split
-from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners, plural
+from cellkin.core.units import IMAGE, UNITS, Owners, plural
 from cellkin.datasets.listing import shown
 from cellkin.datasets.parts.balance import Unit, deal_cells, deal_units
 from cellkin.datasets.parts.leakage import leaders, leaks, twins
+from cellkin.datasets.parts.places import PLACE, in_no_other_place, known_places
 from cellkin.datasets.parts.split_units import (
+    absent_notes,
     refuse_subjects_in_two_folds,
     required_unit,
     split_unit,
+    unit_notes,
     verify_split,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "SHARED_CALIBRATION",
     "cut",
     "folds",
+    "left_out",
     "official",
     "refuse_subjects_in_two_folds",
     "single",
@@ -81,14 +85,21 @@ def single(dataset: Dataset, *, seed: int = 0, unit: str = "auto", n: int = 5) -
 
 
 def cut(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> tuple[Split, ...]:
-    """`folds`, or `single` for n = 1; for the unit "official" the publisher's own folds.
+    """`folds`, or `single` for n = 1; for the unit "official" the publisher's own folds, for
+    "place" every place left out in turn.
 
-    With n = 1 the last official fold is tested (see `official`); otherwise n must be the number of
-    official folds, and each is tested once.
+    With n = 1 the last official fold (place) is tested; otherwise n must be their number, and each
+    is tested once.
 
     Raises:
-        SplitError, LabelError: as they do, and for another number of official folds.
+        SplitError, LabelError: as they do, and for another number of official folds or places.
     """
+    if unit == PLACE:
+        places = known_places(dataset)
+        _refuse_other_number(dataset, n, places, "places")
+        return tuple(
+            left_out(dataset, name, seed=seed) for name in (places if n > 1 else places[-1:])
+        )
     if unit != "official":
         return (
             (single(dataset, seed=seed, unit=unit),)
@@ -98,14 +109,54 @@ def cut(dataset: Dataset, *, n: int = 5, seed: int = 0, unit: str = "auto") -> t
     if n == 1:
         return (official(dataset, seed=seed),)
     names = _official_folds(dataset)
-    if n != len(names) or set(names) == set(PARTS):
-        raise SplitError(
-            f"{n} folds cannot be cut from the official ones: {', '.join(names)}",
-            where=dataset.root,
-            mend="take --folds 1"
-            + ("" if set(names) == set(PARTS) else f", or --folds {len(names)}"),
-        )
+    _refuse_other_number(dataset, n, names, "official ones")
     return tuple(official(dataset, test_fold=name, seed=seed) for name in names)
+
+
+def _refuse_other_number(dataset: Dataset, n: int, names: Sequence[str], what: str) -> None:
+    as_parts = set(names) == set(PARTS)
+    if n != 1 and (n != len(names) or as_parts):
+        raise SplitError(
+            f"{n} folds cannot be cut from the {what}: {', '.join(names)}",
+            where=dataset.root,
+            mend="take --folds 1" + ("" if as_parts else f", or --folds {len(names)}"),
+        )
+
+
+def left_out(dataset: Dataset, place: str, *, seed: int = 0) -> Split:
+    """A test on all cells of one place; those of the others train and validate, 3 : 1, by subject
+    (slide, field) where known. Cells of a subject that is tested do neither.
+
+    Raises:
+        SplitError: there is no such place, no other one, or a class that no other one has.
+        LabelError: several labels per image.
+    """
+    dataset.require_cells()
+    _check_numbers(3, seed)
+    known_places(dataset, place)
+    unit = split_unit(dataset)
+    test = [sample for sample in dataset if sample.place == place]
+    others = [sample for sample in dataset if sample.place != place]
+    if alone := sorted({s.label for s in test} - {s.label for s in others}):
+        raise SplitError(
+            f"{shown([*map(repr, alone)])}: no other place than {place!r} has this class",
+            where=dataset.root,
+            mend="take its cells away, or add some of another place",
+        )
+    rest, gone = in_no_other_place(test, others, unit)
+    quarters = _quartered(rest, unit, seed)
+    rng = np.random.default_rng([seed, 3])
+    split = _finish(dataset, (*quarters, test), unit, (seed, rng))
+    notes = [f"place {place!r} is left out", *gone, *([split.note] if split.note else [])]
+    return replace(split, note="; ".join(notes))
+
+
+def _quartered(
+    samples: Sequence[Sample], unit: str, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Three quarters that train, and one that validates."""
+    quarters = _deal(samples, unit, 4, np.random.default_rng([seed, 2]))
+    return [sample for part in quarters[1:] for sample in part], quarters[0]
 
 
 def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -> Split:
@@ -137,14 +188,12 @@ def official(dataset: Dataset, *, test_fold: str | None = None, seed: int = 0) -
     unit = split_unit(dataset)
     by_fold = {name: [s for s in dataset if s.fold == name] for name in names}
     if as_parts:
-        train, held_out, test = (by_fold[name] for name in PARTS)
+        parts = (by_fold["train"], by_fold["val"], by_fold["test"])
     else:
-        test = by_fold.pop(chosen)
         rest = [sample for sample in dataset if sample.fold != chosen]
-        quarters = _deal(rest, unit, 4, np.random.default_rng([seed, 2]))
-        train, held_out = [sample for part in quarters[1:] for sample in part], quarters[0]
+        parts = (*_quartered(rest, unit, seed), by_fold[chosen])
     rng = np.random.default_rng([seed, 3])
-    return _finish(dataset, (train, held_out, test), unit, (seed, rng))
+    return _finish(dataset, parts, unit, (seed, rng))
 
 
 def _official_folds(dataset: Dataset) -> list[str]:
@@ -296,7 +345,7 @@ def _finish(
     _refuse_empty_part(dataset, parts, unit)
     _refuse_untrained_class(dataset, train)
     val, calibration = _cut_calibration(held_out, unit, rng)
-    notes = [*_unit_notes(dataset, unit), *_absent_notes(dataset, held_out, test)]
+    notes = [*unit_notes(dataset, unit), *absent_notes(dataset, held_out, test)]
     if not calibration:
         notes.append(SHARED_CALIBRATION)
     split = Split(
@@ -347,28 +396,3 @@ def _refuse_untrained_class(dataset: Dataset, train: Iterable[Sample]) -> None:
             where=dataset.root,
             mend="take more folds or another seed, or add subjects of this class",
         )
-
-
-def _unit_notes(dataset: Dataset, unit: str) -> list[str]:
-    notes = []
-    if unit != SUBJECT and any(sample.subject is not None for sample in dataset):
-        notes.append(
-            f"by {unit} although subjects are known: cells of one subject are on both sides"
-        )
-    elif unit == IMAGE and any(sample.group is not None for sample in dataset):
-        notes.append("by image although slides or fields are known: cells of one are on both sides")
-    return notes
-
-
-def _absent_notes(
-    dataset: Dataset, held_out: Iterable[Sample], test: Iterable[Sample]
-) -> list[str]:
-    notes = []
-    for part, samples in (("validation", held_out), ("test", test)):
-        present = {sample.label for sample in samples}
-        absent = [name for name in dataset.labels.names if name not in present]
-        if absent:
-            named = ", ".join(map(repr, absent))
-            said = f"class {named} is" if len(absent) == 1 else f"classes {named} are"
-            notes.append(f"{said} absent from the {part} part")
-    return notes

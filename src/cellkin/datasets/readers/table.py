@@ -1,8 +1,9 @@
 """A `labels.csv` in the root: one row per image, with what is known about it.
 
 Columns: `file` (path relative to the root, with `/`) and `label`; optional `subject`, `group` (or
-`slide` or `field`), `specimen`, `licence`, `dataset`, `fold` (the publisher's own fold),
-`um_per_pixel` (micrometres per pixel, where it is known).
+`slide` or `field`), `place` (or `laboratory`, `site`, `scanner` or `centre`), `specimen`,
+`licence`, `dataset`, `fold` (the publisher's own fold), `um_per_pixel` (micrometres per pixel,
+where it is known).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import PurePosixPath
 from cellkin.core.errors import LabelError, LayoutError
 from cellkin.core.names import likeness, plain, spelled
 from cellkin.core.records import Dataset, ImageRef, Sample
-from cellkin.datasets.csv_rows import SHOWN, Rows, raise_faults, read_rows
+from cellkin.datasets.csv_rows import PLACES, SHOWN, Rows, raise_faults, read_rows
 from cellkin.datasets.identity import identified
 from cellkin.datasets.listing import Listing, is_image_name, is_litter, shown
 from cellkin.datasets.parts.split_units import refuse_subjects_in_two_folds
@@ -24,8 +25,17 @@ from cellkin.datasets.vocabulary import label_set
 LAYOUT = "labels.csv"
 FILE = "labels.csv"
 SCALE = "um_per_pixel"
-GROUP_COLUMNS = ("group", "slide", "field")
-OPTIONAL = ("subject", *GROUP_COLUMNS, "specimen", "licence", "dataset", "fold", SCALE)
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "group": ("group", "slide", "field"),
+    "place": PLACES,
+}
+"""Names of one and the same column; a table has one of them."""
+LARGER = {
+    "group": "the larger unit, whose cells must stay on one side of a split",
+    "place": "the one within which cells look alike",
+}
+OPTIONAL = ("subject", *COLUMNS["group"], *COLUMNS["place"])
+OPTIONAL += ("specimen", "licence", "dataset", "fold", SCALE)
 
 Row = tuple[int, Mapping[str, str]]
 
@@ -47,7 +57,7 @@ def read(listing: Listing, clinical: Mapping[str, str] | None = None) -> Dataset
     """
     table = read_rows(listing.root / FILE, required=("file", "label"), optional=OPTIONAL)
     _refuse_several_data_sets(table)
-    _refuse_two_group_columns(table)
+    _refuse_two_columns_of_one(table)
     _refuse_faults(listing, table)
     places = {plain(image): image for image in listing.images}
     samples = tuple(
@@ -83,7 +93,8 @@ def _sample(listing: Listing, places: Mapping[str, str], row: Mapping[str, str])
         ),
         labels=((row["label"],),),
         subject=row.get("subject") or None,
-        group=next((row[column] for column in GROUP_COLUMNS if row.get(column)), None),
+        group=next((row[column] for column in COLUMNS["group"] if row.get(column)), None),
+        place=next((row[column] for column in COLUMNS["place"] if row.get(column)), None),
         specimen=row.get("specimen") or None,
         fold=row.get("fold") or None,
     )
@@ -173,14 +184,15 @@ def _refuse_several_data_sets(table: Rows) -> None:
     )
 
 
-def _refuse_two_group_columns(table: Rows) -> None:
-    columns = [column for column in GROUP_COLUMNS if column in table.columns]
-    if len(columns) > 1:
-        raise LabelError(
-            f"{FILE} has the columns {' and '.join(columns)}, which mean the same here",
-            where=f"{table.path}, line 1",
-            mend="keep one of them: the larger unit, whose cells must stay on one side of a split",
-        )
+def _refuse_two_columns_of_one(table: Rows) -> None:
+    for field, names in COLUMNS.items():
+        columns = [column for column in names if column in table.columns]
+        if len(columns) > 1:
+            raise LabelError(
+                f"{FILE} has the columns {' and '.join(columns)}, which mean the same here",
+                where=f"{table.path}, line 1",
+                mend=f"keep one of them: {LARGER[field]}",
+            )
 
 
 def _notes(images: Iterable[str], table: Rows, samples: Sequence[Sample]) -> list[str]:
@@ -193,4 +205,7 @@ def _notes(images: Iterable[str], table: Rows, samples: Sequence[Sample]) -> lis
         notes.append(f"{FILE} names no subjects: cells are taken as independent")
     elif lacking:
         notes.append(f"{lacking} of {len(samples)} images have no subject")
+    nowhere = sum(sample.place is None for sample in samples)
+    if 0 < nowhere < len(samples):
+        notes.append(f"{nowhere} of {len(samples)} images have no place")
     return notes
