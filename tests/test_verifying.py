@@ -24,7 +24,7 @@ from cellkin.core.errors import ArtifactError, DataError, LabelError, OutputErro
 from cellkin.core.records import NOTICE, Dataset, ImageRef
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.proving.held_out import PARTS, PERSON, TRAINED, TWINS, held_out, spread_by_class
-from cellkin.proving.outside import is_far, says_unlike
+from cellkin.proving.outside import says_unlike
 from cellkin.proving.proving import Verifying, verify
 from cellkin.proving.verdicts import verdicts, warnings
 from cellkin.report.plots import course_view, reliability_view
@@ -248,7 +248,7 @@ def test_what_counts_as_unlike_and_as_far(atlas_folder: Path, smears: Dataset) -
     assert says_unlike(replace(decision, quality=("not like its smears",)))
     for other in ({"reasons": ("ambiguous",)}, {"quality": ("underexposed",)}, {"quality": None}):
         assert not says_unlike(replace(decision, **{"reasons": (), **other}))  # refused, not unlike
-    at = {p: is_far(replace(decision, distance_percentile=p), 0.95) for p in (None, 95.0, 95.5)}
+    at = {p: replace(decision, distance_percentile=p).is_far(0.95) for p in (None, 95.0, 95.5)}
     assert at == {None: False, 95.0: False, 95.5: True}
 
 

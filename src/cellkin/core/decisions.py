@@ -167,6 +167,14 @@ class Decision:
         found = {kin.twin for kin in self.neighbors}
         return next((name for name in (SAME_IMAGE, NEAR_COPY) if name in found), "")
 
+    def is_far(self, coverage: float) -> bool:
+        """Whether its mean distance lies beyond that share of the held-out cells of its class.
+
+        No promise is made by it, and nothing is refused for it: cells of one person are alike.
+        """
+        percentile = self.distance_percentile
+        return percentile is not None and percentile > 100 * coverage
+
     def gated(self, quality: tuple[str, ...] | None) -> Decision:
         """The same decision with what the quality gate found; it abstains where that is much."""
         if not quality:

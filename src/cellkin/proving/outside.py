@@ -90,25 +90,16 @@ def says_unlike(decision: Decision) -> bool:
     return "unlike" in decision.reasons or UNLIKE_LOOK in (decision.quality or ())
 
 
-def is_far(decision: Decision, coverage: float) -> bool:
-    """Whether its mean distance lies beyond that share of the calibration cells of its class.
-
-    No promise is made by it, and nothing is refused for it: cells of one person are alike.
-    """
-    percentile = decision.distance_percentile
-    return percentile is not None and percentile > 100 * coverage
-
-
 def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str, Any]]:
     """Shares (see `Share.to_json`) of what is said: "unlike" and "refused" for any reason; by the
-    prediction sets and by the quality gate alone; and "far" (see `is_far`).
+    prediction sets and by the quality gate alone; and "far" (see `Decision.is_far`).
     """
     hits = {
         "unlike": [says_unlike(d) for d in decisions],
         "refused": [bool(d.reasons) for d in decisions],
         "sets_alone": ["unlike" in d.reasons for d in decisions],
         "gate_alone": [bool(d.quality) for d in decisions],
-        "far": [is_far(d, coverage) for d in decisions],
+        "far": [d.is_far(coverage) for d in decisions],
     }
     return {name: share_of(hit).to_json() for name, hit in hits.items()}
 

@@ -7,6 +7,7 @@ from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.count_page import CountAlbum, save_count
 from cellkin.report.counting import count_sentence
 from cellkin.report.curves import pretraining_curve, training_curve
+from cellkin.report.fits_page import save_fits
 from cellkin.report.halving_page import HalvingReport, save_halving
 from cellkin.report.pages import DecisionRow, save, save_all, save_table
 from cellkin.report.places import place_limits, place_rows
@@ -29,6 +30,7 @@ __all__ = [
     "save_all",
     "save_audit",
     "save_count",
+    "save_fits",
     "save_halving",
     "save_study",
     "save_table",

@@ -15,6 +15,7 @@ from cellkin.atlas import Atlas, decide, recognised
 from cellkin.core.arrays import Bytes
 from cellkin.core.counts import Count
 from cellkin.core.errors import DecisionError, ImageError
+from cellkin.core.fits import Fits
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
 from cellkin.core.units import SUBJECT, Owners
@@ -28,6 +29,7 @@ from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
 from cellkin.system.counting import Album, Caller, CountOptions, Fields, count
 from cellkin.system.explainer import Explainer, Look, together
+from cellkin.system.fits import chosen, fits
 from cellkin.system.windows import atlas_window
 
 __all__ = ["DecisionSupport", "Look", "Prepared"]
@@ -240,6 +242,25 @@ class DecisionSupport:
 
         caller = Caller(self.atlas, decide, self.facts(), lambda: self.window)
         return count(caller, fields, how, album=album, progress=progress)
+
+    def fits(self, images: Sequence[Image], **how: Unpack[Seen]) -> Fits:
+        """Whether this atlas fits new cells, see `cellkin.system.fits`; asked before any call.
+
+        Args:
+            images: 20 cells or more from one place, as they come, given as to `look`.
+
+        Raises:
+            DataError: fewer than 20 of them can be read.
+            DecisionError: the atlas has no held-out cells, or as `look`.
+        """
+        some, notes = chosen(images)
+        looks = self.look(some, **how)
+        good = [look for look in looks if isinstance(look, Look)]
+        if faults := len(looks) - len(good):
+            notes.append(f"{faults} pictures cannot be used and are left out")
+        decisions = self.decide(good, gate=False) if good else []
+        seen = [(look.image, one) for look, one in zip(good, decisions, strict=True)]
+        return fits(self.atlas, seen, notes=notes, progress=how.get("progress", silent))
 
     # behind the doors -------------------------------------------------------------------------
 
