@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from pathlib import Path
 
@@ -228,6 +229,59 @@ def test_position_embeddings_follow_the_size(tmp_path: Path) -> None:
     assert torch.equal(network.body.pos_embed[:, 0], source.body.pos_embed[:, 0])
     same, _ = initialize("test_vit", 2, str(tmp_path / "w.pth"), size=64, seed=0)
     assert torch.equal(same.body.pos_embed, source.body.pos_embed)
+
+
+def dinov2_layout(backbone: str, *, tokens: int, chunked: bool) -> dict[str, torch.Tensor]:
+    """Names and shapes of a DINOv2 transformer without registers; each tensor is one number of its
+    own, which takes no room on the disk.
+    """
+    with torch.device("meta"):
+        body = timm.create_model(backbone, num_classes=0)
+    shapes = {k: v.shape for k, v in body.state_dict().items()}
+    shapes |= {"mask_token": (1, body.num_features), "pos_embed": (1, tokens, body.num_features)}
+    values = torch.linspace(-0.5, 0.5, len(shapes)).split(1)
+    state = {k: v.expand(*shapes[k]) for k, v in zip(shapes, values, strict=True)}
+    if chunked:
+        return {re.sub(r"^blocks\.(\d+)", r"blocks.0.\1", k): v for k, v in state.items()}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("backbone", "wrapper", "tokens", "chunked"),
+    [
+        ("vit_small_patch14_dinov2", "teacher", 1 + 16 * 16, False),  # as DinoBloom is published
+        ("vit_small_patch14_dinov2", None, 1 + 37 * 37, True),
+        ("vit_base_patch14_dinov2", "model", 1 + 37 * 37, False),
+    ],
+)
+def test_checkpoints_of_dinov2_load(
+    backbone: str, wrapper: str | None, tokens: int, chunked: bool, tmp_path: Path
+) -> None:
+    state = dinov2_layout(backbone, tokens=tokens, chunked=chunked)
+    prefixed = {f"backbone.{k}": v for k, v in state.items()}
+    prefixed["dino_head.mlp.0.weight"] = torch.zeros(2, 2)
+    torch.save({wrapper: prefixed, "student": {}} if wrapper else state, tmp_path / "w.pth")
+    network, preprocessor = initialize(backbone, 2, str(tmp_path / "w.pth"), size=28, seed=0)
+    stored = {k.replace("blocks.0.", "blocks.") if chunked else k: v for k, v in state.items()}
+    for name, value in network.body.state_dict().items():
+        one = float(stored[name].flatten()[0])
+        torch.testing.assert_close(value, torch.full_like(value, one), msg=name)
+    assert network.body.pos_embed.shape[1] == 1 + 2 * 2
+    assert preprocessor is not None
+    np.testing.assert_allclose(preprocessor.mean, 255 * np.array([0.485, 0.456, 0.406]))
+    np.testing.assert_allclose(preprocessor.std, 255 * np.array([0.229, 0.224, 0.225]))
+    assert network.pooling == "token"
+
+
+def test_what_does_not_fit_a_checkpoint_of_dinov2_is_told(tmp_path: Path) -> None:
+    state = dinov2_layout("vit_base_patch14_dinov2", tokens=257, chunked=False)
+    torch.save({"teacher": state}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="do not fit") as caught:
+        initialize(TINY, 2, str(tmp_path / "w.pth"), size=32, seed=0)
+    assert "--backbone vit_base_patch14_dinov2" in caught.value.mend
+    with pytest.raises(WeightsError, match="patches of 14") as caught:
+        initialize("vit_small_patch14_dinov2", 2, str(tmp_path / "w.pth"), size=32, seed=0)
+    assert "28" in caught.value.mend
 
 
 def test_from_an_encoder_and_from_an_atlas(tmp_path: Path, atlas_folder: Path) -> None:

@@ -9,6 +9,7 @@ Files are read as weights only, never as arbitrary pickles.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,13 @@ from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe
 
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
-HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head")
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head", "dino_head", "ibot_head")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "teacher", "student")
 PREFIXES = ("module.", "model.", "network.", "backbone.", "encoder.", "body.", "pre.")
+MASKING = "mask_token"  # of self-supervised training alone
+DINOV2 = {384: "vit_small_patch14_dinov2", 768: "vit_base_patch14_dinov2"}
+"""Widths of the transformers that DINOv2 trains, and those that are built on it, such as DinoBloom:
+timm's names."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -47,7 +52,8 @@ def initialize(
 
     Returns:
         the network in training mode, and its `Preprocessor`; None where the z-score is to be
-        fitted on the training images (weights from scratch or from a file).
+        fitted on the training images (weights from scratch, or from a file that says none: those of
+        DINOv2's kind are made with ImageNet's).
 
     Raises:
         WeightsError: unknown backbone, weights that do not fit or cannot be had.
@@ -69,7 +75,8 @@ def initialize(
     if path.is_dir():
         return network, _from_folder(network, _encoder_folder(path), size)
     _load(network, _from_file(path), where=init)
-    return network, None
+    known = backbone in DINOV2.values()
+    return network, _published_score(network.body, size) if known else None
 
 
 def first_network(
@@ -206,10 +213,12 @@ def _unwrapped(state: Any) -> Mapping[Any, Any]:
 
 
 def _bare(name: str) -> str:
-    """A tensor's name without what wrappers put before it (`module.` of data parallel training)."""
+    """A tensor's name without what wrappers put before it (`module.` of data parallel training),
+    nor the number of the chunk that DINOv2 groups its blocks by (`blocks.0.3.` for `blocks.3.`).
+    """
     while name.startswith(PREFIXES):
         name = name.split(".", 1)[1]
-    return name
+    return re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)
 
 
 def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -219,7 +228,8 @@ def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     given = {
         k: v
         for k, v in state.items()
-        if k.split(".")[-1] not in unused and (k in own or k.split(".")[0] not in HEADS)
+        if k.split(".")[-1] not in unused
+        and (k in own or k.split(".")[0] not in (*HEADS, MASKING))
     }
     given = _with_positions_of(network, given)
     missing = [k for k in own if k not in given and "num_batches_tracked" not in k]
@@ -231,9 +241,16 @@ def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
         raise WeightsError(
             f"these weights do not fit the backbone {network.backbone!r}: {told}",
             where=where,
-            mend="name the backbone that the weights were made for with --backbone",
+            mend=f"name the backbone that the weights were made for{_likely(state)}",
         )
     network.body.load_state_dict(given, strict=False)
+
+
+def _likely(state: Mapping[str, Tensor]) -> str:
+    """The backbone of weights of DINOv2's kind, to be named in a message."""
+    token = state.get("cls_token")
+    name = DINOV2.get(token.shape[-1]) if token is not None and "blocks.0.ls1.gamma" in state else None
+    return f": --backbone {name}" if name else " with --backbone"
 
 
 def _with_positions_of(network: Network, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
