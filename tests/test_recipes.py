@@ -18,7 +18,7 @@ from torch import nn
 from cellkin.core.errors import RecipeError
 from cellkin.core.records import LabelSet
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.learning import checkpoints, selection
+from cellkin.learning import checkpoints, grounds, selection
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import CHOICES, ONLY, Recipe, load_recipe, recipe_names
@@ -207,6 +207,23 @@ def accepted_by(recipe: Recipe) -> list[str]:
     return taken
 
 
+def swapped(base: Recipe, changed: Recipe) -> None:
+    """Cells stand among the surroundings of others; those without an outline are counted."""
+
+    def outline(image: np.ndarray) -> np.ndarray | None:
+        middle = np.zeros(image.shape[:2], bool)
+        middle[8:24, 8:24] = True
+        return middle if image[0, 0, 0] % 8 else None
+
+    found = [outline(image) is None for image in cells(base.size).images[:18]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grounds, "cell_mask", outline)
+        weights_differ(base, changed)
+    assert run(changed).column("without_outline") == [sum(found)] * 2
+    assert 0 < sum(found) < 9
+    assert "without_outline" not in run(base).trained.history[0]
+
+
 def first_weights(base: Recipe, changed: Recipe) -> None:
     """Weights of a file are those that training starts from."""
     with tempfile.TemporaryDirectory() as name:
@@ -271,6 +288,7 @@ PROOFS = {
         lambda r: run(r).trained.encoder.preprocessor.window, None, 40.0)),
     "view": Proof("density", sees(
         lambda r: run(r).trained.encoder.preprocessor.view, "raw", "density")),
+    "alone": Proof(True, sees(lambda r: r.geometry.alone, False, True)),
     "zscore": Proof("training", own_or_fitted),
     "epochs": Proof(3, sees(column("epoch"), [1, 2], [1, 2, 3])),
     "batch": Proof(9, sees(lambda r: run(r).steps, 2 * 3, 2 * 2)),
@@ -304,6 +322,7 @@ PROOFS = {
     "stain_jitter": Proof(1.0, weights_differ),
     "laboratory_jitter": Proof(1.0, weights_differ),
     "zoom": Proof(0.5, weights_differ),
+    "swap_grounds": Proof(1.0, swapped),
     "frozen_stages": Proof(1, frozen_stem),
     "frozen_batch_norm": Proof(True, frozen_statistics),
     "validate_every": Proof(2, sees(measured_epochs, [1, 2, 3], [2, 3]), {"epochs": 3}),
@@ -359,7 +378,7 @@ def test_contradictions_are_refused() -> None:
 
 def test_everything_beyond_the_paper_is_off_by_default_and_in_its_recipes() -> None:
     off = {"colour_jitter": 0.0, "stain_jitter": 0.0, "laboratory_jitter": 0.0, "zoom": 0.0,
-           "view": "raw", "mining": "all", "norm": "batch",
+           "view": "raw", "alone": False, "swap_grounds": 0.0, "mining": "all", "norm": "batch",
            "orthogonal": "residual", "frozen_batch_norm": False, "positive_only": False,
            "schedule": "step"}  # fmt: skip
     papers = [load_recipe(n, init="weights.pth") for n in recipe_names() if n.startswith("paper")]

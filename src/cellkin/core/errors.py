@@ -60,6 +60,10 @@ class ImageError(DataError):
     """One image cannot be read, or cannot be read without guessing."""
 
 
+class NoCellError(ImageError):
+    """No cell is found in a picture whose cell is to be shown alone."""
+
+
 class LayoutError(DataError):
     """A folder holds no data set that cellkin recognises."""
 

@@ -7,7 +7,7 @@ percentiles lie in [0, 100]; shares and agreements in [0, 1]; images are uint8 R
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,17 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         return {name: len(ids) for name, ids in self.parts().items()}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all samples that are in a part."""
+        return tuple(i for part in self.parts().values() for i in part)
+
+    def without(self, ids: Collection[str], note: str) -> Split:
+        """The parts without some samples, and a sentence more in the note."""
+        kept = {name: [i for i in part if i not in ids] for name, part in self.parts().items()}
+        notes = "; ".join(filter(None, (self.note, note)))
+        return Split.from_json({**kept, "unit": self.unit, "seed": self.seed, "note": notes})
 
     def to_json(self) -> dict[str, Any]:
         parts = {name: list(ids) for name, ids in self.parts().items()}

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cellkin.core.arrays import Bytes
-from cellkin.core.errors import ImageError
+from cellkin.core.errors import ImageError, NoCellError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
 from cellkin.imaging import mapped
 from cellkin.imaging.decode import decode
+from cellkin.imaging.outline import empty
 from cellkin.imaging.preprocess import Prepared, Preprocessor
 from cellkin.imaging.scale import um_per_pixel as scale_of
 from cellkin.imaging.series import Series, in_reading_order, is_shared
@@ -35,6 +36,7 @@ def load_prepared(
     progress: Progress = silent,
     cache: Path | None = None,
     keep: bool = False,
+    unfound: bool = False,
 ) -> Bytes:
     """Decode and prepare N images: (N, S, S, 3) uint8.
 
@@ -42,6 +44,8 @@ def load_prepared(
         cache: folder for a memory-mapped file, used where the images would take more than half of
             the memory that is free; a later call on the same images takes it as it is. None keeps
             them in memory whatever they take.
+        unfound: where the cell is to be shown alone and none is found, empty ground stands for it
+            (`outline.is_empty`) in place of an error.
 
     Raises:
         ImageError: some cannot be read; all are tried, and the error names them.
@@ -50,13 +54,13 @@ def load_prepared(
     shape = (len(sources), preprocessor.size, preprocessor.size, 3)
     if cache is None or (mapped.fits(shape) and not keep):
         prepared = np.empty(shape, np.uint8)
-        _fill(prepared, sources, preprocessor, progress)
+        _fill(prepared, sources, preprocessor, progress, unfound)
         return prepared
     key = mapped.key(sources, preprocessor.identity())
     if (stored := mapped.stored(cache, shape, key)) is not None:
         return stored
     with mapped.new(cache, shape, key) as prepared:
-        _fill(prepared, sources, preprocessor, progress)
+        _fill(prepared, sources, preprocessor, progress, unfound)
     return prepared
 
 
@@ -65,10 +69,11 @@ def _fill(
     sources: Sequence[ImageRef],
     preprocessor: Preprocessor,
     progress: Progress,
+    unfound: bool,
 ) -> None:
     order = in_reading_order(sources)
-    done = 0
-    for block in prepared_blocks([sources[i] for i in order], preprocessor, progress=progress):
+    done, ordered = 0, [sources[i] for i in order]
+    for block in prepared_blocks(ordered, preprocessor, progress=progress, unfound=unfound):
         prepared[order[done : done + len(block)]] = block
         done += len(block)
 
@@ -78,8 +83,10 @@ def prepared_blocks(
     preprocessor: Preprocessor,
     *,
     progress: Progress = silent,
+    unfound: bool = False,
 ) -> Iterator[Bytes]:
-    """`each_prepared` block by block, (n, S, S, 3) uint8 with n up to 32, in order.
+    """`each_prepared` block by block, (n, S, S, 3) uint8 with n up to 32, in order; `unfound` as in
+    `load_prepared`.
 
     Raises:
         ImageError: some cannot be read; from the first on no block is handed out any more, all
@@ -88,6 +95,8 @@ def prepared_blocks(
     faults: list[ImageError] = []
     waiting: list[Bytes] = []
     for found in each_prepared(sources, preprocessor, progress=progress):
+        if unfound and isinstance(found, NoCellError):
+            found = empty(preprocessor.size)
         if isinstance(found, ImageError):
             faults.append(found)
             continue
@@ -159,9 +168,9 @@ def prepared(
     Raises:
         ImageError: its scale is asked for, and not known or too small.
     """
-    if preprocessor.window is None:
-        return preprocessor.prepare(rgb)
-    um = scale_of(source) if um_per_pixel is None else um_per_pixel
+    um = um_per_pixel
+    if preprocessor.window is not None and um is None:
+        um = scale_of(source)
     return preprocessor.prepare(rgb, um, where=str(source))
 
 

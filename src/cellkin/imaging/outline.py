@@ -19,8 +19,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from cellkin.core.arrays import Array, Bools, Bytes, Floats, Ints, Singles
+from cellkin.core.errors import NoCellError
+from cellkin.imaging.canonical import WHITE, cut_out
 from cellkin.imaging.checks import BLACK, require_rgb
-from cellkin.imaging.stain import CUT_OUT
 
 SIDE = 128  # pixels along the picture in which the line is sought
 RAYS = 128
@@ -38,12 +39,12 @@ MIDDLE, AROUND = 0.13, 0.40  # sides of the picture: what is taken for the cell,
 STRENGTH = 3.0  # sum of densities that the strongest stains of every picture are set to
 LEAST_STRENGTH = 0.3  # sum of densities of a picture in which there is some stain
 BINS = (14, 14, 12)  # of density, nuclear stain and redness
-LOW, HIGH = (0.0, -1.2, -1.0), (1.4, 1.4, 1.0)
+LOW = np.array([0.0, -1.2, -1.0], np.float32)
+HIGH = np.array([1.4, 1.4, 1.0], np.float32)
 CORE = 0.55  # of the depth of a mask: what is deeper is the core of a cell
 TWIN = 0.15  # of the area of the largest core: what is larger is another cell
 LEAST_AREA = 20  # pixels
 STAINED = 0.7  # mean stain of a cell, in densities of the picture; red cells and ground have less
-WHITE = 245  # light behind a cell that was cut out
 SOFT = 1.0  # pixels over which a cell passes into another ground
 APART = 0.03  # sides of the picture that are kept from a cell's edge, where its ground is told
 BRIGHT = 0.7  # quantile of what lies around a cell from which on it is taken for ground
@@ -60,9 +61,9 @@ def cell_mask(rgb: Bytes) -> Bools | None:
         ImageError: the array is no RGB image.
     """
     require_rgb(rgb, "in which the outline of a cell was sought")
-    black = rgb.max(axis=2) <= BLACK
-    if black.mean() >= CUT_OUT:
-        return _largest(~black)
+    black = cut_out(rgb)
+    if black is not None:  # a pixel beside the black is a mixture: it belongs to neither
+        return _largest(_widened(black.astype(np.uint8), 1) == 0)
     side = min(SIDE, len(rgb))
     small = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)
     found = _sought(np.asarray(small, np.uint8))
@@ -70,6 +71,38 @@ def cell_mask(rgb: Bytes) -> Bools | None:
         return None
     whole = cv2.resize(found.astype(np.float32), rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(whole >= 0.5, bool)
+
+
+def alone(prepared: Bytes, square: Bytes, where: str) -> Bytes:
+    """The cell alone on a neutral ground, `canonical.WHITE` in every channel.
+
+    Args:
+        prepared: (S, S, 3) uint8. square: (H, H, 3) uint8, the picture that it was made of, in
+            which the outline is sought. where: what to call it in messages.
+
+    Raises:
+        NoCellError: no cell is found in its middle.
+    """
+    mask = cell_mask(square)
+    if mask is None:
+        raise NoCellError(
+            "no cell is found in the middle of this picture",
+            where=where,
+            mend="this encoder sees cells alone: give the picture of one stained cell",
+        )
+    shape = prepared.shape[1::-1]
+    share = cv2.resize(mask.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
+    return on_ground(prepared, share >= 0.5, WHITE)
+
+
+def empty(size: int) -> Bytes:
+    """The neutral ground without a cell: (size, size, 3) uint8."""
+    return np.full((size, size, 3), WHITE, np.uint8)
+
+
+def is_empty(prepared: Bytes) -> bool:
+    """Whether a prepared picture is neutral ground all over: no cell was found in it."""
+    return bool((prepared == WHITE).all())
 
 
 def on_ground(rgb: Bytes, mask: Bools, ground: Bytes | float) -> Bytes:
@@ -88,8 +121,8 @@ def among(rgb: Bytes, mask: Bools, other: Bytes, mask_other: Bools) -> Bytes:
     """A cell among what lies around another one, and in that one's light.
 
     Light passes through a smear: the cell is divided by its own ground and multiplied by that of
-    the other picture, so no rim of its own ground tells where it came from. A black ground, on which
-    cells lie that were cut out, stands for white light.
+    the other picture, so no rim of its own ground tells where it came from. A black ground, on
+    which cells lie that were cut out, stands for white light.
 
     Args:
         rgb, other: (S, S, 3) uint8. mask, mask_other: (S, S) bool, where their cells lie.
@@ -169,8 +202,8 @@ def _stains(rgb: Bytes, seen: Bools) -> Singles | None:
 
 def _colours(stains: Singles) -> Ints:
     """(S, S) bin of each pixel's colour."""
-    shares = (stains - np.float32(LOW)) / (np.float32(HIGH) - np.float32(LOW))
-    bins = np.clip(shares * np.float32(BINS), 0, np.float32(BINS) - 1).astype(np.int64)
+    count = np.array(BINS, np.float32)
+    bins = np.clip((stains - LOW) / (HIGH - LOW) * count, 0, count - 1).astype(np.int64)
     return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(bins, 2, 0)), BINS), np.int64)
 
 

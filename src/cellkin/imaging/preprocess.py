@@ -22,6 +22,7 @@ from cellkin.core.arrays import Array, Bytes, Ints, Singles
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
 from cellkin.imaging.canonical import canonical, require_view
 from cellkin.imaging.checks import require_rgb
+from cellkin.imaging.outline import alone
 from cellkin.imaging.sharpening import unsharpen
 
 Triple = tuple[float, float, float]
@@ -65,6 +66,7 @@ class Preprocessor:
         window: side in micrometres of the square that is cut from the middle, whatever microscope
             and camera took the picture; None takes all of a picture, whatever it shows.
         view: "raw", or one white and one strength of stain, see `cellkin.imaging.canonical`.
+        alone: show the cell alone on a neutral ground, see `cellkin.imaging.outline`.
 
     Raises:
         RecipeError: an impossible value.
@@ -77,6 +79,7 @@ class Preprocessor:
     unsharpen: bool = False
     window: float | None = None
     view: str = "raw"
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -86,8 +89,9 @@ class Preprocessor:
             raise _impossible(
                 "interpolation", self.interpolation, f"one of {', '.join(INTERPOLATIONS)}; {near}"
             )
-        if type(self.unsharpen) is not bool:
-            raise _impossible("unsharpen", self.unsharpen, "true or false")
+        for key in ("unsharpen", "alone"):
+            if type(getattr(self, key)) is not bool:
+                raise _impossible(key, getattr(self, key), "true or false")
         if self.unsharpen and self.size < MIN_SHARPENED:
             raise _impossible("size", self.size, f"at least {MIN_SHARPENED} to tell the focus")
         require_view(self.view)
@@ -112,7 +116,7 @@ class Preprocessor:
 
     def prepare(self, rgb: Bytes, um_per_pixel: float | None = None, *, where: str = "") -> Bytes:
         """Centre-crop to a square (offsets rounded down), resize to `size`, see it in the canonical
-        `view`, sharpen if it is on.
+        `view`, show the cell alone and sharpen where these are on.
 
         Args:
             rgb: (H, W, 3) uint8 RGB.
@@ -121,18 +125,22 @@ class Preprocessor:
 
         Returns:
             (size, size, 3) uint8 RGB, C-contiguous, its own memory. An image that is already of
-            this size is copied as it is, so preparing twice equals preparing once, but for `view`
-            and `unsharpen`: they would begin again with the rest of the cast and of the blur.
+            this size is copied as it is, so preparing twice equals preparing once, but for `view`,
+            `alone` and `unsharpen`: they would begin again with the rest of the cast and blur.
 
         Raises:
             ImageError: the array is no RGB image; or there is a `window`, and the scale of the
                 image is not known or the window reaches over its edge.
+            NoCellError: the cell is to be shown `alone`, and none is found.
         """
         require_rgb(rgb, "given to the preprocessor")
+        where = where or "the array given"
         square = middle_square(rgb)
         if self.window is not None:
-            square = _windowed(square, self.window, um_per_pixel, where or "the array given")
+            square = _windowed(square, self.window, um_per_pixel, where)
         prepared = canonical(self._resized(square), self.view)
+        if self.alone:
+            prepared = alone(prepared, square, where)
         return unsharpen(prepared) if self.unsharpen else prepared
 
     def prepare_many(self, images: Sequence[Bytes]) -> Bytes:
@@ -170,13 +178,14 @@ class Preprocessor:
     def identity(self) -> dict[str, Any]:
         """All that decides what `prepare` and `normalize` make, as plain data to hash and save.
 
-        `unsharpen`, `window` and `view` are there only when they are on, so spaces without them
+        `unsharpen`, `window`, `view` and `alone` are there only when they are on, so spaces without
         keep their names.
         """
         return {
             **({"unsharpen": True} if self.unsharpen else {}),
             **({} if self.window is None else {"window": self.window}),
             **({} if self.view == "raw" else {"view": self.view}),
+            **({"alone": True} if self.alone else {}),
             "crop": "centre",
             "interpolation": self.interpolation,
             "mean": list(self.mean),
@@ -192,7 +201,8 @@ class Preprocessor:
             RecipeError: a key is missing or unknown, or a value impossible.
         """
         known = {"crop", "interpolation", "mean", "size", "std"}
-        given = set(data) - {"unsharpen", "window", "view"} if isinstance(data, Mapping) else set()
+        optional = {"unsharpen", "window", "view", "alone"}
+        given = set(data) - optional if isinstance(data, Mapping) else set()
         if given != known or data["crop"] != "centre":
             raise _impossible("the saved form", data, f"{', '.join(sorted(known))}; crop 'centre'")
         return cls(**{key: value for key, value in data.items() if key != "crop"})

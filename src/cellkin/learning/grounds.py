@@ -11,16 +11,17 @@ import torch
 
 from cellkin.core.arrays import Bools, Bytes, Ints
 from cellkin.core.errors import TrainingError
-from cellkin.core.progress import Progress
+from cellkin.core.progress import Progress, silent
 from cellkin.imaging.outline import among, cell_mask
 
 
 class Grounds:
-    """The training cells with their outlines.
+    """The training cells, and among whose surroundings each may stand.
 
     Args:
         images: (N, S, S, 3) uint8, prepared. train: positions of the training cells among them.
-        share: of the pictures that stand among the surroundings of another training cell.
+        share: of the pictures that stand among the surroundings of another training cell; at 0
+            no outline is sought.
 
     Attributes:
         without: how many training cells have no outline: they keep their own surroundings, and
@@ -30,9 +31,13 @@ class Grounds:
         TrainingError: no outline is found in most of them.
     """
 
-    def __init__(self, images: Bytes, train: Ints, share: float, progress: Progress) -> None:
-        self._images, self._share = images, share
+    def __init__(
+        self, images: Bytes, train: Ints, share: float, *, progress: Progress = silent
+    ) -> None:
+        self._images, self._share, self.without = images, share, 0
         self._outlines: dict[int, Bytes] = {}
+        if share == 0:
+            return
         for done, row in enumerate(train.tolist(), start=1):
             mask = cell_mask(np.asarray(images[row]))
             if mask is not None:
@@ -41,18 +46,21 @@ class Grounds:
         self.without = len(train) - len(self._outlines)
         if len(self._outlines) < max(len(train) / 2, 2):
             raise TrainingError(
-                f"no outline of a cell is found in {self.without} of {len(train)} training pictures",
+                f"no outline is found in {self.without} of {len(train)} training pictures",
                 where="recipe field swap_grounds",
                 mend="set swap_grounds = 0: it is for pictures of single stained cells",
             )
         self._lenders = np.array(sorted(self._outlines), np.int64)
 
-    def swapped(self, batch: Ints, part: slice, generator: torch.Generator) -> Bytes:
+    def pictures(self, batch: Ints, part: slice, generator: torch.Generator) -> Bytes:
         """Pictures of a part of a batch (B, S, S, 3), some among the surroundings of others.
 
         Args:
-            batch: positions of the whole batch, for which numbers are drawn. part: of it.
+            batch: positions of the whole batch, for which numbers are drawn; none where the share
+                is 0. part: of it.
         """
+        if self._share == 0:
+            return np.asarray(self._images[batch[part]])
         drawn = torch.rand(len(batch), generator=generator).numpy() < self._share
         lent = torch.randint(len(self._lenders) - 1, (len(batch),), generator=generator).numpy()
         return np.stack(

@@ -24,6 +24,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import augmented
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.grounds import Grounds
 from cellkin.learning.keeping import Kept
 from cellkin.learning.multitask import (
     PretrainingLoss,
@@ -120,6 +121,7 @@ class _Pretraining:
         self.frozen = self.network.early_stages(recipe.frozen_stages)
         self.loss_of = self._new_loss()
         self.kept = Kept(self.network)
+        self.grounds = Grounds(data.images, data.train, recipe.swap_grounds, progress=progress)
         self.steps = len(list(batches(np.arange(len(data.train)), recipe.batch)))
 
     def _new_encoder(self) -> Encoder:
@@ -191,6 +193,7 @@ class _Pretraining:
             "val_map": None,
             "levels": [],
             "selected": False,
+            **({"without_outline": self.grounds.without} if self.recipe.swap_grounds else {}),
         }
 
     def _step(
@@ -214,7 +217,8 @@ class _Pretraining:
 
     def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """(B, 3, S, S) float32: turned and recoloured as uint8, then z-scored."""
-        images = torch.from_numpy(self.data.images[batch]).permute(0, 3, 1, 2)
+        pictures = self.grounds.pictures(batch, slice(None), generator)
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         varied = augmented(images, self.recipe, generator)
         pixels = varied.permute(0, 2, 3, 1).contiguous().numpy()
         x = torch.from_numpy(self.encoder.preprocessor.normalize(pixels))

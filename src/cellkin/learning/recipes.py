@@ -47,7 +47,14 @@ ONLY = {
 }
 """Fields that say something in one task alone; set in the other they are refused."""
 
-NEWER = {"window": 0.0, "view": "raw", "laboratory_jitter": 0.0, "zoom": 0.0}
+NEWER = {
+    "window": 0.0,
+    "view": "raw",
+    "alone": False,
+    "laboratory_jitter": 0.0,
+    "zoom": 0.0,
+    "swap_grounds": 0.0,
+}
 """Fields that older recipes do not have, and the value that they had without saying so."""
 
 
@@ -68,6 +75,7 @@ class Recipe:
         view: what the network sees: the picture as it is ("raw"), in one white ("white"), or in one
             white and one strength of stain ("density"), see `cellkin.imaging.canonical` (beyond the
             paper).
+        alone: the cell alone on a neutral ground, see `cellkin.imaging.outline` (beyond the paper).
         zscore: "weights": mean and standard deviation that the first weights were made with, where
             they say so; "training": always those of the training part, as in the paper.
         epochs: passes over the training part, warm-up not counted.
@@ -104,6 +112,8 @@ class Recipe:
         laboratory_jitter: as far as laboratories differ in stain, lamp, focus, noise and JPEG, 0
             (off) to 1, see `cellkin.learning.laboratories` (beyond the paper).
         zoom: of the logarithm of a zoom, to either side, 0 (off) to 1 (beyond the paper).
+        swap_grounds: share of the pictures that stand among the surroundings of another training
+            cell, 0 (off) to 1, see `cellkin.learning.grounds` (beyond the paper).
         frozen_stages: -1 trains all layers; n >= 0 keeps the stem and the first n stages as
             they came, batch-norm statistics included.
         frozen_batch_norm: keep the statistics of every batch norm as they came.
@@ -127,6 +137,7 @@ class Recipe:
     unsharpen: bool = False
     window: float = 0.0
     view: str = "raw"
+    alone: bool = False
     zscore: str = "weights"
     epochs: int = 90
     batch: int = 8
@@ -154,6 +165,7 @@ class Recipe:
     stain_jitter: float = 0.0
     laboratory_jitter: float = 0.0
     zoom: float = 0.0
+    swap_grounds: float = 0.0
     frozen_stages: int = -1
     frozen_batch_norm: bool = False
     validate_every: int = 1
@@ -183,7 +195,7 @@ class Recipe:
             _at_least(self, key, 0)
         if self.window and not WINDOWS[0] <= self.window <= WINDOWS[1]:
             raise _bad("window", self.window, "give micrometres, or 0 for the whole picture")
-        for key in ("colour_jitter", "stain_jitter", "laboratory_jitter", "zoom"):
+        for key in ("colour_jitter", "stain_jitter", "laboratory_jitter", "zoom", "swap_grounds"):
             if not 0 <= getattr(self, key) <= 1:
                 raise _bad(key, getattr(self, key), "give a number from 0 (off) to 1")
         _check_together(self)
@@ -233,6 +245,7 @@ class Recipe:
             unsharpen=self.unsharpen,
             window=self.window or None,
             view=self.view,
+            alone=self.alone,
         )
 
     @property
@@ -298,6 +311,8 @@ def _check_together(recipe: Recipe) -> None:
         for key in keys if task != recipe.task else ():
             if (value := getattr(recipe, key)) != defaults[key]:
                 raise _bad(key, value, f"leave it away: it says nothing in {recipe.task}")
+    if recipe.alone and recipe.swap_grounds:
+        raise _bad("swap_grounds", recipe.swap_grounds, "a cell alone has none: leave one away")
     if recipe.norm == "group" and recipe.frozen_batch_norm:
         raise _bad("frozen_batch_norm", True, "a group norm keeps no statistics: leave one away")
 

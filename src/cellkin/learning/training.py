@@ -24,6 +24,7 @@ from cellkin.core.progress import Progress, silent
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.augmentation import augmented, normalized
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.grounds import Grounds
 from cellkin.learning.keeping import Kept
 from cellkin.learning.losses import FineTuningLoss, LossParts, batch_hard, class_weights
 from cellkin.learning.memory import peak_memory
@@ -136,6 +137,7 @@ class _Run:
         )
         self.frozen = self.network.early_stages(recipe.frozen_stages)
         self.kept = Kept(self.network)
+        self.grounds = Grounds(data.images, data.train, recipe.swap_grounds, progress=progress)
         self.steps_per_epoch = len(self._batches(np.arange(len(data.train))))
 
     def _found(self) -> checkpoints.Checkpoint | None:
@@ -232,6 +234,8 @@ class _Run:
             row["triplets"] = (
                 f"of each batch of {self.recipe.batch}; {batches_of} batches to a step"
             )
+        if self.recipe.swap_grounds:
+            row["without_outline"] = self.grounds.without
         return row
 
     def _backward(
@@ -263,7 +267,7 @@ class _Run:
     def _augmented(self, batch: Ints, generator: torch.Generator) -> Tensor:
         """This process's part of a batch, (B, 3, S, S) float32: turned as uint8, then z-scored."""
         part = self.processes.part(len(batch))
-        images = torch.from_numpy(np.asarray(self.data.images[batch[part]]))
+        images = torch.from_numpy(self.grounds.pictures(batch, part, generator))
         if self.processes.device.type == "cuda":
             images = images.pin_memory().to(self.processes.device, non_blocking=True)
         among, cells = (len(batch), part), images.permute(0, 3, 1, 2)

@@ -228,8 +228,7 @@ def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
     given = {
         k: v
         for k, v in state.items()
-        if k.split(".")[-1] not in unused
-        and (k in own or k.split(".")[0] not in (*HEADS, MASKING))
+        if k.split(".")[-1] not in unused and (k in own or k.split(".")[0] not in (*HEADS, MASKING))
     }
     given = _with_positions_of(network, given)
     missing = [k for k in own if k not in given and "num_batches_tracked" not in k]
@@ -249,7 +248,9 @@ def _load(network: Network, state: Mapping[str, Tensor], *, where: str) -> None:
 def _likely(state: Mapping[str, Tensor]) -> str:
     """The backbone of weights of DINOv2's kind, to be named in a message."""
     token = state.get("cls_token")
-    name = DINOV2.get(token.shape[-1]) if token is not None and "blocks.0.ls1.gamma" in state else None
+    name = (
+        DINOV2.get(token.shape[-1]) if token is not None and "blocks.0.ls1.gamma" in state else None
+    )
     return f": --backbone {name}" if name else " with --backbone"
 
 

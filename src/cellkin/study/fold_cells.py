@@ -133,7 +133,9 @@ def _described(path: Path, changed: int) -> Dataset:
 
 
 def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) -> FoldCells:
-    """All cells of a data set with their images, as a recipe prepares them."""
+    """All cells of a data set with their images, as a recipe prepares them; one that is to be shown
+    alone and is not found stays, as empty ground: every method answers for the same cells.
+    """
     path = out / "data" / f"{name}.json"
     data = _described(path, path.stat().st_mtime_ns)
     images = load_prepared(
@@ -142,6 +144,7 @@ def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) ->
         progress=progress,
         cache=_cache(out, name, recipe),
         keep=True,
+        unfound=True,
     )
     return FoldCells(name, data, images)
 
@@ -149,7 +152,9 @@ def described_cells(out: Path, name: str, recipe: Recipe, progress: Progress) ->
 def _cache(out: Path, name: str, recipe: Recipe) -> Path:
     sharpened = "-unsharpened" if recipe.unsharpen else ""
     window = f"-{recipe.window:g}um" if recipe.window else ""
-    return out / "prepared" / f"{name}-{recipe.size}{sharpened}{window}"
+    view = "" if recipe.view == "raw" else f"-{recipe.view}"
+    alone = "-alone" if recipe.alone else ""
+    return out / "prepared" / f"{name}-{recipe.size}{sharpened}{window}{view}{alone}"
 
 
 def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress) -> Singles:

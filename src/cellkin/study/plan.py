@@ -31,7 +31,7 @@ from cellkin.study.experiment_file import (
 from cellkin.study.predictions import Job
 from cellkin.study.sources import Gathered
 
-SEEING = ("size", "unsharpen", "window", "k", "distance")
+SEEING = ("size", "unsharpen", "window", "view", "alone", "k", "distance")
 """Fields of a recipe that matter where nothing is trained: the packaged network looks, or none."""
 
 LOOK = 0.4  # what one look at a cell costs, in passes of a training

@@ -39,6 +39,7 @@ from cellkin.system.runs import (
     refuse_seen,
     run_folder,
     tidied,
+    with_cells,
 )
 from cellkin.system.surroundings import surroundings_facts
 from cellkin.system.windows import measured_facts
@@ -130,6 +131,8 @@ def train(
     place = Place(device, options.devices, options.nodes, options.tensorboard)
     with tidied(run):
         images = load_images(data, recipe.geometry, options.progress, cache=run / "prepared")
+        split = with_cells(split, data, images, recipe.geometry)
+        refuse_early(data, split, recipe, options.maps)
         seen = seen_by(recipe.init)
         job = PartedCells(data, split, images, seed, options.progress, options.maps, seen)
         refuse_seen(job.pictures((*split.calibration, *split.test)), seen, init=recipe.init)
@@ -195,7 +198,8 @@ def index(
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
     encoder = open_encoder(Path(source).expanduser(), options.device)
     images = load_images(data, encoder.preprocessor, options.progress)
-    split = _with_seen_cells_as_references(data, images, encoder, splits.single(data, seed=seed))
+    found = with_cells(splits.single(data, seed=seed), data, images, encoder.preprocessor)
+    split = _with_seen_cells_as_references(data, images, encoder, found)
     job = PartedCells(data, split, images, seed, options.progress, options.maps)
     recipe = f"index with {encoder.recipe.get('name', 'an encoder')}"
     settings = Settings(k, distance, seed, options.maps)

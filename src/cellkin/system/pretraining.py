@@ -23,7 +23,7 @@ from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
 from cellkin.learning.training import Trained
 from cellkin.learning.weights import seen_by
 from cellkin.system.cards import data_facts, documents, made_now, network_facts, recipe_facts
-from cellkin.system.runs import load_images, open_run, run_folder, tidied
+from cellkin.system.runs import load_images, open_run, run_folder, tidied, with_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ def pretrain(
     progress = options.progress
     seen = seen_by(recipe.init)
     with tidied(run):
-        tagged = _tagged(data, split, load_images(data, recipe.geometry, progress))
+        images = load_images(data, recipe.geometry, progress)
+        split = with_cells(split, data, images, recipe.geometry)
+        tagged = _tagged(data, split, images)
         trained = pretrain_encoder(
             tagged, recipe, seed=seed, run=run, device=device, progress=progress
         )

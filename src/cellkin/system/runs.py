@@ -10,20 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cellkin.atlas.building import MAPS
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import guarded_writes
-from cellkin.core.errors import ArtifactError, OutputError, RecipeError, SplitError
+from cellkin.core.errors import ArtifactError, ImageError, OutputError, RecipeError, SplitError
 from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.ranks import process_rank
-from cellkin.core.records import Dataset
+from cellkin.core.records import Dataset, Split
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.outline import is_empty
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
+
+UNFOUND = 0.2  # share of pictures without a cell from which on they are none of single cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +117,36 @@ def tidied(run: Path) -> Iterator[None]:
 def load_images(
     data: Dataset, preprocessor: Preprocessor, progress: Progress, *, cache: Path | None = None
 ) -> Bytes:
-    """(N, S, S, 3) uint8, prepared; `cache` as in `load_prepared`."""
+    """(N, S, S, 3) uint8, prepared; `cache` as in `load_prepared`; empty ground where a cell is to
+    be shown alone and none is found, see `with_cells`.
+    """
     sources = [s.image for s in data.samples]
-    return load_prepared(sources, preprocessor, progress=progress, cache=cache)
+    return load_prepared(sources, preprocessor, progress=progress, cache=cache, unfound=True)
+
+
+def with_cells(split: Split, data: Dataset, images: Bytes, preprocessor: Preprocessor) -> Split:
+    """A split without the cells that are to be shown alone and were not found; its note says how
+    many these are.
+
+    Raises:
+        ImageError: they are more than `UNFOUND` of the cells.
+    """
+    if not preprocessor.alone:
+        return split
+    rows = zip(split.ids, data.rows(split.ids).tolist(), strict=True)
+    unfound = [i for i, row in rows if is_empty(np.asarray(images[row]))]
+    if len(unfound) > UNFOUND * len(split.ids):
+        raise ImageError(
+            unfound_note(len(unfound), split),
+            where=", ".join(unfound[:5]),
+            mend="give pictures of single stained cells, or set alone = false in the recipe",
+        )
+    return split.without(unfound, unfound_note(len(unfound), split)) if unfound else split
+
+
+def unfound_note(count: int, split: Split) -> str:
+    """What is said of so many cells of a split that were not found to be shown alone."""
+    return f"in {count} of {len(split.ids)} pictures no cell is found: they are left out"
 
 
 def refuse_seen(images: Bytes, seen: Sequence[str], *, init: str) -> None:
