@@ -25,16 +25,16 @@ from cellkin.imaging.checks import BLACK, require_rgb
 
 SIDE = 128  # pixels along the picture in which the line is sought
 RAYS = 128
-ROUNDS = 4  # in which colours are told by the line, and the line by the colours
+ROUNDS = 3  # in which colours are told by the line, and the line by the colours
 STEP = 2  # pixels by which the line may go out or in from one ray to the next
 STIFF = 2.5  # what a pixel of such a step costs, squared
 EDGE = 5.0  # weight of the step across the line against what it encloses
 REACH = 3  # pixels inside and outside the line over which the step is measured
-INSIDE, OUTSIDE = 0.5, -1.5  # beyond these, a step does not count: a nucleus is no better an edge
+INSIDE, OUTSIDE = 0.1, -1.5  # beyond these, a step does not count: a nucleus is no better an edge
 SURE = 2.5  # largest log ratio by which a colour speaks for or against
 SPARSE = 2e-4  # share of the pixels that a colour is given in any case
 NUCLEAR = 0.45  # stain, in densities of the picture, from which on it speaks for the cell
-GROUND = 0.12  # density below which a pixel is ground
+GROUND = 0.08  # density below which a pixel is ground
 MIDDLE, AROUND = 0.13, 0.40  # sides of the picture: what is taken for the cell, and not, at first
 STRENGTH = 3.0  # sum of densities that the strongest stains of every picture are set to
 LEAST_STRENGTH = 0.3  # sum of densities of a picture in which there is some stain
@@ -44,7 +44,8 @@ HIGH = np.array([1.4, 1.4, 1.0], np.float32)
 CORE = 0.55  # of the depth of a mask: what is deeper is the core of a cell
 TWIN = 0.15  # of the area of the largest core: what is larger is another cell
 LEAST_AREA = 20  # pixels
-STAINED = 0.7  # mean stain of a cell, in densities of the picture; red cells and ground have less
+STAINED = 1.1  # stain of a nucleus, in densities of the picture; red cells have less
+NUCLEUS = 0.9  # quantile of the stain of a cell that stands for its nucleus
 SOFT = 1.0  # pixels over which a cell passes into another ground
 APART = 0.03  # sides of the picture that are kept from a cell's edge, where its ground is told
 BRIGHT = 0.7  # quantile of what lies around a cell from which on it is taken for ground
@@ -182,7 +183,7 @@ def _sought(rgb: Bytes) -> Bools | None:
         middle = moments["m10"] / moments["m00"] + 0.5, moments["m01"] / moments["m00"] + 0.5
         inner, outer = mask * seen, (_widened(mask, 3) == 0) * seen
     own = _without_neighbours(mask)
-    return own if stains[..., 1][own].mean() >= STAINED else None
+    return own if np.quantile(stains[..., 1][own], NUCLEUS) >= STAINED else None
 
 
 def _stains(rgb: Bytes, seen: Bools) -> Singles | None:
@@ -219,7 +220,7 @@ def _ratios(colours: Ints, inner: Array, outer: Array) -> Floats:
 
 def _scores(ratios: Floats, stains: Singles, seen: Bools) -> Singles:
     """How much each pixel speaks for the cell (S, S)."""
-    scores = ratios + np.clip(3 * (stains[..., 1] - NUCLEAR), -0.3, 1.5)
+    scores = ratios + np.clip(3 * (stains[..., 1] - NUCLEAR), 0, 1.5)
     scores = np.where(stains[..., 0] < GROUND, np.minimum(scores, -1.5), scores)
     scores = np.where(seen, scores, -3.0).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(scores, (0, 0), 1.0), np.float32)

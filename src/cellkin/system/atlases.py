@@ -223,6 +223,13 @@ def refuse_early(data: Dataset, split: Split, recipe: Recipe, maps: str = "none"
     """
     splits.verify_split(split, data)
     body_settings(recipe.backbone, recipe.size)
+    nothing = [n for n in data.labels.names if data.labels.clinical[n] == "no cell"]
+    if recipe.alone and nothing:
+        raise RecipeError(
+            "pictures without a cell show none alone",
+            where=f"recipe field alone; class {', '.join(nothing)}",
+            mend="leave that class out of the data set, or set alone = false",
+        )
     if tested := data.select(split.test):
         score_samples(tested, [s.label for s in tested], data.labels, unit=split.unit)
     if recipe.k > len(split.train):
