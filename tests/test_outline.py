@@ -118,7 +118,9 @@ def test_alone_is_part_of_the_space_and_old_spaces_keep_their_names() -> None:
 @pytest.fixture(scope="module")
 def some_empty(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """40 drawn cells, two of which are not in their pictures."""
-    folder = draw(tmp_path_factory.mktemp("drawn") / "cells", cells=66, subjects=10, size=64, seed=3)
+    folder = draw(
+        tmp_path_factory.mktemp("drawn") / "cells", cells=66, subjects=10, size=64, seed=3
+    )
     data = datasets.open(folder)
     labels = data.labels.only([name for name in data.labels.names if name != "nothing"])
     cells = [s for s in data.samples if s.label in labels.names]

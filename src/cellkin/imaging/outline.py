@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from cellkin.core.arrays import Array, Bools, Bytes, Floats, Ints, Singles
 from cellkin.core.errors import NoCellError
@@ -213,9 +212,17 @@ def _ratios(colours: Ints, inner: Array, outer: Array) -> Floats:
     parts = []
     for weights in (inner, outer):
         counts = np.bincount(colours.ravel(), weights.ravel(), int(np.prod(BINS))).reshape(BINS)
-        smooth = gaussian_filter(counts, 1.0, mode="nearest").ravel()
+        smooth = _smoothed(counts).ravel()
         parts.append(np.log(smooth / max(smooth.sum(), 1e-9) + SPARSE))
     return np.asarray(np.clip(parts[0] - parts[1], -SURE, SURE))
+
+
+def _smoothed(counts: Floats) -> Floats:
+    """Counts (a, b, c), each spread over the bins beside it."""
+    edge = cv2.BORDER_REPLICATE
+    across = cv2.GaussianBlur(np.moveaxis(counts, 0, 2).copy(), (0, 0), 1.0, borderType=edge)
+    flat = np.moveaxis(across, 2, 0).reshape(len(counts), -1)
+    return np.asarray(cv2.GaussianBlur(flat, (1, 0), sigmaX=1e-6, sigmaY=1.0, borderType=edge))
 
 
 def _scores(ratios: Floats, stains: Singles, seen: Bools) -> Singles:
