@@ -212,7 +212,7 @@ def _ratios(colours: Ints, inner: Array, outer: Array) -> Floats:
     parts = []
     for weights in (inner, outer):
         counts = np.bincount(colours.ravel(), weights.ravel(), int(np.prod(BINS))).reshape(BINS)
-        smooth = _smoothed(counts).ravel()
+        smooth = _smoothed(np.asarray(counts, np.float64)).ravel()
         parts.append(np.log(smooth / max(smooth.sum(), 1e-9) + SPARSE))
     return np.asarray(np.clip(parts[0] - parts[1], -SURE, SURE))
 
