@@ -69,6 +69,7 @@ class Call:
     neighbors: tuple[Neighbor, ...]
     map_xy: tuple[float, float] | None
     page: str | None = None
+    place: str | None = None
 
     @property
     def mean_distance(self) -> float | None:
@@ -146,6 +147,16 @@ class StudyRow:
     def external(self) -> bool:
         """Whether it was trained on one data set and decided on another."""
         return self.tested_on != self.dataset
+
+    @property
+    def described(self) -> str:
+        """The data set that its cells are described in."""
+        return self.dataset if self.left_out else self.tested_on
+
+    @property
+    def left_out(self) -> str:
+        """The place that is left out; empty where none is."""
+        return self.tested_on if self.unit == "place" else ""
 
     @property
     def data(self) -> str:

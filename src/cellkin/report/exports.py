@@ -127,7 +127,7 @@ def calls_csv(study: Study) -> str:
     """Every decision of every row, with its neighbours."""
     header = [
         "row", "data", "split by", "seed", "fold", "id", "truth", "call", "subject", "group",
-        "score", "mean distance", "neighbours",
+        "place", "score", "mean distance", "neighbours",
     ]  # fmt: skip
     lines = []
     for row in study.rows:
@@ -137,7 +137,7 @@ def calls_csv(study: Study) -> str:
             lines.append(
                 [
                     row.title, row.tested_on, row.unit, str(call.seed), str(call.fold), call.id,
-                    call.truth, call.label, call.subject or "", call.group or "",
+                    call.truth, call.label, call.subject or "", call.group or "", call.place or "",
                     "" if call.score is None else f"{call.score:.6g}",
                     "" if distance is None else f"{distance:.6g}", kin,
                 ]

@@ -59,7 +59,10 @@ class _View:
     def context(self) -> dict[str, Any]:
         study = self.study
         tables = {table.name: table for table in study.tables}
-        names = ("results", "leakage", "paired_tests", "external", "real_cells", "measures")
+        names = (
+            *("results", "across_places", "by_place", "leakage", "paired_tests", "external"),
+            *("real_cells", "measures"),
+        )
         return {
             "title": study.title,
             "heads": study.findings,
@@ -144,7 +147,7 @@ class _View:
         return {
             "id": call.id,
             "name": shown_name(call.id),
-            "image": self._picture(row.tested_on, call.id, side) if pictured else None,
+            "image": self._picture(row.described, call.id, side) if pictured else None,
             "truth": row.labels.title(call.truth),
             "call": row.labels.title(call.label),
             "subject": call.subject or call.group,

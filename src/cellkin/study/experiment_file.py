@@ -11,6 +11,7 @@ from typing import Any
 
 from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.core.options import refuse_unknown
+from cellkin.datasets.parts.places import PLACE
 from cellkin.learning.recipes import load_recipe
 from cellkin.study.predictions import PROPOSED
 
@@ -28,11 +29,13 @@ class Method:
     Attributes:
         kind: "trained" network, "frozen" first weights, or colour "histogram".
         changes: fields of the recipe that differ; a training selects by what will decide.
+        centred: whether the features of each place are centred before the neighbours are sought.
     """
 
     name: str
     kind: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    centred: bool = False
 
 
 VOTE: dict[str, Any] = {"select_by": "vote"}
@@ -49,6 +52,8 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("frozen ImageNet + neighbours", "frozen", VOTE),
         Method("colour histogram + neighbours", "histogram", VOTE),
+        Method(f"{PROPOSED}, centred by place", "trained", VOTE, centred=True),
+        Method("frozen ImageNet + neighbours, centred by place", "frozen", VOTE, centred=True),
     )
 }
 
@@ -149,7 +154,8 @@ class Experiment:
         methods: names of `METHODS`. injections: of `INJECTIONS`.
         backbones, inits: of the recipe if empty. recipes: shipped names or TOML files.
         changes: fields of the recipes that differ.
-        units: of the splits. folds: n of the n-fold cross-validation.
+        units: of the splits; "place" alone leaves out each place in turn (see
+            `cellkin.study.places`). folds: n of the n-fold cross-validation.
         maps: whether test cells are placed on a map (Fig. 12).
         timing: of the kind "timing".
         text: the file as it was.
@@ -185,6 +191,11 @@ class Experiment:
                 return source
         names = [source.name for source in self.data]
         raise _bad(name, f"data {name!r}", names)
+
+    @property
+    def across_places(self) -> bool:
+        """Whether each place is left out in turn."""
+        return PLACE in self.units
 
     @property
     def trained_on(self) -> tuple[Source, ...]:
@@ -331,9 +342,27 @@ def _check(experiment: Experiment, where: str) -> None:
                 where=where,
                 mend="keep one of drawn, real and path",
             )
-    if experiment.kind == "study" and not experiment.data:
+    if experiment.kind == "study" and not experiment.data and not experiment.across_places:
         raise RecipeError("there are no cells", where=where, mend="add a table [data.NAME]")
     _check_external(experiment, where)
+    _check_places(experiment, where)
+
+
+def _check_places(experiment: Experiment, where: str) -> None:
+    others = {*experiment.units} - {PLACE} or {*experiment.injections} - {"none"}
+    if experiment.across_places and (others or experiment.external):
+        raise RecipeError(
+            'units = ["place"] stands alone: no other unit, no injection, no external test',
+            where=where,
+            mend="make two experiments of it",
+        )
+    alone = [name for name in experiment.methods if METHODS[name].centred]
+    if alone and not experiment.across_places:
+        raise RecipeError(
+            f"{alone[0]!r} is about places",
+            where=f"{where}, methods",
+            mend='leave it away, or take units = ["place"]',
+        )
 
 
 def _check_external(experiment: Experiment, where: str) -> None:

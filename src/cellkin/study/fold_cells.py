@@ -194,9 +194,8 @@ def cells_in_fold(
     """
     cells = described_cells(place.out, work.data, work.recipe, progress)
     data, told = cells.data, []
-    if work.nothing:
-        names = [n for n in data.labels.names if n != work.nothing]
-        data = replace(data, labels=data.labels.only(names))
+    if work.classes:
+        data = replace(data, labels=data.labels.only(work.classes))
     for name in work.halves:
         vectors = _imagenet(cells, work.recipe, place, progress)
         train = set(work.split.train)

@@ -30,6 +30,7 @@ from cellkin.learning.threads import threads
 from cellkin.learning.training import Place as TrainingPlace
 from cellkin.learning.training import Trained, train_encoder
 from cellkin.learning.weights import seen_by
+from cellkin.study.alignment import centred_atlas, centred_features
 from cellkin.study.baselines import by_head, by_histogram, by_neighbors, colour_histogram
 from cellkin.study.drilldown import chosen, explaining, save_pages
 from cellkin.study.external import mapped_classes
@@ -107,7 +108,8 @@ def _by_colour(work: Work, cells: FoldCells) -> list[_Found]:
         ]
         parts.append((np.concatenate(chunks), cells.data.select(ids)))
     labels, k = cells.data.labels, work.recipe.k
-    return [(by_histogram(parts[0], parts[1], labels, k), {}) for _ in work.rows]
+    own = places_of(parts[1][1])
+    return [(by_histogram(parts[0], parts[1], labels, k), own) for _ in work.rows]
 
 
 def _by_network(
@@ -125,8 +127,9 @@ def _by_network(
     found: list[_Found] = []
     for row in work.rows:
         look = _look(work, row, cells, atlas, (place, progress))
-        predictions = _predicted(work.recipe.select_by, atlas, look)
-        found.append((predictions, pages.of(look, predictions, row.job)))
+        predictions = _predicted(work.recipe.select_by, atlas, look, centre=row.centred)
+        own = places_of(look.samples) | pages.of(look, predictions, row.job)
+        found.append((predictions, own))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
     if trained is not None:
         best = trained.best
@@ -228,11 +231,21 @@ def _look(
     return _Look(target, rows, samples, features, places, owners)
 
 
-def _predicted(how: str, atlas: Atlas, look: _Look) -> list[Prediction]:
+def places_of(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What is kept with a job: cell -> its place; nothing where none is known."""
+    known = {s.id: s.place for s in samples if s.place is not None}
+    return {"places": known} if known else {}
+
+
+def _predicted(how: str, atlas: Atlas, look: _Look, *, centre: bool = False) -> list[Prediction]:
     told = look.samples, atlas.labels, look.places
     if how == "head":
         return by_head(atlas, look.features, *told)
-    return by_neighbors(decide(atlas, look.features, owners=look.owners), *told)
+    features = look.features
+    if centre:
+        atlas, homes = centred_atlas(atlas), [sample.place for sample in look.samples]
+        features = centred_features(features, homes, atlas.space)
+    return by_neighbors(decide(atlas, features, owners=look.owners), *told)
 
 
 class _Pages:

@@ -12,7 +12,8 @@ from cellkin.core.arrays import Ints
 from cellkin.core.labels import NO_CELL, LabelSet
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Call, Measure, StudyRow
-from cellkin.core.units import Owners
+from cellkin.core.units import GROUP, SUBJECT, Owners
+from cellkin.datasets.parts.places import PLACE
 from cellkin.measures import matrices
 from cellkin.measures.intervals import Interval, bootstrap, share_interval, too_few, unit_index
 from cellkin.measures.ranking import auroc
@@ -77,7 +78,8 @@ def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
     job = jobs[0]
     labels = _labels(results, job)
     calls = tuple(call for one in jobs for call in _calls(results, one))
-    measuring = _Measuring(labels, independent(calls, job.unit), job.seed)
+    units = (SUBJECT, GROUP) if job.unit == PLACE else (job.unit,)
+    measuring = _Measuring(labels, independent(calls, *units), job.seed)
     counts = matrices.confusion([c.truth for c in calls], [c.label for c in calls], labels.names)
     clinical_names, clinical = matrices.merged(counts, labels)
     real = tuple(c for c in calls if labels.clinical[c.truth] != NO_CELL)
@@ -106,7 +108,11 @@ def _row(results: Results, jobs: Sequence[Job], title: str) -> StudyRow:
 
 
 def _labels(results: Results, job: Job) -> LabelSet:
-    """The classes of a row; an external test may add some of the other data set."""
+    """The classes of a row; an external test may add some of the other data set, and a place that
+    is left out has those that it shares.
+    """
+    if job.unit == PLACE:
+        return LabelSet.from_json(results.extra(job.key)["classes"])
     own = results.labels(job.dataset, job.injection or None)
     if not job.tested_on or job.tested_on == job.dataset:
         return own
@@ -118,7 +124,8 @@ def _labels(results: Results, job: Job) -> LabelSet:
 
 
 def _calls(results: Results, job: Job) -> list[Call]:
-    pages, folder = results.extra(job.key).get("evidence", {}), results.path.parent
+    extra, folder = results.extra(job.key), results.path.parent
+    pages, places = extra.get("evidence", {}), extra.get("places", {})
     return [
         Call(
             id=p.id,
@@ -128,6 +135,7 @@ def _calls(results: Results, job: Job) -> list[Call]:
             label=p.label,
             subject=p.subject,
             group=p.group,
+            place=places.get(p.id),
             score=p.score,
             neighbors=p.neighbors,
             map_xy=p.map_xy,
@@ -141,8 +149,10 @@ def independent(calls: Sequence[Call], *units: str) -> str:
     """What may be taken as independent: the first of these units that is larger than an image and
     that all cells have; single images where each was decided once, else the cells.
     """
+    own = tuple(call.id for call in calls)
     for unit in units:
-        if unit not in ("image", "cell") and Owners.of(calls, unit).known:
+        owners = Owners.of(calls, unit)
+        if unit not in ("image", "cell") and owners.known and owners.names != own:
             return unit
     return "image" if len({call.id for call in calls}) == len(calls) else "cell"
 

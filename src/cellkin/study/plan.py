@@ -18,8 +18,10 @@ from cellkin.core.artifacts import digest, file_sha256, read_json
 from cellkin.core.errors import RecipeError, SplitError
 from cellkin.core.records import Split
 from cellkin.datasets.parts import splits
+from cellkin.datasets.parts.places import PLACE
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.weights import PACKAGED_BACKBONE
+from cellkin.study.alignment import CENTRED
 from cellkin.study.experiment_file import (
     GIVEN,
     METHODS,
@@ -28,6 +30,7 @@ from cellkin.study.experiment_file import (
     Method,
     recipe_fields,
 )
+from cellkin.study.places import PLACES, Part, parts_by_place
 from cellkin.study.predictions import Job
 from cellkin.study.sources import Gathered
 
@@ -47,10 +50,13 @@ INJECTED = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row that a work gives, and on which other data set it decides, if any."""
+    """One row that a work gives, on which other data set it decides, if any, and whether the
+    features of each place are centred before.
+    """
 
     job: Job
     external: External | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Work:
     Attributes:
         key: hash of all that decides it. kind: see `Method`.
         data: name of the data set; its description is `data/NAME.json`.
-        split: of the cells that take part. nothing: the class that is left out, if any.
+        split: of the cells that take part. classes: of them; empty for all of the data set.
         halves: classes to look for two modes in, on training cells; empty for none.
         cost: about how much it takes, in passes of one cell through a training at 224 pixels.
     """
@@ -69,7 +75,7 @@ class Work:
     kind: str
     data: str
     split: Split
-    nothing: str
+    classes: tuple[str, ...]
     halves: tuple[str, ...]
     recipe: Recipe
     seed: int
@@ -81,6 +87,11 @@ class Work:
         """The same work with only those rows that are not done."""
         return replace(self, rows=tuple(row for row in self.rows if row.job.key not in done))
 
+    def also(self, other: Work | None) -> Work:
+        """The same work, giving the rows of another of its key as well, each once."""
+        rows = {row.job.key: row for work in (other, self) if work for row in work.rows}
+        return replace(self, rows=tuple(rows.values()))
+
 
 @dataclass(frozen=True)
 class _Setting:
@@ -90,9 +101,14 @@ class _Setting:
     injection: str
     init: str
     recipe: Recipe
-    split: Split
+    part: Part
     seed: int
     fold: int
+    folds: int
+
+    @property
+    def split(self) -> Split:
+        return self.part.split
 
 
 def plan(
@@ -108,11 +124,11 @@ def plan(
         RecipeError: weights that are not given. SplitError: parts that cannot be cut.
     """
     unique: dict[str, Work] = {}
-    for source in experiment.trained_on:
-        own = gathered[source.name]
-        for setting in _settings(experiment, own, _recipes(experiment, inits)):
-            for work in _works(experiment, setting, gathered):
-                unique.setdefault(work.key, work)  # one frozen look for all recipes
+    trained = [source.name for source in experiment.trained_on]
+    for name in [PLACES] if experiment.across_places else trained:
+        for setting in _settings(experiment, gathered[name], _recipes(experiment, inits)):
+            for work in _works(experiment, setting, gathered):  # one frozen look for all recipes
+                unique[work.key] = work.also(unique.get(work.key))
     return list(unique.values())
 
 
@@ -121,11 +137,17 @@ def _settings(
 ) -> Iterator[_Setting]:
     """Every combination, the folds of one seed and unit together."""
     for unit, seed in product(experiment.units, experiment.seeds):
-        parts = splits.cut(own.dataset, n=experiment.folds, seed=seed, unit=unit)
-        for fold, split in enumerate(parts, start=1):
+        parts = _parts(experiment, own, unit, seed)
+        for fold, part in enumerate(parts, start=1):
             for injection, (init, recipe) in product(experiment.injections, recipes):
-                restricted = _restricted(split, own, injection)
-                yield _Setting(own, injection, init, recipe, restricted, seed, fold)
+                own_part = _restricted(part, own, injection)
+                yield _Setting(own, injection, init, recipe, own_part, seed, fold, len(parts))
+
+
+def _parts(experiment: Experiment, own: Gathered, unit: str, seed: int) -> list[Part]:
+    if unit == PLACE:
+        return list(parts_by_place(own.dataset, seed))
+    return [Part(s) for s in splits.cut(own.dataset, n=experiment.folds, seed=seed, unit=unit)]
 
 
 def _recipes(experiment: Experiment, inits: Mapping[str, Path]) -> list[tuple[str, Recipe]]:
@@ -134,7 +156,8 @@ def _recipes(experiment: Experiment, inits: Mapping[str, Path]) -> list[tuple[st
     for name in experiment.recipes:
         base = recipe_fields(name, experiment.changes)
         for backbone in experiment.backbones or (base.get("backbone"),):
-            for init in experiment.inits or (base.get("init"),):
+            own = GIVEN if backbone in inits else base.get("init")
+            for init in experiment.inits or (own,):
                 fields = {"backbone": backbone, "init": _init(experiment, backbone, init, inits)}
                 found.append((str(init), load_recipe(name, **{**experiment.changes, **fields})))
                 asked |= {str(backbone)} if init == GIVEN else set()
@@ -163,8 +186,8 @@ def _init(
     )
 
 
-def _restricted(split: Split, own: Gathered, injection: str) -> Split:
-    """The split without the cell-free windows, where the injection has none.
+def _restricted(part: Part, own: Gathered, injection: str) -> Part:
+    """The part without the cell-free windows, where the injection has none.
 
     Raises:
         SplitError: nothing is left of a part, or windows are asked for where there are none.
@@ -176,19 +199,22 @@ def _restricted(split: Split, own: Gathered, injection: str) -> Split:
                 where=f"injection {injection!r}",
                 mend=f'add fields = "NAME" or nothing = "CLASS" to [data.{own.name}]',
             )
-        return split
+        return part
     if not own.nothing:
-        return split
+        return part
+    split = part.split
     left_out = {s.id for s in own.dataset.samples if s.label == own.nothing}
     parts = {k: tuple(i for i in ids if i not in left_out) for k, ids in split.parts().items()}
-    for part in ("train", "val", "test"):
-        if not parts[part]:
+    for name in ("train", "val", "test"):
+        if not parts[name]:
             raise SplitError(
-                f"the {part} part of a fold holds cell-free windows only",
+                f"the {name} part of a fold holds cell-free windows only",
                 where=f"{own.name}, seed {split.seed}",
                 mend="take fewer folds, or another seed",
             )
-    return Split(**parts, unit=split.unit, seed=split.seed, note=split.note)
+    classes = tuple(name for name in own.dataset.labels.names if name != own.nothing)
+    kept = Split(**parts, unit=split.unit, seed=split.seed, note=split.note)
+    return replace(part, split=kept, classes=classes)
 
 
 def _works(
@@ -254,18 +280,20 @@ def _rows(
 ) -> list[Row]:
     key, method = decided
     own = setting.gathered.name
-    rows = [Row(_job(experiment, setting, method, key))]
+    if method.centred:
+        return [Row(_job(setting, method, digest([key, CENTRED])), centred=True)]
+    rows = [Row(_job(setting, method, key))]
     for external in experiment.external:
         if external.train == own and method.kind != "histogram":
             other = gathered[external.test]
             mapping = sorted(external.classes.items())
             outer = digest([key, other.identity, mapping])
-            job = _job(experiment, setting, method, outer)
+            job = _job(setting, method, outer)
             rows.append(Row(replace(job, tested_on=external.test), external))
     return rows
 
 
-def _job(experiment: Experiment, setting: _Setting, method: Method, key: str) -> Job:
+def _job(setting: _Setting, method: Method, key: str) -> Job:
     recipe = setting.recipe
     given = setting.init == GIVEN
     backbone, init, name = {
@@ -281,10 +309,11 @@ def _job(experiment: Experiment, setting: _Setting, method: Method, key: str) ->
         backbone=backbone,
         init=init,
         recipe=name,
-        unit=setting.split.unit,
+        unit=PLACE if setting.part.place else setting.split.unit,
         seed=setting.seed,
         fold=setting.fold,
-        folds=experiment.folds,
+        folds=setting.folds,
+        tested_on=setting.part.place,
     )
 
 
@@ -293,13 +322,12 @@ def _work(
 ) -> Work:
     key, kind, recipe = made
     own, split = setting.gathered, setting.split
-    windows = setting.injection in ("nothing", "both")
     return Work(
         key=key,
         kind=kind,
         data=own.name,
         split=split,
-        nothing="" if windows else own.nothing,
+        classes=setting.part.classes,
         halves=_halves(experiment, setting),
         recipe=recipe,
         seed=setting.seed,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from cellkin.datasets.injecting.injection import NOTHING, add_class, find_window
 from cellkin.datasets.injecting.patches import cut_patches
 from cellkin.drawing.drawn import Order, draw_layout, layout_named
 from cellkin.study.experiment_file import Drawn, Experiment, Source
+from cellkin.study.places import PLACES, joined
 
 REAL_DATA = "CELLKIN_REAL_DATA"
+NOTHING_CUT: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,18 @@ def gather(
     experiment: Experiment, given: Mapping[str, Path], out: Path, progress: Progress
 ) -> dict[str, Gathered]:
     """All data sets that are trained or tested on, by name; drawn where they are not there yet.
+    Across places they are one, `PLACES`.
 
     Args:
-        given: name -> folder, which goes before what the experiment says.
+        given: name -> folder, which goes before what the experiment says; across places any name.
         out: the results' folder.
 
     Raises:
         RecipeError: a name in `given` that the experiment does not have.
         DataError: a data set that has to be named, or is not where it should be.
     """
+    if experiment.across_places:
+        return {PLACES: _places(experiment, given, out, progress)}
     names = [source.name for source in experiment.data]
     for name in given:
         if name not in names:
@@ -76,6 +82,25 @@ def gather(
         for source in experiment.data
         if source.name not in fields
     }
+
+
+def _places(
+    experiment: Experiment, given: Mapping[str, Path], out: Path, progress: Progress
+) -> Gathered:
+    known = [source.name for source in experiment.data]
+    sources = (*experiment.data, *(Source(name) for name in given if name not in known))
+    if not sources:
+        raise DataError(
+            f"the experiment {experiment.name!r} needs cells of two places or more",
+            where="--data",
+            mend="--data HERE=FOLDER --data THERE=FOLDER, or --data cells=FOLDER with a labels.csv "
+            "that has a column place",
+        )
+    found = {}
+    for source in sources:
+        folder = _folder(source, given, experiment, out, progress)
+        found[source.name] = _dataset(source, folder, progress)
+    return _kept(joined(found), out)
 
 
 # where it lies ---------------------------------------------------------------------------------
@@ -123,14 +148,7 @@ def _drawn(drawn: Drawn, folder: Path, progress: Progress) -> Path:
 def _gathered(
     source: Source, folders: Mapping[str, Path], windows: bool, out: Path, progress: Progress
 ) -> Gathered:
-    dataset = datasets.open(folders[source.name], clinical=dict(source.clinical) or None)
-    if asked := source.patches:
-        others = read_others(folders[source.name] / asked.others)
-        dataset = cut_patches(
-            dataset, others, window=asked.window, overlap=asked.overlap, progress=progress
-        )
-    dataset.require_cells()
-    dataset = _taken(_merged(dataset, source), source)
+    dataset = _dataset(source, folders[source.name], progress)
     facts: dict[str, Any] = {}
     nothing = source.nothing
     if nothing:
@@ -138,8 +156,26 @@ def _gathered(
     elif windows and source.fields:
         dataset, facts = _with_windows(dataset, source, folders[source.fields], progress)
         nothing = NOTHING
-    dataset = replace(dataset, name=source.name)
-    path = datasets.save(dataset, out / "data" / f"{source.name}.json", made_by=facts)
+    return _kept(replace(dataset, name=source.name), out, nothing, facts)
+
+
+def _dataset(source: Source, folder: Path, progress: Progress) -> Dataset:
+    """The cells of a source, with its classes merged, and no more than are to be taken."""
+    dataset = datasets.open(folder, clinical=dict(source.clinical) or None)
+    if asked := source.patches:
+        others = read_others(folder / asked.others)
+        dataset = cut_patches(
+            dataset, others, window=asked.window, overlap=asked.overlap, progress=progress
+        )
+    dataset.require_cells()
+    return _taken(_merged(dataset, source), source)
+
+
+def _kept(
+    dataset: Dataset, out: Path, nothing: str = "", windows: Mapping[str, Any] = NOTHING_CUT
+) -> Gathered:
+    """A data set, described under its name in the folder of the results."""
+    path = datasets.save(dataset, out / "data" / f"{dataset.name}.json", made_by=windows)
     identity = digest([_known_of(s) for s in dataset.samples])
     told = ("layout", "citation", "licence", "specimen", "stain", "drawn")
     facts = {
@@ -151,9 +187,9 @@ def _gathered(
         "description": f"data/{path.name}",
         "nothing": nothing,
         "notes": list(dataset.notes),
-        "windows": facts,
+        "windows": dict(windows),
     }
-    return Gathered(source.name, dataset, path, identity, facts, nothing)
+    return Gathered(dataset.name, dataset, path, identity, facts, nothing)
 
 
 def _merged(dataset: Dataset, source: Source) -> Dataset:
@@ -207,5 +243,5 @@ def _with_windows(
 def _known_of(sample: Sample) -> list[Any]:
     image = sample.image
     size = image.path.stat().st_size if image.path.is_file() else 0
-    place = [image.member, image.row, list(image.box or ())]
-    return [sample.id, sample.label, sample.subject, sample.group, place, size]
+    lies = [image.member, image.row, list(image.box or ())]
+    return [sample.id, sample.label, sample.subject, sample.group, sample.place, lies, size]

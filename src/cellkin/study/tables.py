@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from cellkin.core.numbers import DASH, points
 from cellkin.core.progress import Progress, silent
 from cellkin.core.studies import MEASURES, Measure, Mixup, PairedTest, Study, StudyRow, Table
+from cellkin.core.units import plural
 from cellkin.measures import matrices
 from cellkin.study.comparing import compare, leakage, unlearned_findings, win_findings
-from cellkin.study.method_rows import study_rows
+from cellkin.study.method_rows import right, study_rows
 from cellkin.study.predictions import Results
 
 MEASURE_NOTE = (
@@ -87,6 +88,7 @@ def _tables(
     found = [_results_table(rows)]
     found += _sensible([_measures_table(rows, real=False), _measures_table(rows, real=True)])
     found += _sensible([_tests_table(tests), _leakage_table(worth), _external_table(rows)])
+    found += _sensible([_across_table(rows), _by_place_table(rows)])
     found += [_confusion_table(row, number) for number, row in enumerate(rows, start=1)]
     return tuple(found)
 
@@ -213,6 +215,62 @@ def _external_table(rows: Sequence[StudyRow]) -> Table:
         "every fold. Drop: percentage points."
     )
     return Table("external", "External tests", header, tuple(lines), (4, 5, 6, 7, 8), note)
+
+
+def _across_table(rows: Sequence[StudyRow]) -> Table:
+    """Each place left out by each method, and the mean over the places."""
+    header = (
+        "Left out", "Method", "Accuracy", "95 % interval", "Balanced accuracy", "95 % interval",
+        "Cells", "Resampled",
+    )  # fmt: skip
+    across: dict[str, list[StudyRow]] = {}
+    for row in rows:
+        if row.left_out:
+            across.setdefault(row.title, []).append(row)
+    lines = [
+        (
+            row.left_out, row.title, *_with_interval(row.measures["accuracy"]),
+            *_with_interval(row.measures["balanced_accuracy"]), str(row.cells),
+            plural(row.independent),
+        )
+        for row in rows if row.left_out
+    ]  # fmt: skip
+    for title, own in across.items():
+        many, cells = f"mean of {len(own)} places", str(sum(row.cells for row in own))
+        fine = _mean_of([row.measures["accuracy"] for row in own])
+        even = _mean_of([row.measures["balanced_accuracy"] for row in own])
+        lines.append((many, title, fine, DASH, even, DASH, cells, DASH))
+    note = (
+        "Percent. Trained on the other places, in the classes that both have. No interval of the "
+        "mean: places are few, and no sample of all laboratories."
+    )
+    numeric = (2, 3, 4, 5, 6)
+    return Table("across_places", "Each place left out", header, tuple(lines), numeric, note)
+
+
+def _with_interval(measure: Measure) -> tuple[str, str]:
+    return points(measure.value), _interval(measure)[0]
+
+
+def _mean_of(measures: Sequence[Measure]) -> str:
+    values = [measure.value for measure in measures if measure.value is not None]
+    return points(sum(values) / len(values)) if values else DASH
+
+
+def _by_place_table(rows: Sequence[StudyRow]) -> Table:
+    """How good each row is in each place of its cells, where they come from several."""
+    header = ("Data", "Split by", "Method", "Place", "Accuracy", "Cells")
+    lines = []
+    for row in rows:
+        found: dict[str, list[bool]] = {}
+        for call in row.calls:
+            if call.place is not None and not row.external:
+                found.setdefault(call.place, []).append(right(call, row.labels, row.main))
+        for place, hits in sorted(found.items()) if len(found) > 1 else ():
+            share = points(sum(hits) / len(hits))
+            lines.append((row.data, row.unit, row.title, place, share, str(len(hits))))
+    note = "Accuracy in percent, all folds; cells of the same place were in training."
+    return Table("by_place", "By place", header, tuple(lines), (4, 5), note)
 
 
 def _same_training(own: StudyRow, external: StudyRow) -> bool:

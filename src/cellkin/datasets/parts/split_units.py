@@ -118,13 +118,22 @@ def required_unit(sample: Sample, unit: str) -> str:
 def unit_notes(dataset: Dataset, unit: str) -> list[str]:
     """What must be said of a split by this unit, and of the places of its cells."""
     notes = []
-    if unit != SUBJECT and any(sample.subject is not None for sample in dataset):
+    if unit != SUBJECT and _parted(dataset, SUBJECT, unit):
         notes.append(
             f"by {unit} although subjects are known: cells of one subject are on both sides"
         )
-    elif unit == IMAGE and any(sample.group is not None for sample in dataset):
+    elif unit == IMAGE and _parted(dataset, GROUP, unit):
         notes.append("by image although slides or fields are known: cells of one are on both sides")
     return [*notes, *place_warnings(dataset)]
+
+
+def _parted(dataset: Dataset, larger: str, unit: str) -> bool:
+    """Whether one of the larger units has cells of several owners in this unit."""
+    found: dict[str, set[str | None]] = defaultdict(set)
+    for sample in dataset:
+        if (name := owner_of(sample, larger)) is not None:
+            found[name].add(owner_of(sample, unit))
+    return any(len(owners) > 1 for owners in found.values())
 
 
 def absent_notes(dataset: Dataset, held_out: Iterable[Sample], test: Iterable[Sample]) -> list[str]:
