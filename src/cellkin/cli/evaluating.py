@@ -35,6 +35,7 @@ cellkin evaluate ablation-small --out ablation
 cellkin evaluate experiments/cnmc-small.toml --out cnmc --data cnmc=~/C-NMC
 cellkin evaluate table8-cnmc --out table8 --data cnmc=~/C-NMC --init resnet18=adp-resnet18
 cellkin evaluate table8-cnmc --out table8 --engine ray --address auto --resume
+cellkin evaluate across-places --out across --data pbc=~/PBC --data chula=~/Chula
 cellkin evaluate mine.toml --out mine --workers 4 --threads 2
 cellkin evaluate --page --out mine
 cellkin evaluate --list
