@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from study_results import CLASSES, job, prediction
 
 from cellkin.core.errors import DataError, LabelError, RecipeError, SplitError
 from cellkin.core.progress import silent
@@ -252,3 +253,20 @@ def test_the_whole_run(tmp_path: Path) -> None:
     with (out / "tables" / "decisions.csv").open() as file:
         decided = list(csv.DictReader(file))
     assert {row["place"] for row in decided} == {"east", "west"}
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+def test_an_ordinary_study_tells_its_rows_by_place(places: int, tmp_path: Path) -> None:
+    """Only where its cells come from several: the places are kept with each job."""
+    one = job(unit="subject")
+    found = [prediction(f"c{i}", "normal", "normal" if i % 3 else "blast (1)") for i in range(12)]
+    homes = {p.id: ("here", "there")[i % places] for i, p in enumerate(found)} if places else {}
+    with Results.open(tmp_path) as results:
+        results.plan([one])
+        results.add(one, found, 1.0, {**CLASSES, **({"places": homes} if homes else {})})
+        tables = {table.name: table for table in summarize(results).tables}
+    assert ("by_place" in tables) == (places == 2)
+    if places == 2:
+        told = [(row[3], row[4], row[5]) for row in tables["by_place"].rows]
+        assert told == [("here", "66.67", "6"), ("there", "66.67", "6")]
+    assert "across_places" not in tables

@@ -14,6 +14,7 @@ from layouts import picture, write_csv
 
 from cellkin import datasets
 from cellkin.atlas import Atlas
+from cellkin.cli.cells import inspect
 from cellkin.core.errors import LabelError, SplitError
 from cellkin.core.records import Dataset
 from cellkin.core.units import Owners
@@ -22,7 +23,7 @@ from cellkin.datasets.auditing.sides import write_merged
 from cellkin.datasets.parts.places import cells_by_place, place_warnings
 from cellkin.datasets.parts.splits import cut, left_out
 from cellkin.measures.robustness import robustness_index
-from cellkin.report import headlines, model_card, place_limits
+from cellkin.report import headlines, model_card, place_limits, save, save_audit
 from cellkin.system import DecisionSupport
 from cellkin.system.cards import atlas_card
 
@@ -136,6 +137,10 @@ def test_a_class_of_one_place_alone_is_said_everywhere(tmp_path: Path) -> None:
     found = audit(data)
     assert any(told[1:] in head["text"] for head in headlines(found))
     assert any(cue.name == "place" and cue.state == "alarm" for cue in found.cues)
+    page = save_audit(found, lambda _: np.zeros((8, 8, 3), np.uint8), tmp_path / "audit.html")
+    text = page.read_text()
+    assert "Place meter" in text
+    assert told[1:] in text
     alone = dataclasses.replace(data, samples=tuple(s for s in data if s.place == "here"))
     assert place_warnings(alone) == ()
 
@@ -299,6 +304,20 @@ def test_an_atlas_tells_its_places_and_its_robustness(two_places: Path) -> None:
     assert "Cells of place left" in card
     low = {**atlas_card(atlas, "atlas"), "robustness": {**facts["robustness"], "index": 0.3}}
     assert "robustness index is low (0.3" in model_card(low)
+
+
+def test_inspect_and_the_page_tell_places(
+    two_places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspect(two_places)
+    told = capsys.readouterr().out
+    assert "places      Cells of place left: " in told
+    assert "places      Robustness to the place: " in told
+    dss = DecisionSupport.open(two_places, device="cpu")
+    page = save(dss.explain(dss.atlas.image(0)), tmp_path / "cell.html").read_text()
+    kin = dss.decide(dss.atlas.image(0)).neighbors
+    for name in {str(one.place) for one in kin}:
+        assert f"place {name}" in page
 
 
 def test_an_atlas_of_before_places_opens(two_places: Path, tmp_path: Path) -> None:

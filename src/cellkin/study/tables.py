@@ -221,7 +221,7 @@ def _across_table(rows: Sequence[StudyRow]) -> Table:
     """Each place left out by each method, and the mean over the places."""
     header = (
         "Left out", "Method", "Accuracy", "95 % interval", "Balanced accuracy", "95 % interval",
-        "Cells", "Resampled",
+        "Cells", "Independent",
     )  # fmt: skip
     across: dict[str, list[StudyRow]] = {}
     for row in rows:

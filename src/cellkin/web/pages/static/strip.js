@@ -76,7 +76,7 @@ export class Strip {
 
   caption(cell, kind, state) {
     if (kind === "query") return h("figcaption", {}, h("b", {}, "This cell"), state);
-    const about = `distance ${number(cell.distance)}${cell.subject ? ` · subject ${cell.subject}` : ""}`;
+    const about = `distance ${number(cell.distance)}${cell.subject ? ` · subject ${cell.subject}` : ""}${cell.place ? ` · place ${cell.place}` : ""}`;
     return h("figcaption", {},
       h("b", {}, kind === "kin" ? h("span", { class: "rank" }, String(cell.rank)) : null, mark(cell.label), title(cell.label)),
       h("span", { class: "num" }, about),
