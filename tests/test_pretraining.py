@@ -30,6 +30,7 @@ from cellkin.learning.colour import BRIGHTNESS, CONTRAST, recolour
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.losses import covered_convolutions, orthogonality
 from cellkin.learning.multitask import (
+    Level,
     PretrainingLoss,
     code_weights,
     level_scores,
@@ -100,7 +101,7 @@ def test_eq_2_is_the_mean_over_levels_and_lambda_times_orthogonality(
 ) -> None:
     body = Network("test_resnet", 1).body
     sizes, weights = [2, 5, 3], torch.tensor(rng.uniform(1, 5, 10))
-    loss = PretrainingLoss(body, sizes, weights, lam=0.1)
+    loss = PretrainingLoss(body, [Level(n) for n in sizes], weights, lam=0.1)
     x, y = rng.normal(size=(4, 10)), rng.integers(0, 2, (4, 10))
     parts = loss(torch.tensor(x), torch.tensor(y))
     ends = np.cumsum([0, *sizes])
@@ -116,11 +117,11 @@ def test_eq_2_is_the_mean_over_levels_and_lambda_times_orthogonality(
 def test_orthogonality_that_covers_nothing_is_an_error_unless_pointwise() -> None:
     lite = Network("test_efficientnet", 1).body
     with pytest.raises(RecipeError) as caught:
-        PretrainingLoss(lite, [2], None, lam=0.1)
+        PretrainingLoss(lite, [Level(2)], None, lam=0.1)
     assert "orthogonal = 'pointwise'" in caught.value.mend
-    assert PretrainingLoss(lite, [2], None, lam=0.1, covers="pointwise").covered
+    assert PretrainingLoss(lite, [Level(2)], None, lam=0.1, covers="pointwise").covered
     with pytest.raises(RecipeError, match="covers no convolution"):
-        PretrainingLoss(Network("test_vit", 1).body, [2], None, lam=0.1, covers="pointwise")
+        PretrainingLoss(Network("test_vit", 1).body, [Level(2)], None, lam=0.1, covers="pointwise")
 
 
 def test_scores_of_a_level_by_hand() -> None:

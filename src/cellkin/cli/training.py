@@ -139,6 +139,7 @@ def train(
 def _trained(
     dataset: Any, recipe: Any, seed: int, out: Path, split: Any, options: Any
 ) -> dict[str, Any]:
+    from cellkin.report.card import unbeaten_start
     from cellkin.system import DecisionSupport
     from cellkin.system import train as train_atlas
 
@@ -150,6 +151,8 @@ def _trained(
     if facts["test"]:
         told = f"On the untouched test part (by {split.unit}, seed {split.seed})"
         tell_scores(facts["test"], told)
+    if told := unbeaten_start(facts.get("training") or {}):
+        talk(f"  note: {told}")
     _tell_maps(facts)
     talk(f"\nThe atlas: {folder}   (training curve: {folder / 'training.png'})")
     talk(_peak(facts.get("training", {})))

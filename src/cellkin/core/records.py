@@ -95,6 +95,7 @@ class Sample:
         annotations: points and masks by name (paths or coordinates).
         fold: the publisher's own fold, where the data set has official folds.
         sha256: of the file's bytes, where it was computed.
+        pixels: a mark of the image as it is decoded, where it was computed (see `parts.seen`).
     """
 
     id: str
@@ -107,6 +108,7 @@ class Sample:
     annotations: Mapping[str, Any] = field(default_factory=dict)
     fold: str | None = None
     sha256: str | None = None
+    pixels: str | None = None
 
     @property
     def label(self) -> str:

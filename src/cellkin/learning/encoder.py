@@ -31,6 +31,7 @@ from cellkin.learning.networks import Network
 
 SCHEMA = 1
 CHUNK = 8  # images in one forward pass; larger chunks only cost memory
+SEEN = "seen.safetensors"
 PRECISION = "fp32"  # of the network when it looks; part of the identity of the space
 
 
@@ -52,6 +53,13 @@ def choose_device(name: str = "auto") -> torch.device:
             mend="use --device cpu or --device auto",
         ) from error
     return device
+
+
+def seen_pixels(folder: Path) -> tuple[str, ...]:
+    """The marks of an encoder folder that `Encoder.seen_pixels` describes; () where it has none."""
+    if not (folder / SEEN).is_file():
+        return ()
+    return tuple(bytes(row).hex() for row in read_arrays(folder / SEEN)["pixels"])
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,8 @@ class Encoder:
 
     Attributes:
         trained_on: fingerprints of the prepared images it has learned from or was selected on.
+        seen_pixels: of the images that its first weights have learned from, as decoded: the first
+            16 digits of `pixels_sha256`; packaged encoders, and what starts from them, know.
         heads: after multitask pretraining, the codes of each label level; the one head's rows are
             those of the levels, one below the other. Empty for cells.
         documents: name -> text that is written along, such as the model card.
@@ -104,6 +114,7 @@ class Encoder:
         self.classes = tuple(classes)
         self.recipe = dict(recipe or {})
         self.trained_on: tuple[str, ...] = ()
+        self.seen_pixels: tuple[str, ...] = ()
         self.heads: tuple[tuple[str, ...], ...] = ()
         self.documents: dict[str, str] = {}
         self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
@@ -242,10 +253,21 @@ class Encoder:
         patches = products[:, int(body.num_prefix_tokens) :].cpu().numpy()
         return np.asarray(patches.reshape(N, M, *body.patch_embed.grid_size))
 
-    def save(self, folder: Path) -> None:
-        """Write `encoder.json`, weights, settings and documents into a folder that exists."""
+    def save(self, folder: Path, *, half: bool = False) -> None:
+        """Write `encoder.json`, weights, settings and documents into a folder that exists.
+
+        Args:
+            half: in half precision; only weights that are rounded to it already keep their space.
+        """
         state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
+        if half:
+            state = {
+                k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in state.items()
+            }
         write_arrays(folder / "weights.safetensors", state)
+        if self.seen_pixels:
+            marks = [np.frombuffer(bytes.fromhex(mark), np.uint8) for mark in self.seen_pixels]
+            write_arrays(folder / SEEN, {"pixels": np.stack(marks)})
         write_json(folder / "settings.json", self._settings())
         for name, text in self.documents.items():
             write_bytes(folder / name, text.encode())
@@ -297,6 +319,7 @@ class Encoder:
             device=device,
         )
         encoder.trained_on = tuple(settings["trained_on"])
+        encoder.seen_pixels = seen_pixels(folder)
         encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
         encoder.documents = {
             name: (folder / name).read_text(encoding="utf-8")

@@ -1,4 +1,9 @@
-"""The losses of multitask pretraining (section 3.1, Eqs. 1-2) and the scores of its levels."""
+"""The losses of multitask pretraining (section 3.1, Eqs. 1-2) and the scores of its levels.
+
+Beyond the paper, a level may hold exactly one code for each image (`single`: a cell has one class),
+and may be known of some images alone (`UNKNOWN`): several data sets with labels of different kinds
+then teach one network.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +19,20 @@ from torch import Tensor, nn
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.learning.losses import orthogonality, required_convolutions
 
+UNKNOWN = 255  # target of every code of a level that nobody has judged on this image
+SMOOTHING = 0.05  # of the targets of a level with one code for each image
 LEAST_COUNT = 10  # a code seen less often weighs no more than one seen this often
 
 
 def code_weights(targets: Bytes) -> Tensor:
-    """N / max(count, 10) of every code over the training part (Eq. 1): (C,) float32."""
-    counts = torch.from_numpy(targets.sum(axis=0, dtype=np.int64))
-    return len(targets) / counts.clamp(min=LEAST_COUNT).float()
+    """N / max(count, 10) of every code over the training part (Eq. 1): (C,) float32.
+
+    N counts the images on which the code was judged.
+    """
+    judged = targets != UNKNOWN
+    counts = torch.from_numpy((targets * judged).sum(axis=0, dtype=np.int64))
+    n = torch.from_numpy(judged.sum(axis=0, dtype=np.int64))
+    return n.float() / counts.clamp(min=LEAST_COUNT).float()
 
 
 def multilabel_soft_margin(
@@ -40,6 +52,20 @@ def multilabel_soft_margin(
 
 
 @dataclass(frozen=True)
+class Level:
+    """One level of labels.
+
+    Attributes:
+        codes: how many. single: every image has exactly one of them. importance: weight of its loss
+            in the mean over the levels; equal ones give the mean of Eq. 2.
+    """
+
+    codes: int
+    single: bool = False
+    importance: float = 1.0
+
+
+@dataclass(frozen=True)
 class PretrainingParts:
     """One step's loss and its parts (Eq. 2): scalars, and one scalar per level."""
 
@@ -49,11 +75,11 @@ class PretrainingParts:
 
 
 class PretrainingLoss:
-    """Eq. 2: mean over the levels' losses + lambda x orthogonality.
+    """Eq. 2: weighted mean over the levels' losses + lambda x orthogonality.
 
     Args:
         body: the backbone whose convolutions are kept orthogonal.
-        sizes: number of codes of each level; logits and targets hold them beside each other.
+        levels: the levels; logits and targets hold their codes beside each other.
         weights: (C,) of all codes, None for ones.
         lam: lambda, 0 leaves the orthogonality out. covers: see `covered_convolutions`.
         positive_only: see `multilabel_soft_margin`.
@@ -65,27 +91,46 @@ class PretrainingLoss:
     def __init__(
         self,
         body: nn.Module,
-        sizes: Sequence[int],
+        levels: Sequence[Level],
         weights: Tensor | None,
         *,
         lam: float,
         covers: str = "residual",
         positive_only: bool = False,
     ) -> None:
-        self.sizes, self.lam, self.positive_only = list(sizes), lam, positive_only
+        self.levels, self.lam, self.positive_only = tuple(levels), lam, positive_only
+        self.sizes = [level.codes for level in levels]
         ones = torch.ones(sum(self.sizes)) if weights is None else weights
         self.weights = torch.split(ones, self.sizes)
+        importance = torch.tensor([level.importance for level in levels])
+        self.importance = importance / importance.sum()
         self.covered = required_convolutions(body, covers) if lam > 0 else []
         self.bf16 = False
 
     def __call__(self, logits: Tensor, targets: Tensor) -> PretrainingParts:
         """The loss of a batch: (N, C) logits and targets of all levels."""
         levels = tuple(
-            multilabel_soft_margin(x, y, w.to(x.device), positive_only=self.positive_only)
-            for x, y, w in zip(*self._by_level(logits, targets), self.weights, strict=True)
+            self._of_level(level, x, y, w.to(x.device))
+            for level, x, y, w in zip(
+                self.levels, *self._by_level(logits, targets), self.weights, strict=True
+            )
         )
         orth = orthogonality(self.covered, bf16=self.bf16) if self.lam > 0 else logits.new_zeros(())
-        return PretrainingParts(torch.stack(levels).mean() + self.lam * orth, levels, orth)
+        total = (torch.stack(levels) * self.importance.to(logits.device)).sum() + self.lam * orth
+        return PretrainingParts(total, levels, orth)
+
+    def _of_level(self, level: Level, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The mean over the images that the level is known of, times their share of the batch."""
+        known = targets[:, 0] != UNKNOWN
+        share = known.float().mean()
+        if not known.any():
+            return logits.sum() * 0.0
+        x, y = logits[known], targets[known]
+        if level.single:
+            return share * F.cross_entropy(
+                x, y.argmax(1), weight=weights, label_smoothing=SMOOTHING
+            )
+        return share * multilabel_soft_margin(x, y, weights, positive_only=self.positive_only)
 
     def _by_level(self, *values: Tensor) -> list[tuple[Tensor, ...]]:
         return [torch.split(value, self.sizes, 1) for value in values]
@@ -95,7 +140,7 @@ def level_scores(logits: Singles, targets: Bytes) -> dict[str, Any]:
     """How well one level's codes are found: plain data.
 
     Args:
-        logits, targets: (N, C) of the validation part.
+        logits, targets: (N, C) of the validation part; images with `UNKNOWN` are left out.
 
     Returns:
         `map`: mean over the codes of the average precision; `f1`: mean over the codes at
@@ -105,6 +150,8 @@ def level_scores(logits: Singles, targets: Bytes) -> dict[str, Any]:
     """
     from sklearn.metrics import average_precision_score, f1_score
 
+    known = targets[:, 0] != UNKNOWN
+    logits, targets = logits[known], targets[known]
     counts = targets.sum(axis=0, dtype=np.int64)
     scored = np.flatnonzero((counts > 0) & (counts < len(targets)))
     if not len(scored):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellkin.core.arrays import Array, Bytes, Ints
+from cellkin.core.arrays import Array, Bytes, Floats, Ints
 from cellkin.core.artifacts import digest
 from cellkin.core.errors import TrainingError
 from cellkin.core.numbers import percent
@@ -27,6 +27,7 @@ from cellkin.learning.encoder import Encoder
 from cellkin.learning.grounds import Grounds
 from cellkin.learning.keeping import Kept
 from cellkin.learning.multitask import (
+    Level,
     PretrainingLoss,
     PretrainingParts,
     code_weights,
@@ -49,9 +50,13 @@ class TaggedData:
 
     Attributes:
         images: (N, S, S, 3) uint8, prepared by the geometry of the recipe.
-        ids: N ids. targets: (N, C) of 0 and 1, all levels' codes beside each other.
+        ids: N ids. targets: (N, C) of 0 and 1, all levels' codes beside each other; `UNKNOWN` for
+            all codes of a level that nobody has judged on an image.
         levels: the codes of each level, C in all.
         train, val: positions of the two parts among the N.
+        kinds: of each level; by default all hold any number of codes and weigh alike.
+        chances: (N,) relative chance of a training image to be drawn, so that places and classes
+            weigh alike; by default an epoch sees each once.
     """
 
     images: Bytes
@@ -60,12 +65,26 @@ class TaggedData:
     levels: tuple[tuple[str, ...], ...]
     train: Ints
     val: Ints
+    kinds: tuple[Level, ...] = ()
+    chances: Floats | None = None
 
     @property
     def id(self) -> str:
         """Hash of ids, labels and parts: a run is only resumed on the same data."""
         parts = [self.train.tolist(), self.val.tolist()]
-        return digest([self.ids, self.targets.tolist(), self.levels, parts])
+        more = [] if self.chances is None else [self.chances.tolist()]
+        kinds = [[k.single, k.importance] for k in self.kinds]
+        known = [self.ids, self.targets.tolist(), self.levels, parts]
+        return digest([*known, kinds, *more] if kinds or more else known)
+
+    def order(self, generator: torch.Generator) -> Ints:
+        """Positions of the images of one epoch, as many as the training part has."""
+        n = len(self.train)
+        if self.chances is None:
+            return np.asarray(self.train[torch.randperm(n, generator=generator).numpy()])
+        chances = torch.from_numpy(np.asarray(self.chances[self.train], np.float64))
+        drawn = torch.multinomial(chances, n, replacement=True, generator=generator)
+        return np.asarray(self.train[drawn.numpy()])
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -138,7 +157,7 @@ class _Pretraining:
         weights = code_weights(self.data.targets[self.data.train]).to(self.device)
         loss = PretrainingLoss(
             self.network.body,
-            [len(codes) for codes in self.data.levels],
+            self.data.kinds or [Level(len(codes)) for codes in self.data.levels],
             weights if self.recipe.class_weighted else None,
             lam=self.recipe.orthogonality,
             covers=self.recipe.orthogonal,
@@ -167,7 +186,7 @@ class _Pretraining:
 
     def _epoch(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(int(digest([self.seed, step])[:15], 16))
-        order = self.data.train[torch.randperm(len(self.data.train), generator=generator).numpy()]
+        order = self.data.order(generator)
         self._set_mode()
         sums, started = np.zeros(2 + len(self.data.levels)), time.perf_counter()
         with torch.random.fork_rng(devices=[]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from cellkin.decision import MinMaxScale, nearest, vote
 from cellkin.learning.encoder import Encoder, Views
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.sampling import TrainingData
+from cellkin.learning.weights import first_network
 
 
 def validated(
@@ -27,6 +30,20 @@ def validated(
     logits = torch.from_numpy(held_out.logits)
     loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
     return correct / len(called), float(loss)
+
+
+def start_accuracy(
+    data: TrainingData, recipe: Recipe, *, seed: int, device: torch.device
+) -> float | None:
+    """Accuracy of the neighbour vote on validation cells with the first weights, untrained: what a
+    training has to beat. None from scratch, where the first weights know nothing.
+    """
+    if recipe.init == "scratch":
+        return None
+    names = data.labels.names
+    network, seen = first_network(recipe, len(names), data.images, data.train, seed=seed)
+    encoder = Encoder(network, seen, names, device=device)
+    return validated(encoder, data, replace(recipe, select_by="vote"), torch.ones(len(names)))[0]
 
 
 def _voted(encoder: Encoder, data: TrainingData, recipe: Recipe, held_out: Views) -> list[str]:

@@ -1,7 +1,9 @@
 """Where a network's first weights come from: scratch, the data package, a hub, a file, an encoder.
 
-`scratch` draws them from the seed; `packaged` are ImageNet weights of EfficientNet-Lite0 that lie
-in a data package and need no network; `hub`, `hub:NAME` and `hf-hub:ORG/NAME` are fetched; anything
+`scratch` draws them from the seed; `haematology` are cellkin's own, trained on white cells of
+several laboratories; `imagenet` are those of EfficientNet-Lite0 that lie in a data package; neither
+needs a network (`packaged` is the older name of `imagenet`);
+`hub`, `hub:NAME` and `hf-hub:ORG/NAME` are fetched; anything
 else is the path of a weights file, or of the folder of an encoder or atlas.
 Files are read as weights only, never as arbitrary pickles.
 """
@@ -22,11 +24,15 @@ from cellkin.core.arrays import Bytes, Ints
 from cellkin.core.artifacts import read_arrays, read_json, read_manifest
 from cellkin.core.errors import ArtifactError, WeightsError
 from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
+from cellkin.learning.encoder import seen_pixels
 from cellkin.learning.hub import fetch, names_a_hub
 from cellkin.learning.networks import Network
+from cellkin.learning.packaged import HAEMATOLOGY, packaged_folder
 from cellkin.learning.recipes import Recipe
 
+IMAGENET = ("imagenet", "packaged")
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
+NAMES = ("scratch", HAEMATOLOGY, *IMAGENET)
 HEADS = ("fc", "fc1", "fc2", "fc3", "classifier", "head", "dino_head", "ibot_head")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "teacher", "student")
 PREFIXES = ("module.", "model.", "network.", "backbone.", "encoder.", "body.", "pre.")
@@ -43,8 +49,8 @@ def initialize(
     """A network with its first weights, and the z-score that those weights were made with.
 
     Args:
-        init: "scratch", "packaged", "hub", "hub:NAME", "hf-hub:ORG/NAME", or the path of a weights
-            file or of the folder of an encoder or atlas.
+        init: "scratch", "haematology", "imagenet", "hub", "hub:NAME", "hf-hub:ORG/NAME", or the
+            path of a weights file or of the folder of an encoder or atlas.
         size: side of the network's input in pixels.
         seed: draws the head, and all weights when `init` is "scratch".
         norm: "batch", or "group" (see `Network`): scale and shift of a file's batch norms are then
@@ -65,7 +71,9 @@ def initialize(
     path = Path(init).expanduser()
     if init == "scratch":
         return network, None
-    if init == "packaged":
+    if init == HAEMATOLOGY:
+        return network, _from_folder(network, packaged_folder(backbone), size)
+    if init in IMAGENET:
         _load(network, _packaged(backbone), where="packaged")
         return network, packaged_lite0(size)
     if names_a_hub(init):
@@ -109,9 +117,24 @@ def seen_by(init: str) -> tuple[str, ...]:
         ArtifactError: the folder is no encoder or atlas.
     """
     path = Path(init).expanduser()
-    if init in ("scratch", "packaged") or names_a_hub(init) or not path.is_dir():
+    if init in NAMES or names_a_hub(init) or not path.is_dir():
         return ()
     return tuple(read_json(_encoder_folder(path) / "settings.json")["trained_on"])
+
+
+def pixels_seen_by(init: str, backbone: str) -> tuple[str, ...]:
+    """Marks of the pixels that the first weights have learned from, see `Encoder.seen_pixels`.
+
+    Raises:
+        WeightsError: there is no packaged encoder of this backbone.
+        ArtifactError: the folder is no encoder or atlas.
+    """
+    if init == HAEMATOLOGY:
+        return seen_pixels(packaged_folder(backbone))
+    path = Path(init).expanduser()
+    if init in NAMES or names_a_hub(init) or not path.is_dir():
+        return ()
+    return seen_pixels(_encoder_folder(path))
 
 
 def _encoder_folder(folder: Path) -> Path:
@@ -155,8 +178,8 @@ def _published_score(source: nn.Module, size: int) -> Preprocessor:
 def _packaged(backbone: str) -> dict[str, Tensor]:
     if backbone != PACKAGED_BACKBONE:
         raise WeightsError(
-            f"there are no packaged weights for {backbone!r}",
-            where="--init packaged",
+            f"there are no packaged ImageNet weights for {backbone!r}",
+            where="--init imagenet",
             mend=f"use --backbone {PACKAGED_BACKBONE}, or --init hub, FILE or scratch",
         )
     try:
@@ -180,8 +203,8 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"there are no weights {str(path)!r}",
             where="--init",
-            mend="give scratch, packaged, hub, hub:NAME, the path of a .safetensors, .pth or .pt "
-            "file, or the folder of an encoder",
+            mend="give haematology, imagenet, scratch, hub, hub:NAME, the path of a .safetensors, "
+            ".pth or .pt file, or the folder of an encoder",
         )
     try:
         if path.suffix == ".safetensors":

@@ -124,6 +124,17 @@ def _share(value: float | None) -> str:
     return "not available" if value is None else percent(value)
 
 
+def unbeaten_start(training: Facts) -> str:
+    """Says that a training was no better than its first weights, untrained; "" where it was."""
+    start, end = training.get("start_accuracy"), training.get("validation_accuracy")
+    if start is None or end is None or end > start:
+        return ""
+    return (
+        f"Training did not beat its frozen start: {percent(end)} of the validation cells right after "
+        f"it, {percent(start)} before. cellkin index builds an atlas without training."
+    )
+
+
 def _limits(card: Facts) -> list[str]:
     data, split = card["data"], card["split"]
     limits = []
@@ -147,11 +158,18 @@ def _limits(card: Facts) -> list[str]:
         )
     if absent := card.get("absent_codes"):
         limits.append(f"Codes without a training image: {', '.join(absent)}.")
+    if told := unbeaten_start(card.get("training") or {}):
+        limits.append(told)
     if not card.get("test") and "levels" not in card:
         limits.append("It was never tested.")
     limits += place_limits(card)
     limits += [str(note) for note in data.get("notes") or ()]
     return limits or ["Other laboratories, stains and cameras were not tested."]
+
+
+def _view(preprocessor: Facts) -> str:
+    kinds = {"white": "in one white", "density": "in one white and one strength of stain"}
+    return kinds.get(preprocessor.get("view", "raw"), "colours as they are")
 
 
 def _network(card: Facts) -> list[str]:
@@ -162,7 +180,7 @@ def _network(card: Facts) -> list[str]:
             f"{network['backbone']}, {network['norm']} norm, {network['pooling']} pooling",
         ),
         ("First weights", str(network["init"])),
-        ("Input", f"RGB, {pre['size']} x {pre['size']} pixels, centre crop"),
+        ("Input", f"RGB, {pre['size']} x {pre['size']} pixels, centre crop, {_view(pre)}"),
         ("z-score", f"mean {_triple(pre['mean'])}, deviation {_triple(pre['std'])} of 255"),
         ("Feature space", str(network["space"])),
     ]

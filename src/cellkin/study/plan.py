@@ -19,8 +19,9 @@ from cellkin.core.errors import RecipeError, SplitError
 from cellkin.core.records import Split
 from cellkin.datasets.parts import splits
 from cellkin.datasets.parts.places import PLACE
+from cellkin.datasets.parts.seen import marked, seen_to_training
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.learning.weights import PACKAGED_BACKBONE
+from cellkin.learning.weights import PACKAGED_BACKBONE, pixels_seen_by
 from cellkin.study.alignment import CENTRED
 from cellkin.study.experiment_file import (
     GIVEN,
@@ -136,8 +137,19 @@ def _settings(
     experiment: Experiment, own: Gathered, recipes: Sequence[tuple[str, Recipe]]
 ) -> Iterator[_Setting]:
     """Every combination, the folds of one seed and unit together."""
+    starts = {(recipe.init, recipe.backbone) for _, recipe in recipes}
+    marks = {mark for init, backbone in starts for mark in pixels_seen_by(init, backbone)}
+    known = marked(own.dataset) if marks else own.dataset
+    told = " or ".join(sorted({init for init, _ in starts}))
+
+    def unseen(cut: Sequence[Split]) -> tuple[Split, ...]:
+        return seen_to_training(cut, known, marks, init=told)
+
     for unit, seed in product(experiment.units, experiment.seeds):
-        parts = _parts(experiment, own, unit, seed)
+        cut = _parts(experiment, own, unit, seed)
+        parts = [
+            replace(p, split=s) for p, s in zip(cut, unseen([p.split for p in cut]), strict=True)
+        ]
         for fold, part in enumerate(parts, start=1):
             for injection, (init, recipe) in product(experiment.injections, recipes):
                 own_part = _restricted(part, own, injection)

@@ -21,12 +21,14 @@ from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Split
 from cellkin.datasets.parts import splits
+from cellkin.datasets.parts.seen import marked
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.networks import Network, body_settings
 from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.learning.selection import start_accuracy
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
-from cellkin.learning.weights import seen_by
+from cellkin.learning.weights import pixels_seen_by, seen_by
 from cellkin.measures.scores import score_samples
 from cellkin.measures.triage import triage
 from cellkin.system.cards import atlas_card, data_facts, documents, made_now
@@ -39,6 +41,7 @@ from cellkin.system.runs import (
     refuse_seen,
     run_folder,
     tidied,
+    unseen_parts,
     with_cells,
 )
 from cellkin.system.surroundings import surroundings_facts
@@ -125,7 +128,8 @@ def train(
     device = choose_device(options.device)
     if not options.overwrite and process_rank() == 0:
         refuse_existing(out)
-    split = split or splits.single(data, seed=seed)
+    parts = (split or splits.single(data, seed=seed),)
+    data, (split,) = unseen_parts(data, parts, recipe, options.progress)
     refuse_early(data, split, recipe, options.maps)
     run = open_run(run_folder(out), resume=options.resume)
     place = Place(device, options.devices, options.nodes, options.tensorboard)
@@ -136,9 +140,12 @@ def train(
         seen = seen_by(recipe.init)
         job = PartedCells(data, split, images, seed, options.progress, options.maps, seen)
         refuse_seen(job.pictures((*split.calibration, *split.test)), seen, init=recipe.init)
+        cells = job.training_data()
+        start = start_accuracy(cells, recipe, seed=seed, device=device)
         trained = train_encoder(
-            job.training_data(), recipe, seed=seed, run=run, place=place, progress=job.progress
+            cells, recipe, seed=seed, run=run, place=place, progress=job.progress
         )
+        trained = replace(trained, best={**trained.best, "start_accuracy": start})
     if not trained.first:
         return out
     save_trained(job, trained, out=out, run=run, overwrite=options.overwrite)
@@ -158,8 +165,10 @@ def save_trained(
         CellkinError: of many kinds; see `cellkin.core.errors`.
     """
     report.training_curve(trained.history, run / "training.png")
+    recipe = Recipe(**trained.encoder.recipe)
     used = job.pictures((*job.split.train, *job.split.val))
     trained.encoder.trained_on = tuple(dict.fromkeys((*job.seen, *fingerprints(used))))
+    trained.encoder.seen_pixels = pixels_seen_by(recipe.init, recipe.backbone)
     atlas, predictions = _atlas(job, trained.encoder, *_settings(trained, job))
     trained.encoder.documents = documents(atlas_card(atlas, "encoder"))
     texts = {"split.json": job.split.to_json(), "predictions.json": predictions}
@@ -198,6 +207,8 @@ def index(
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
     encoder = open_encoder(Path(source).expanduser(), options.device)
     images = load_images(data, encoder.preprocessor, options.progress)
+    if encoder.seen_pixels:
+        data = marked(data, progress=options.progress)
     found = with_cells(splits.single(data, seed=seed), data, images, encoder.preprocessor)
     split = _with_seen_cells_as_references(data, images, encoder, found)
     job = PartedCells(data, split, images, seed, options.progress, options.maps)
@@ -250,6 +261,7 @@ def _settings(trained: Trained, job: PartedCells) -> tuple[Settings, str]:
         "selected_epoch": best["epoch"],
         "validation_accuracy": best["val_accuracy"],
         "precision": recipe.precision,
+        **{k: v for k in ("start_accuracy",) if (v := best.get(k)) is not None},
         **trained.memory,
     }
     known = {"training": training}
@@ -309,7 +321,12 @@ def _with_seen_cells_as_references(
     """
     known = set(encoder.trained_on)
     marks = fingerprints(images)
-    seen = {s.id for s, mark in zip(data.samples, marks, strict=True) if mark in known}
+    pixels = set(encoder.seen_pixels)
+    seen = {
+        sample.id
+        for sample, mark in zip(data.samples, marks, strict=True)
+        if mark in known or sample.pixels in pixels
+    }
     moved = [i for part in (split.calibration, split.test) for i in part if i in seen]
     calibration = split.calibration or split.val
     val = split.val if split.calibration else ()

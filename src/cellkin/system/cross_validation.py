@@ -17,7 +17,7 @@ from cellkin.datasets.parts import splits
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.measures.scores import score_samples
 from cellkin.system.atlases import refuse_early, train
-from cellkin.system.runs import TrainOptions, run_folder, unfound_note
+from cellkin.system.runs import TrainOptions, run_folder, unfound_note, unseen_parts
 
 SUMMARY = "out_of_fold.json"
 
@@ -55,6 +55,7 @@ def cross_validate(
             mend="choose another --out, or add --resume to go on with an unfinished run",
         )
     parts = parts or splits.folds(data, seed=seed)
+    data, parts = unseen_parts(data, parts, recipe, options.progress)
     for number, split in enumerate(parts, start=1):
         refuse_early(data, split, recipe, options.maps)
         _refuse_other_split(out / f"fold-{number}", split)

@@ -21,7 +21,7 @@ from cellkin.learning.encoder import choose_device
 from cellkin.learning.pretraining import TaggedData, pretrain_encoder
 from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
 from cellkin.learning.training import Trained
-from cellkin.learning.weights import seen_by
+from cellkin.learning.weights import pixels_seen_by, seen_by
 from cellkin.system.cards import data_facts, documents, made_now, network_facts, recipe_facts
 from cellkin.system.runs import load_images, open_run, run_folder, tidied, with_cells
 
@@ -85,6 +85,7 @@ def pretrain(
         )
     marks = fingerprints(tagged.images)
     trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *marks)))
+    trained.encoder.seen_pixels = pixels_seen_by(recipe.init, recipe.backbone)
     trained.encoder.documents = documents(_card(trained, data, split, tagged))
     report.pretraining_curve(trained.history, run / "training.png")
     with new_folder(out, overwrite=options.overwrite) as building:

@@ -20,15 +20,19 @@ from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Split
+from cellkin.datasets.parts.seen import marked, seen_to_training
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.outline import is_empty
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
-from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
+from cellkin.learning.packaged import FOLDERS, PACKAGED
+from cellkin.learning.recipes import Recipe
+from cellkin.learning.weights import PACKAGED_BACKBONE, initialize, pixels_seen_by
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
 
 UNFOUND = 0.2  # share of pictures without a cell from which on they are none of single cells
+LITE0_SIDE = 224  # that the ImageNet weights were made for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,24 @@ def unfound_note(count: int, split: Split) -> str:
     return f"in {count} of {len(split.ids)} pictures no cell is found: they are left out"
 
 
+def unseen_parts(
+    data: Dataset, parts: Sequence[Split], recipe: Recipe, progress: Progress
+) -> tuple[Dataset, tuple[Split, ...]]:
+    """The parts as the first weights of a recipe allow them: what these have learned from trains.
+
+    Returns:
+        the data set, with the marks of its pixels where they were needed, and the parts.
+
+    Raises:
+        SplitError: nothing is left to validate or to test on.
+    """
+    marks = pixels_seen_by(recipe.init, recipe.backbone)
+    if not marks:
+        return data, tuple(parts)
+    data = marked(data, progress=progress)
+    return data, seen_to_training(parts, data, marks, init=recipe.init)
+
+
 def refuse_seen(images: Bytes, seen: Sequence[str], *, init: str) -> None:
     """Refuse to measure on images that the first weights were trained on, where that is known.
 
@@ -180,18 +202,23 @@ def packaged_encoder(size: int, device: str) -> Encoder:
 
 
 def open_encoder(folder: Path, device: str) -> Encoder:
-    """The encoder in its own folder, or in an atlas.
+    """The encoder in its own folder, or in an atlas; or a packaged one by its name.
 
     Raises:
         ArtifactError: neither is there, or it is damaged.
     """
+    if str(folder) in FOLDERS.values():
+        return Encoder.open(PACKAGED / str(folder), device=choose_device(device))
+    if str(folder) == "imagenet":
+        return packaged_encoder(LITE0_SIDE, device)
     for candidate in (folder / "encoder", folder):
         if (candidate / "encoder.json").is_file():
             return Encoder.open(candidate, device=choose_device(device))
     raise ArtifactError(
         "this is neither an atlas nor an encoder",
         where=folder,
-        mend="give a folder that cellkin train or cellkin pretrain wrote",
+        mend="give a folder that cellkin train or cellkin pretrain wrote, or a packaged encoder: "
+        f"{', '.join((*FOLDERS.values(), 'imagenet'))}",
     )
 
 
