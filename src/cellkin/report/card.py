@@ -130,8 +130,8 @@ def unbeaten_start(training: Facts) -> str:
     if start is None or end is None or end > start:
         return ""
     return (
-        f"Training did not beat its frozen start: {percent(end)} of the validation cells right after "
-        f"it, {percent(start)} before. cellkin index builds an atlas without training."
+        f"Training did not beat its frozen start: {percent(end)} of the validation cells right "
+        f"after it, {percent(start)} before. cellkin index builds an atlas without training."
     )
 
 
@@ -167,6 +167,13 @@ def _limits(card: Facts) -> list[str]:
     return limits or ["Other laboratories, stains and cameras were not tested."]
 
 
+def _first_weights(card: Facts) -> str:
+    init = str(card["network"]["init"])
+    if init != "haematology" or not str(card["recipe"].get("name")).startswith("paper"):
+        return init
+    return f"{init}: a departure from the paper, whose networks were pretrained on tissue"
+
+
 def _view(preprocessor: Facts) -> str:
     kinds = {"white": "in one white", "density": "in one white and one strength of stain"}
     return kinds.get(preprocessor.get("view", "raw"), "colours as they are")
@@ -179,7 +186,7 @@ def _network(card: Facts) -> list[str]:
             "Backbone",
             f"{network['backbone']}, {network['norm']} norm, {network['pooling']} pooling",
         ),
-        ("First weights", str(network["init"])),
+        ("First weights", _first_weights(card)),
         ("Input", f"RGB, {pre['size']} x {pre['size']} pixels, centre crop, {_view(pre)}"),
         ("z-score", f"mean {_triple(pre['mean'])}, deviation {_triple(pre['std'])} of 255"),
         ("Feature space", str(network["space"])),

@@ -299,10 +299,27 @@ def _rows(
         if external.train == own and method.kind != "histogram":
             other = gathered[external.test]
             mapping = sorted(external.classes.items())
+            _refuse_seen(setting.recipe, other, method)
             outer = digest([key, other.identity, mapping])
             job = _job(setting, method, outer)
             rows.append(Row(replace(job, tested_on=external.test), external))
     return rows
+
+
+def _refuse_seen(recipe: Recipe, other: Gathered, method: Method) -> None:
+    """Refuse an external test on cells that the first weights have learned from.
+
+    Raises:
+        SplitError: some of them were.
+    """
+    marks = set(pixels_seen_by(recipe.init, recipe.backbone)) if method.kind == "trained" else set()
+    seen = sum(s.pixels in marks for s in marked(other.dataset)) if marks else 0
+    if seen:
+        raise SplitError(
+            f"{seen} of {len(other.dataset)} cells of this external test were learned from before",
+            where=f"[[external]] {other.name}, init = {recipe.init}",
+            mend='start from weights that do not know them: init = "imagenet"',
+        )
 
 
 def _job(setting: _Setting, method: Method, key: str) -> Job:
