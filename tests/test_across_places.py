@@ -13,6 +13,7 @@ from study_results import CLASSES, job, prediction
 from cellkin.core.errors import DataError, LabelError, RecipeError, SplitError
 from cellkin.core.progress import silent
 from cellkin.core.records import OTHER_CELL, Dataset, ImageRef, LabelSet, Sample
+from cellkin.datasets.parts.seen import seen_to_training
 from cellkin.report import save_study
 from cellkin.study.alignment import centred
 from cellkin.study.evaluate import StudyOptions, evaluate
@@ -48,6 +49,7 @@ drawn = {{ layout = "cnmc", cells = 36, subjects = 6, size = 48, seed = 4 }}
 merge = {{ lymphoblast = ["all"], normal = ["hem"] }}
 """
 METHODS = '["cellkin", "cellkin, centred by place", "colour histogram + neighbours"]'
+EVERY = METHODS[:-1] + ', "frozen start + neighbours"]'
 
 
 def tiny(folder: Path, lists: str = "", methods: str = METHODS) -> Experiment:
@@ -146,6 +148,25 @@ def test_one_place_or_too_few_shared_classes_are_refused_with_a_mend() -> None:
     assert "merge" in caught.value.mend
 
 
+def test_what_the_first_weights_know_of_a_left_out_place_takes_no_part() -> None:
+    """Neither as a test, nor in training: then the place would not be left out."""
+    plain = joined({"here": cells("here", "ab"), "there": cells("there", "ab")})
+    data = replace(plain, samples=tuple(replace(s, pixels=s.id) for s in plain))
+    known = {
+        f"{place}/{label}{i}.png" for place in ("here", "there") for label in "ab" for i in (1, 2)
+    }
+    for part in parts_by_place(data, 0):
+        (moved,) = seen_to_training([part.split], data, known, init="x")
+        found = part.of(moved).split
+        assert not known & {*found.test, *found.val, *found.calibration}
+        used = [i for ids in found.parts().values() for i in ids]
+        assert {i for i in known if not i.startswith(part.place)} <= {*found.train}
+        assert not any(i.startswith(part.place) for i in found.train)
+        assert len(used) == 32 - 4
+        assert f"4 of them are of '{part.place}' and take no part at all" in found.note
+        assert part.of(part.split) == part
+
+
 # centring --------------------------------------------------------------------------------------
 
 
@@ -216,6 +237,20 @@ def test_each_place_is_a_fold_and_centring_trains_nothing_anew(
     assert kept < {row.job.key for work in works for row in work.rows}
 
 
+def test_a_start_that_is_the_packaged_network_is_looked_with_once(
+    gathered: dict[str, Gathered], tmp_path: Path
+) -> None:
+    methods = '["frozen ImageNet + neighbours", "frozen start + neighbours"]'
+    experiment = tiny(tmp_path, methods=methods)
+    lite0 = replace(experiment, backbones=("tf_efficientnet_lite0",), inits=("imagenet",))
+    for one, kinds in ((experiment, ["frozen", "start"]), (lite0, ["frozen"])):
+        works = plan(one, gathered, {})
+        assert [work.kind for work in works] == kinds * 2
+        assert all(len(work.rows) == 1 for work in works)
+    same = plan(replace(experiment, inits=("scratch", "scratch")), gathered, {})
+    assert len(same) == 4
+
+
 def test_weights_that_are_named_start_any_experiment_that_names_none(
     gathered: dict[str, Gathered], tmp_path: Path
 ) -> None:
@@ -228,8 +263,8 @@ def test_weights_that_are_named_start_any_experiment_that_names_none(
 def test_the_whole_run(tmp_path: Path) -> None:
     """Every prediction is kept; table, page and pictures are made of them."""
     out = tmp_path / "out"
-    summary = evaluate(tiny(tmp_path), out, options=StudyOptions(evidence=False))
-    assert (summary.done, summary.failures) == (6, ())
+    summary = evaluate(tiny(tmp_path, methods=EVERY), out, options=StudyOptions(evidence=False))
+    assert (summary.done, summary.failures) == (8, ())
     with Results.open(out, readonly=True) as results:
         study = summarize(results)
     assert {row.left_out for row in study.rows} == {"east", "west"}
@@ -241,7 +276,7 @@ def test_the_whole_run(tmp_path: Path) -> None:
         }
         assert set(row.labels.names) == {"lymphoblast", "normal"}
     (table,) = [t for t in study.tables if t.name == "across_places"]
-    assert len(table.rows) == 6 + 3
+    assert len(table.rows) == 8 + 4
     means = {row[1]: row[2] for row in table.rows if row[0] == "mean of 2 places"}
     assert set(means) == {row.title for row in study.rows}
     for title, mean in means.items():

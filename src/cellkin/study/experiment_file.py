@@ -27,7 +27,8 @@ class Method:
     """One way to decide on a test cell: a row of the table.
 
     Attributes:
-        kind: "trained" network, "frozen" first weights, or colour "histogram".
+        kind: "trained" network, its "start" (the first weights as they are), the "frozen" ImageNet
+            weights that cellkin ships, or colour "histogram".
         changes: fields of the recipe that differ; a training selects by what will decide.
         centred: whether the features of each place are centred before the neighbours are sought.
     """
@@ -51,9 +52,11 @@ METHODS: Mapping[str, Method] = {
             "no metric learning, softmax head", "trained", HEAD | {"metric": 0.0, "together": 1}
         ),
         Method("frozen ImageNet + neighbours", "frozen", VOTE),
+        Method("frozen start + neighbours", "start", VOTE),
         Method("colour histogram + neighbours", "histogram", VOTE),
         Method(f"{PROPOSED}, centred by place", "trained", VOTE, centred=True),
         Method("frozen ImageNet + neighbours, centred by place", "frozen", VOTE, centred=True),
+        Method("frozen start + neighbours, centred by place", "start", VOTE, centred=True),
     )
 }
 

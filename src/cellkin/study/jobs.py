@@ -29,7 +29,7 @@ from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.threads import threads
 from cellkin.learning.training import Place as TrainingPlace
 from cellkin.learning.training import Trained, train_encoder
-from cellkin.learning.weights import seen_by
+from cellkin.learning.weights import first_network, seen_by
 from cellkin.study.alignment import centred_atlas, centred_features
 from cellkin.study.baselines import by_head, by_histogram, by_neighbors, colour_histogram
 from cellkin.study.drilldown import chosen, explaining, save_pages
@@ -116,18 +116,21 @@ def _by_network(
     work: Work, cells: FoldCells, place: Place, progress: Progress
 ) -> tuple[list[_Found], dict[str, Any]]:
     trained: Trained | None = None
+    recipe = work.recipe  # what it has seen is read before a training that may take hours
+    seen = () if work.kind == "frozen" else seen_by(recipe.init)
     if work.kind == "trained":
-        seen = seen_by(work.recipe.init)  # before a training that may take hours
         trained = trained_on(work, cells, place, seen, progress)
         encoder = trained.encoder
+    elif work.kind == "start":
+        encoder = _start(work, cells, place, seen)
     else:
-        encoder = packaged_encoder(work.recipe.size, place.device)
+        encoder = packaged_encoder(recipe.size, place.device)
     atlas = atlas_of(work, cells, encoder, progress)
     pages = _Pages(work, cells, atlas, place, progress)
     found: list[_Found] = []
     for row in work.rows:
         look = _look(work, row, cells, atlas, (place, progress))
-        predictions = _predicted(work.recipe.select_by, atlas, look, centre=row.centred)
+        predictions = _predicted(recipe.select_by, atlas, look, centre=row.centred)
         own = places_of(look.samples) | pages.of(look, predictions, row.job)
         found.append((predictions, own))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
@@ -157,11 +160,8 @@ def trained_on(
         SplitError: its first weights have seen cells of the test part.
         TrainingError: see `cellkin.learning.training`.
     """
-    split = work.split
-    refuse_early(cells.data, split, work.recipe)
-    if seen:
-        test = cells.images[cells.rows((*split.calibration, *split.test))]
-        refuse_seen(test, seen, init=work.recipe.init)
+    refuse_early(cells.data, work.split, work.recipe)
+    _refuse_seen(work, cells, seen)
     return train_encoder(
         _parted(work, cells, progress).training_data(),
         work.recipe,
@@ -170,6 +170,27 @@ def trained_on(
         place=TrainingPlace(choose_device(place.device)),
         progress=progress,
     )
+
+
+def _refuse_seen(work: Work, cells: FoldCells, seen: tuple[str, ...]) -> None:
+    if seen:
+        test = cells.images[cells.rows((*work.split.calibration, *work.split.test))]
+        refuse_seen(test, seen, init=work.recipe.init)
+
+
+def _start(work: Work, cells: FoldCells, place: Place, seen: tuple[str, ...]) -> Encoder:
+    """The network that a training would begin with, as it is.
+
+    Raises:
+        SplitError: it has seen cells of the test part.
+        WeightsError, ArtifactError: its weights do not fit or cannot be had.
+    """
+    _refuse_seen(work, cells, seen)
+    names, rows = cells.data.labels.names, cells.rows(work.split.train)
+    network, preprocessor = first_network(
+        work.recipe, len(names), cells.images, rows, seed=work.seed
+    )
+    return Encoder(network, preprocessor, names, device=choose_device(place.device))
 
 
 def atlas_of(work: Work, cells: FoldCells, encoder: Encoder, progress: Progress) -> Atlas:

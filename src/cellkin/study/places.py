@@ -96,6 +96,18 @@ class Part:
     classes: tuple[str, ...] = ()
     place: str = ""
 
+    def of(self, unseen: Split) -> Part:
+        """This part where `unseen` has put what the first weights have learned from into training;
+        of a place that is left out nothing trains: such cells take no part.
+        """
+        tested = {*self.split.test} if self.place else set()
+        gone = tuple(i for i in unseen.train if i in tested)
+        if not gone:
+            return replace(self, split=unseen)
+        told = f"{len(gone)} of them are of {self.place!r} and take no part at all"
+        kept = tuple(i for i in unseen.train if i not in tested)
+        return replace(self, split=replace(unseen, train=kept, note=f"{unseen.note}; {told}"))
+
 
 def parts_by_place(dataset: Dataset, seed: int) -> Iterator[Part]:
     """Every place left out in turn, by the classes that it shares with the others.

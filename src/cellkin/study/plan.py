@@ -21,7 +21,7 @@ from cellkin.datasets.parts import splits
 from cellkin.datasets.parts.places import PLACE
 from cellkin.datasets.parts.seen import marked, seen_to_training
 from cellkin.learning.recipes import Recipe, load_recipe
-from cellkin.learning.weights import PACKAGED_BACKBONE, pixels_seen_by
+from cellkin.learning.weights import IMAGENET, PACKAGED_BACKBONE, pixels_seen_by
 from cellkin.study.alignment import CENTRED
 from cellkin.study.experiment_file import (
     GIVEN,
@@ -37,6 +37,9 @@ from cellkin.study.sources import Gathered
 
 SEEING = ("size", "unsharpen", "window", "view", "alone", "k", "distance")
 """Fields of a recipe that matter where nothing is trained: the packaged network looks, or none."""
+
+STARTING = ("backbone", "init", "norm", "zscore")
+"""The further ones where the first weights look as they are."""
 
 LOOK = 0.4  # what one look at a cell costs, in passes of a training
 
@@ -89,8 +92,8 @@ class Work:
         return replace(self, rows=tuple(row for row in self.rows if row.job.key not in done))
 
     def also(self, other: Work | None) -> Work:
-        """The same work, giving the rows of another of its key as well, each once."""
-        rows = {row.job.key: row for work in (other, self) if work for row in work.rows}
+        """The same work, giving the rows of another of its key as well, each once: the other's."""
+        rows = {row.job.key: row for work in (self, other) if work for row in work.rows}
         return replace(self, rows=tuple(rows.values()))
 
 
@@ -129,7 +132,8 @@ def plan(
     for name in [PLACES] if experiment.across_places else trained:
         for setting in _settings(experiment, gathered[name], _recipes(experiment, inits)):
             for work in _works(experiment, setting, gathered):  # one frozen look for all recipes
-                unique[work.key] = work.also(unique.get(work.key))
+                known = unique.get(work.key)
+                unique[work.key] = work if known is None else known.also(work)
     return list(unique.values())
 
 
@@ -147,9 +151,7 @@ def _settings(
 
     for unit, seed in product(experiment.units, experiment.seeds):
         cut = _parts(experiment, own, unit, seed)
-        parts = [
-            replace(p, split=s) for p, s in zip(cut, unseen([p.split for p in cut]), strict=True)
-        ]
+        parts = [p.of(s) for p, s in zip(cut, unseen([p.split for p in cut]), strict=True)]
         for fold, part in enumerate(parts, start=1):
             for injection, (init, recipe) in product(experiment.injections, recipes):
                 own_part = _restricted(part, own, injection)
@@ -237,15 +239,25 @@ def _works(
     for name in experiment.methods:
         method = METHODS[name]
         recipe = setting.recipe.with_changes(**method.changes)
-        fields = recipe.to_json()
-        if method.kind != "trained":
-            fields = {key: fields[key] for key in SEEING if key in fields}
-        else:
-            fields["init"] = _mark(recipe.init)
-        key = _key(experiment, setting, method.kind, fields)
-        rows = _rows(experiment, setting, (key, method), gathered)
-        works.append(_work(experiment, setting, (key, method.kind, recipe), rows))
+        kind = _kind(method, recipe)
+        key = _key(experiment, setting, kind, _deciding(kind, recipe))
+        rows = _rows(experiment, setting, (key, replace(method, kind=kind)), gathered)
+        works.append(_work(experiment, setting, (key, kind, recipe), rows))
     return works
+
+
+def _kind(method: Method, recipe: Recipe) -> str:
+    """The kind of a method; where a start is the packaged network, it is that of "frozen"."""
+    own = (recipe.backbone, recipe.norm, recipe.zscore) == (PACKAGED_BACKBONE, "batch", "weights")
+    packaged = own and recipe.init in IMAGENET
+    return "frozen" if method.kind == "start" and packaged else method.kind
+
+
+def _deciding(kind: str, recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that matter for a kind of method."""
+    fields = {**recipe.to_json(), "init": _mark(recipe.init)}
+    seeing = (*SEEING, *(STARTING if kind == "start" else ()))
+    return fields if kind == "trained" else {key: fields[key] for key in seeing if key in fields}
 
 
 def _mark(init: str) -> str:
@@ -312,7 +324,8 @@ def _refuse_seen(recipe: Recipe, other: Gathered, method: Method) -> None:
     Raises:
         SplitError: some of them were.
     """
-    marks = set(pixels_seen_by(recipe.init, recipe.backbone)) if method.kind == "trained" else set()
+    known = method.kind in ("trained", "start")
+    marks = set(pixels_seen_by(recipe.init, recipe.backbone)) if known else set()
     seen = sum(s.pixels in marks for s in marked(other.dataset)) if marks else 0
     if seen:
         raise SplitError(
@@ -327,6 +340,7 @@ def _job(setting: _Setting, method: Method, key: str) -> Job:
     given = setting.init == GIVEN
     backbone, init, name = {
         "trained": (recipe.backbone, "weights given" if given else recipe.init, recipe.name),
+        "start": (recipe.backbone, "weights given" if given else recipe.init, ""),
         "frozen": (PACKAGED_BACKBONE, "packaged", ""),
         "histogram": ("", "", ""),
     }[method.kind]
@@ -373,7 +387,7 @@ def _cost(kind: str, recipe: Recipe, split: Split) -> float:
         return 0.01 * cells
     pixels = (recipe.size / 224) ** 2
     looks = LOOK * cells * pixels
-    if kind == "frozen":
+    if kind in ("start", "frozen"):
         return looks
     epochs = recipe.epochs + recipe.warmup_epochs
     return looks + epochs * len(split.train) * pixels + LOOK * cells * pixels * epochs / 2
