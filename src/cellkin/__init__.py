@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DecisionSupport",
     "__version__",
+    "adopt",
     "datasets",
     "find",
     "index",
@@ -24,7 +25,7 @@ __all__ = [
     "train",
 ]
 
-_HOMES = dict.fromkeys(("DecisionSupport", "index", "pretrain", "train"), "cellkin.system")
+_HOMES = dict.fromkeys(("DecisionSupport", "adopt", "index", "pretrain", "train"), "cellkin.system")
 _HOMES["find"] = "cellkin.smear.finding"
 _ROOMS = ("datasets", "report")
 

@@ -13,6 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cellkin.atlas.adopted import (
+    Adopted,
+    Standpoint,
+    read_adopted,
+    seen_from,
+    write_adopted,
+)
 from cellkin.atlas.cells import (
     REFERENCE,
     Cells,
@@ -23,7 +30,9 @@ from cellkin.atlas.cells import (
     read_pictures,
     write_cells,
 )
+from cellkin.atlas.limits import limits_json, read_limits
 from cellkin.atlas.map import place
+from cellkin.atlas.spelling import spelling
 from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.artifacts import (
     digest,
@@ -38,7 +47,7 @@ from cellkin.core.artifacts import (
     write_manifest,
 )
 from cellkin.core.errors import ArtifactError, DecisionError
-from cellkin.core.names import is_unknown, likeness, plain, spelled
+from cellkin.core.names import likeness
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
 from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
 from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxScale
@@ -49,7 +58,7 @@ from cellkin.measures.counting import HeldOutCalls
 
 __all__ = ["Atlas", "Cells"]
 
-SCHEMA = 1
+SCHEMA = 2  # 1 where no place was adopted
 MANIFEST = "atlas.json"
 MAPS = "maps.safetensors"
 PICTURES = "cells.sqlite"
@@ -78,6 +87,8 @@ class Atlas:
             not on disk yet.
         verification: how its evidence was measured (`cellkin verify`), plain data; or None.
         calls: as it was made with, see `held_out_calls`; None in atlases of version 0.1.0.
+        adopted: what it has taken on of other places. standpoint: the place whose cells it decides
+            on, where one was named (see `at`).
     """
 
     encoder: Encoder
@@ -100,6 +111,8 @@ class Atlas:
     maps: NDArray[np.float16] | None = field(default=None, repr=False)
     verification: Mapping[str, Any] | None = field(default=None, repr=False)
     calls: HeldOutCalls | None = field(default=None, repr=False)
+    adopted: tuple[Adopted, ...] = ()
+    standpoint: Standpoint | None = None
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -134,9 +147,13 @@ class Atlas:
     @cached_property
     def id(self) -> str:
         """Hash of what decides: space, references, labels, scale, k and distance."""
+        if self.standpoint is not None:
+            return self.standpoint.atlas
         sets = {} if self.conformal is None else {"conformal": self.conformal.to_json()}
         if self.quality is not None:
             sets["quality"] = self.quality.to_json()
+        if self.adopted:
+            sets["adopted"] = {one.place: one.identity for one in self.adopted}
         return digest(
             {
                 **sets,
@@ -159,8 +176,24 @@ class Atlas:
     @property
     def provenance(self) -> Provenance:
         """Where every answer of this atlas comes from."""
-        stored = self.facts["provenance"]
-        return Provenance.from_json({**stored, "atlas": self.id, "space": self.space})
+        known = {"atlas": self.id, "space": self.space}
+        if self.standpoint is not None:
+            known["place"] = self.standpoint.place
+        return Provenance.from_json({**self.facts["provenance"], **known})
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where cells may come from that it decides on: its own place, then the adopted ones."""
+        own = sorted({*self.cells.places} - {None}) or [self.facts.get("dataset", "its own")]
+        return (*map(str, own), *(one.place for one in self.adopted))
+
+    def at(self, place: str | None) -> Atlas:
+        """The atlas as it decides on cells of one place; the same where it knows but one.
+
+        Raises:
+            DecisionError: it does not know this place, or it knows several and none is named.
+        """
+        return seen_from(self, place)
 
     @property
     def unit(self) -> str:
@@ -225,9 +258,8 @@ class Atlas:
 
     @cached_property
     def _marks(self) -> list[str | None]:
-        if self.images is not None or self.folder is None:
-            return [None] * len(self.cells)
-        return read_marks(self.folder / PICTURES)
+        known = {} if self.images is not None or self.folder is None else read_marks(self._pictures)
+        return [known.get(name) for name in self.cells.ids]
 
     def pictures(self, groups: Sequence[Sequence[int]]) -> list[Sequence[Bytes]]:
         """The images of reference cells, group by group, decoded when they are looked at."""
@@ -247,27 +279,10 @@ class Atlas:
         """
         if owners.unit == IMAGE:
             return owners
-        return Owners(owners.unit, tuple(self._named(name, owners.unit) for name in owners.names))
-
-    def _named(self, given: str | None, unit: str) -> str | None:
-        known = self._positions_by_unit[unit]
-        if given is None or given in known:
-            return given
-        name = plain(given)
-        alike = self._alike[unit].get(likeness(name), name)
-        if is_unknown(name):
-            raise DecisionError(
-                f"{given!r} names nobody",
-                where=unit,
-                mend=f"leave the {unit} away where it is not known",
-            )
-        if name not in known and alike != name:
-            raise DecisionError(
-                f"{unit} {spelled(given)} is not in this atlas, {spelled(alike)} is",
-                where=self.folder or "this atlas",
-                mend=f"did you mean {alike!r}? Another {unit} needs a name that differs in more",
-            )
-        return name
+        known, alike = self._positions_by_unit[owners.unit], self._alike[owners.unit]
+        where = self.folder or "this atlas"
+        found = (spelling(name, owners.unit, known, alike, where=where) for name in owners.names)
+        return Owners(owners.unit, tuple(found))
 
     @cached_property
     def _alike(self) -> dict[str, dict[str, str]]:
@@ -314,16 +329,15 @@ class Atlas:
         Raises:
             OutputError: something is there already, or the disk is full.
         """
-        images = self.images
-        if images is None:
-            images = np.stack([self.image(i) for i in range(len(self.cells))])
         with new_folder(Path(folder), overwrite=overwrite) as building:
             (building / "encoder").mkdir()
             self.encoder.save(building / "encoder")
             self._write_vectors(building / "features.safetensors")
             if self.maps is not None:
                 write_arrays(building / MAPS, {"maps": np.asarray(self.maps)})
-            write_cells(building / PICTURES, (self.cells, *self.held_out), images)
+            parts = (self.cells, *self.held_out, *(one.cells for one in self.adopted))
+            write_cells(building / PICTURES, parts, self._kept_images())
+            write_adopted(building, self.adopted)
             write_json(building / "facts.json", self._description())
             if self.verification is not None:
                 write_json(building / VERIFICATION, dict(self.verification))
@@ -334,9 +348,17 @@ class Atlas:
                     write_bytes(building / name, data.encode())
                 else:
                     write_json(building / name, data)
-            head = {"kind": "atlas", "schema": SCHEMA, "id": self.id, "space": self.space}
+            schema = SCHEMA if self.adopted else 1
+            head = {"kind": "atlas", "schema": schema, "id": self.id, "space": self.space}
             write_manifest(building, MANIFEST, head)
         return Path(folder)
+
+    def _kept_images(self) -> dict[str, Images]:
+        known = [(self.cells, self.images), *((one.cells, one.images) for one in self.adopted)]
+        return {
+            cells.part: Pictures(self.pngs(cells.ids)) if images is None else images
+            for cells, images in known
+        }
 
     def _write_vectors(self, path: Path) -> None:
         arrays = {name: getattr(self, name) for name in ("vectors", "xy", "held_out_xy")}
@@ -347,14 +369,12 @@ class Atlas:
     def _description(self) -> dict[str, Any]:
         return {
             "labels": self.labels.to_json(),
-            "calibration": self.calibration.to_json(),
-            "conformal": None if self.conformal is None else self.conformal.to_json(),
-            "quality": None if self.quality is None else self.quality.to_json(),
-            "calls_by": None if self.calls is None else self.calls.unit,
+            **limits_json(self),
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
             "facts": dict(self.facts),
+            **({"adopted": [one.to_json() for one in self.adopted]} if self.adopted else {}),
         }
 
     @classmethod
@@ -380,19 +400,15 @@ class Atlas:
             xy=arrays["xy"],
             held_out=tuple(parts[name] for name in told["held_out_parts"]),
             held_out_xy=arrays["held_out_xy"],
-            calibration=Calibration.from_json(told["calibration"]),
             k=told["k"],
             distance=told["distance"],
             facts=told["facts"],
             space=manifest["space"],
             folder=folder,
-            conformal=Conformal.from_json(sets) if (sets := told.get("conformal")) else None,
-            quality=QualityGate.from_json(gate) if (gate := told.get("quality")) else None,
             maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
             verification=read_json(folder / VERIFICATION) if verified else None,
-            calls=HeldOutCalls(labels.names, arrays["calls"], unit)
-            if (unit := told.get("calls_by"))
-            else None,
+            adopted=read_adopted(folder, told.get("adopted", ()), parts, labels.names),
+            **read_limits(told, arrays.get("calls"), labels.names),
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

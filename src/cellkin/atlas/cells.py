@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,18 +69,18 @@ class Cells:
         return {cell: i for i, cell in enumerate(self.ids)}
 
 
-def write_cells(path: Path, parts: Sequence[Cells], reference_images: Images) -> None:
-    """Write all cells; N images (S, S, 3) uint8 belong to the part "reference"."""
+def write_cells(path: Path, parts: Sequence[Cells], images: Mapping[str, Images]) -> None:
+    """Write all cells; `images`: part -> its N images (S, S, 3) uint8, where they are kept."""
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript(SCHEMA)
         for cells in parts:
-            own = cells.part == REFERENCE
+            shown = images.get(cells.part)
             known = (cells.labels, cells.subjects, cells.groups, cells.places)
             rows = zip(cells.ids, *known, strict=True)
             base.executemany(
                 "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (i, cells.part, *row, *(_kept(reference_images[i]) if own else (None, None)))
+                    (i, cells.part, *row, *(_kept(shown[i]) if shown is not None else (None, None)))
                     for i, row in enumerate(rows)
                 ),
             )
@@ -113,11 +113,11 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
     )
 
 
-def read_marks(path: Path) -> list[str | None]:
-    """Fingerprints of the reference images, in their order; None in atlases of version 0.1.0."""
+def read_marks(path: Path) -> dict[str, str | None]:
+    """Id -> fingerprint of the images that are kept; None in atlases of version 0.1.0."""
     with closing(_connect(path)) as base:
-        question = f"SELECT {_column(base, 'mark')} FROM cells WHERE part = ? ORDER BY position"
-        return [found for (found,) in base.execute(question, (REFERENCE,))]
+        question = f"SELECT id, {_column(base, 'mark')} FROM cells WHERE png IS NOT NULL"
+        return dict(base.execute(question))
 
 
 def _column(base: sqlite3.Connection, name: str) -> str:

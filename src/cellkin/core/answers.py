@@ -199,7 +199,8 @@ class Influence(Plain):
 class Provenance(Plain):
     """Where a result comes from: enough to make it again. `created` is ISO 8601, UTC.
 
-    `drawn` is True where the reference cells are synthetic.
+    `drawn` is True where the reference cells are synthetic. `place`: which place the cell was said
+    to be from, where an atlas was told.
     """
 
     version: str
@@ -211,6 +212,7 @@ class Provenance(Plain):
     space: str = ""
     dataset: str = ""
     drawn: bool = False
+    place: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Provenance:

@@ -308,7 +308,7 @@ def read_manifest(folder: Path, name: str, *, kind: str, schema: int) -> dict[st
             where=folder / name,
             mend=f"give a folder that cellkin wrote as {kind}",
         )
-    if manifest.get("schema") != schema:
+    if manifest.get("schema") not in range(1, schema + 1):
         raise ArtifactError(
             f"this {kind} has schema {manifest.get('schema')}, this cellkin reads {schema}",
             where=folder / name,

@@ -5,6 +5,7 @@ Pure functions over vectors and labels.
 
 from __future__ import annotations
 
+from cellkin.decision.alignment import Affine
 from cellkin.decision.classes import ClassIndex, NearestByClass
 from cellkin.decision.confidence import Calibration
 from cellkin.decision.conformal import COVERAGE, Conformal, abstention, units_needed
@@ -15,6 +16,7 @@ from cellkin.decision.vote import Vote, vote
 __all__ = [
     "COVERAGE",
     "DISTANCES",
+    "Affine",
     "Calibration",
     "ClassIndex",
     "Conformal",

@@ -52,6 +52,30 @@ class NearestByClass:
         ratio = far / np.maximum(np.where(known, other, far), SMALLEST)
         return np.asarray(np.where(np.isfinite(far), far * np.where(known, ratio, 1.0), np.inf))
 
+    def joined(self, other: NearestByClass, start: int) -> NearestByClass:
+        """The nearest among two sets of references; positions of the other set count from `start`.
+
+        The classes are those of this one, which knows all of the other's.
+        """
+        k = self.positions.shape[2]
+        positions, distances = self.positions.copy(), self.distances.copy()
+        for c, name in enumerate(other.classes):
+            own = self.classes.index(name)
+            moved = np.where(other.positions[:, c] >= 0, other.positions[:, c] + start, -1)
+            both = np.concatenate([distances[:, own], other.distances[:, c]], axis=1)
+            order = np.argsort(both, axis=1, kind="stable")[:, :k]
+            names = np.concatenate([positions[:, own], moved], axis=1)
+            distances[:, own] = np.take_along_axis(both, order, axis=1)
+            positions[:, own] = np.take_along_axis(names, order, axis=1)
+        return NearestByClass(self.classes, positions, distances)
+
+    def overall(self, row: int, k: int) -> tuple[list[str], list[float]]:
+        """Classes and distances of the k nearest of one query, whatever their class."""
+        flat = self.distances[row].ravel()
+        nearest = np.argsort(flat, kind="stable")[:k]
+        per_class = self.distances.shape[2]
+        return [self.classes[i // per_class] for i in nearest], flat[nearest].tolist()
+
 
 class ClassIndex:
     """One exact index per class over the same references as an `Index`.

@@ -9,7 +9,7 @@ cells, or of other colours and textures than its smears (a photograph, a tissue 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -158,6 +158,29 @@ class QualityGate(Plain):
             centre=tuple(centre.tolist()),
             spread=tuple(tuple(row) for row in spread.tolist()),
             farthest=-_low((-_left_out_distances(looks)).tolist()),
+            cells=len(measured),
+        )
+
+    def moved(self, measured: Sequence[Measures]) -> QualityGate:
+        """The limits of another place, from its own pictures: learned from them where they are
+        enough, else these limits, widened so that none of these pictures lies beyond.
+        """
+        if len(measured) >= LEAST:
+            return QualityGate.from_measures(measured)
+        looks = np.array([m.look for m in measured])
+        centre, spread = looks.mean(axis=0), np.array(self.spread)
+        far = float(_distances(looks, centre, spread).max())
+        usual = self.nucleus
+        return replace(
+            self,
+            least_contrast=min(self.least_contrast, *(m.contrast for m in measured)),
+            least_focus=min(self.least_focus, *(m.focus for m in measured)),
+            darkest=min(self.darkest, *(m.brightness for m in measured)),
+            brightest=max(self.brightest, *(m.brightness for m in measured)),
+            nucleus=usual if max(m.off_middle for m in measured) <= MIDDLE else None,
+            most_nuclei=max(self.most_nuclei, *(_large(m, usual or 0.0) for m in measured)),
+            centre=tuple(centre.tolist()),
+            farthest=max(self.farthest, far),
             cells=len(measured),
         )
 

@@ -25,7 +25,7 @@ from cellkin.core.records import (
     PairMap,
 )
 from cellkin.core.units import Owners
-from cellkin.decision import flips, matching, shares_of_support
+from cellkin.decision import Affine, flips, matching, shares_of_support
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 
 _Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
@@ -50,6 +50,12 @@ class Look:
     feature_map: Singles
     features: Features
     logits: Singles
+
+    def moved(self, alignment: Affine) -> Look:
+        """The same look, aligned: its features, and the map that they are the mean of."""
+        vectors = np.asarray(alignment.apply(self.features.vectors), np.float32)
+        features = replace(self.features, vectors=vectors)
+        return replace(self, features=features, feature_map=alignment.on_maps(self.feature_map))
 
 
 def together(looks: Sequence[Look]) -> Features:
@@ -206,13 +212,20 @@ class Explainer:
         if missing:
             images = np.stack(list(self.atlas.pictures([missing])[0]))
             maps = self.atlas.encoder.view(images).maps
-            found |= {p: maps[i].copy() for i, p in enumerate(missing)}
+            found |= {p: self._where_it_votes(p, maps[i]) for i, p in enumerate(missing)}
         for position in wanted:
             self._maps[position] = found[position]
             self._maps.move_to_end(position)
         while len(self._maps) > REMEMBERED:
             self._maps.popitem(last=False)
         return np.stack([found[p] for p in wanted])
+
+    def _where_it_votes(self, position: int, feature_map: Singles) -> Singles:
+        """The map of a reference cell as its vector was moved, see `Standpoint`."""
+        stood = self.atlas.standpoint
+        if stood is None or stood.alignment is None or position < stood.own:
+            return feature_map.copy()
+        return stood.alignment.on_maps(feature_map)
 
     # what speaks against it -------------------------------------------------------------------
 

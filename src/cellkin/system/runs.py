@@ -36,21 +36,30 @@ LITE0_SIDE = 224  # that the ImageNet weights were made for
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions(Options):
-    """How an atlas is made.
+class AdoptOptions(Options):
+    """Where an atlas is made.
 
     Attributes:
         device: "auto", "cpu", "cuda", ... overwrite: replace what is at `out`.
+    """
+
+    device: str = "auto"
+    overwrite: bool = False
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions(AdoptOptions):
+    """How an atlas is made.
+
+    Attributes:
         maps: "none", or "fp16": keep the references' feature maps, so that evidence is faster.
 
     Raises:
         RecipeError: an unknown kind of maps.
     """
 
-    device: str = "auto"
-    overwrite: bool = False
     maps: str = "none"
-    progress: Progress = silent
 
     def __post_init__(self) -> None:
         if self.maps not in MAPS:

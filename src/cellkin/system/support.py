@@ -24,9 +24,9 @@ from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
 from cellkin.learning.encoder import choose_device
-from cellkin.measures.counting import HeldOutCalls
 from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
+from cellkin.system.atlas_facts import atlas_facts
 from cellkin.system.counting import Album, Caller, CountOptions, Fields, count
 from cellkin.system.explainer import Explainer, Look, together
 from cellkin.system.fits import chosen, fits
@@ -53,6 +53,7 @@ class How(Seen, total=False):
     subject: Subject
     coverage: float
     gate: bool
+    place: str | None
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,6 @@ class _Asked:
     progress: Progress
 
 
-SHARPENED = "adaptive unsharpening: every image, by its own measured blur"
-
-
 class DecisionSupport:
     """Look at cells, decide on them, and say why (section 4 of the paper).
 
@@ -78,15 +76,36 @@ class DecisionSupport:
 
     def __init__(self, atlas: Atlas) -> None:
         self.atlas = atlas
+        self._places: dict[str | None, DecisionSupport] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, *, device: str = "auto") -> DecisionSupport:
+    def open(
+        cls, folder: str | Path, *, place: str | None = None, device: str = "auto"
+    ) -> DecisionSupport:
         """Open an atlas folder.
 
+        Args:
+            place: where all cells are from that will be asked about, see `at`.
+
         Raises:
-            ArtifactError: it is no atlas, or damaged.
+            ArtifactError: it is no atlas, or damaged. DecisionError: it does not know this place.
         """
-        return cls(Atlas.open(folder, device=choose_device(device)))
+        opened = cls(Atlas.open(folder, device=choose_device(device)))
+        return opened if place is None else opened.at(place)
+
+    def at(self, place: str | None) -> DecisionSupport:
+        """The same atlas for cells of one place: its alignment, its references, its limits.
+
+        Args:
+            place: the atlas's own or one that it has adopted (`Atlas.places`); None where it knows
+                but one.
+
+        Raises:
+            DecisionError: it does not know this place, or knows several and none is named.
+        """
+        if (seen := self.atlas.at(place)) is self.atlas:
+            return self
+        return self._places.setdefault(place, DecisionSupport(seen))
 
     # the doors --------------------------------------------------------------------------------
 
@@ -140,6 +159,7 @@ class DecisionSupport:
         coverage: float = COVERAGE,
         gate: bool = True,
         um_per_pixel: float | None = None,
+        place: str | None = None,
         progress: Progress = silent,
     ) -> Any:
         """The neighbours' verdict on one image or each of many, which are given as to `look`.
@@ -154,7 +174,7 @@ class DecisionSupport:
             gate: ask the quality gate (see `cellkin.imaging.quality`), some milliseconds an image:
                 a picture that fails gets a decision that abstains; and refuse whole fields, and
                 crops whose cell lies aside (see `cellkin.smear.single`), which get no decision.
-            um_per_pixel: see `look`.
+            um_per_pixel: see `look`. place: where the cells are from, see `at`.
 
         Returns:
             See `look`.
@@ -162,12 +182,14 @@ class DecisionSupport:
         Raises:
             ImageError: the one image cannot be read.
             DecisionError: there is no image, not one subject for each, fewer than k references are
-                left, or the coverage is impossible.
+                left, the coverage is impossible, or the place unknown or missing.
         """
+        here = self.at(place)
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Decision]:
-            asked = decide(self.atlas, together(looks), owners=owners, coverage=coverage)
-            return [self._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
+            moved = together(list(map(here._moved, looks)))
+            asked = decide(here.atlas, moved, owners=owners, coverage=coverage)
+            return [here._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
 
         return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
@@ -187,17 +209,19 @@ class DecisionSupport:
         coverage: float = COVERAGE,
         gate: bool = True,
         um_per_pixel: float | None = None,
+        place: str | None = None,
         progress: Progress = silent,
     ) -> Any:
         """Decisions with their reasons, and with what speaks against them (section 4.2).
 
         Arguments, answers and errors are those of `decide`.
         """
+        here = self.at(place)
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Evidence]:
-            found = self._explainer.explain(looks, owners, coverage)
+            found = here._explainer.explain(list(map(here._moved, looks)), owners, coverage)
             return [
-                replace(one, decision=self._seen_by(gate, one.decision, look))
+                replace(one, decision=here._seen_by(gate, one.decision, look))
                 for one, look in zip(found, looks, strict=True)
             ]
 
@@ -211,6 +235,7 @@ class DecisionSupport:
         subject: str | None = None,
         reviewed: Mapping[str, str] | None = None,
         every_field: bool = False,
+        place: str | None = None,
         album: Album | None = None,
         progress: Progress = silent,
     ) -> Count:
@@ -223,6 +248,7 @@ class DecisionSupport:
             reviewed: id of a cell (`CountedCell.id`) -> the class (its name or title) that a person
                 gave it, or "smudge cell", "artefact", "unidentifiable": not to be counted.
             every_field: count fields too that do not look like a blood smear.
+            place: where the fields are from, see `at`.
             album: is shown the fields and cells while they are at hand.
 
         Returns:
@@ -235,12 +261,12 @@ class DecisionSupport:
                 is given twice.
             RecipeError: an impossible scale.
         """
-        how = CountOptions(um_per_pixel, subject, reviewed, every_field)
+        how, here = CountOptions(um_per_pixel, subject, reviewed, every_field), self.at(place)
 
         def decide(some: Sequence[Prepared]) -> list[Decision]:
-            return self.decide(some, subject=subject)
+            return here.decide(some, subject=subject)
 
-        caller = Caller(self.atlas, decide, self.facts(), lambda: self.window)
+        caller = Caller(here.atlas, decide, here.facts(), lambda: here.window)
         return count(caller, fields, how, album=album, progress=progress)
 
     def fits(self, images: Sequence[Image], **how: Unpack[Seen]) -> Fits:
@@ -328,6 +354,11 @@ class DecisionSupport:
             features = Features((name,), views.features[i : i + 1], self.atlas.space)
             yield Look(name, image, views.maps[i], features, views.logits[i])
 
+    def _moved(self, look: Look) -> Look:
+        """The look where it lies among the cells of this atlas: by the alignment of its place."""
+        stood = self.atlas.standpoint
+        return look if stood is None or stood.alignment is None else look.moved(stood.alignment)
+
     def _seen_by(self, asked: bool, decision: Decision, look: Look) -> Decision:
         """The decision with what only the picture tells: itself among the kin, and its quality."""
         decision, gate = recognised(self.atlas, decision, look.image), self.atlas.quality
@@ -346,6 +377,10 @@ class DecisionSupport:
         return dict(self._facts)
 
     @cached_property
+    def _facts(self) -> dict[str, Any]:
+        return atlas_facts(self.atlas)
+
+    @cached_property
     def window(self) -> Window:
         """How much of a field one picture of this atlas shows, see `atlas_window`.
 
@@ -353,49 +388,6 @@ class DecisionSupport:
             DataError: its pictures tell no scale.
         """
         return atlas_window(self.atlas)
-
-    @cached_property
-    def _facts(self) -> dict[str, Any]:
-        atlas, labels = self.atlas, self.atlas.labels
-        stored = {key: value for key, value in atlas.facts.items() if key != "provenance"}
-        counts = {name: atlas.cells.labels.count(name) for name in labels.names}
-        return {
-            **stored,
-            "cells": len(atlas.cells),
-            "classes": counts,
-            "clinical": dict(labels.clinical) if labels.positive else None,
-            "titles": {name: labels.title(name) for name in labels.names},
-            "backbone": atlas.encoder.backbone,
-            **({"sharpening": SHARPENED} if atlas.encoder.preprocessor.unsharpen else {}),
-            "space": atlas.space,
-            "k": atlas.k,
-            "distance": atlas.distance,
-            "calibration": atlas.calibration.counts(),
-            "conformal": None
-            if atlas.conformal is None
-            else {
-                "unit": atlas.conformal.unit,
-                "units": atlas.conformal.counts(),
-                "note": atlas.conformal.note,
-            },
-            **({"held_out_calls": _held_out(atlas.calls)} if atlas.calls else {}),
-            **({"verified": _verified(atlas)} if atlas.verification else {}),
-            "provenance": atlas.provenance.to_json(),
-        }
-
-
-def _held_out(calls: HeldOutCalls) -> dict[str, Any]:
-    return {"unit": calls.unit, "units": calls.units, "note": calls.note}
-
-
-def _verified(atlas: Atlas) -> str:
-    """When and on what an atlas was verified, and what was found wrong with its heatmaps."""
-    found = atlas.verification or {}
-    wrong = ", ".join(atlas.warnings) or "none"
-    return (
-        f"{found['created']} on {found['held_out']} held-out cells of {found['dataset']}; "
-        f"heatmaps not to be trusted: {wrong}"
-    )
 
 
 def _name(image: Image, position: int) -> str:
