@@ -184,8 +184,9 @@ class Atlas:
     @property
     def places(self) -> tuple[str, ...]:
         """Where cells may come from that it decides on: its own place, then the adopted ones."""
-        own = sorted({*self.cells.places} - {None}) or [self.facts.get("dataset", "its own")]
-        return (*map(str, own), *(one.place for one in self.adopted))
+        own = sorted({place for place in self.cells.places if place is not None})
+        own = own or [str(self.facts.get("dataset", "its own"))]
+        return (*own, *(one.place for one in self.adopted))
 
     def at(self, place: str | None) -> Atlas:
         """The atlas as it decides on cells of one place; the same where it knows but one.

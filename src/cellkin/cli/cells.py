@@ -69,6 +69,16 @@ Coverage = Annotated[
     ),
 ]
 
+PlaceName = Annotated[
+    str | None,
+    typer.Option(
+        "--place",
+        metavar="NAME",
+        help="Where the cells are from: the place of the atlas, or one that it has adopted "
+        "(cellkin inspect ATLAS names them).",
+    ),
+]
+
 
 Mpp = Annotated[
     float | None,
@@ -83,6 +93,7 @@ Mpp = Annotated[
 @examples("""
 cellkin decide atlas cell.png
 cellkin decide atlas cell.png --subject P7 --coverage 0.9
+cellkin decide adopted cells/ --place Chula --json > decisions.jsonl
 cellkin decide atlas cells/ --json > decisions.jsonl
 cellkin decide atlas cells/ --out decisions.csv --workers 4
 cellkin decide atlas cells/ --out decisions.jsonl --engine ray --resume
@@ -93,6 +104,7 @@ def decide(
     subject: Subject = None,
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
+    place: PlaceName = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in one job.")] = 256,
     out: Annotated[
         Path | None,
@@ -119,8 +131,8 @@ def decide(
         refuse_existing(out)
     if resume and out is None:
         raise RecipeError("only what is written to a file is kept", where="--resume", mend=NO_OUT)
-    asked = Asked(atlas.expanduser(), device, subject, coverage, mpp)
-    dss, state = asked.opened(), asked.state
+    asked = Asked(atlas.expanduser(), device, subject, coverage, mpp, place)
+    dss, state = asked.opened().at(place), asked.state
     blocks = [block for files in image_files(images) for block in files.blocks(batch_size)]
     gpus = int(dss.atlas.encoder.device.type == "cuda")
     jobs = Jobs(Crew(engine, address, workers, gpus=gpus, worth=WORTH), out, resume)
@@ -249,6 +261,7 @@ def explain(
     subject: Subject = None,
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
+    place: PlaceName = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -262,7 +275,7 @@ def explain(
         raise OutputError("--out is a file", where=out, mend="give a folder")
     if not overwrite:
         refuse_existing(out)
-    dss = DecisionSupport.open(atlas, device=device)
+    dss = DecisionSupport.open(atlas, device=device).at(place)
     how = How(subject=subject, coverage=coverage, um_per_pixel=mpp)
     answers = _answered(paths, lambda some: dss.explain(some, **how))
     for told, (i, evidence) in enumerate(answers):

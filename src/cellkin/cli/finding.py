@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellkin.cli.cells import AtlasFolder, Subject
+from cellkin.cli.cells import AtlasFolder, PlaceName, Subject
 from cellkin.cli.console import print_json, progress, resumable, talk
 from cellkin.cli.options import (
     Address,
@@ -178,6 +178,7 @@ def differential(
             help="A cells.csv of the same fields whose column reviewed a person has filled in.",
         ),
     ] = None,
+    place: PlaceName = None,
     every_field: Annotated[
         bool,
         typer.Option("--every-field", help="Count fields too that do not look like a blood smear."),
@@ -212,7 +213,7 @@ def differential(
         refuse_existing(out)
     refuse_losing(out / "cells.csv", verdicts)
     require_fields(verdicts, names_of(paths))
-    dss = DecisionSupport.open(atlas, device=device)
+    dss = DecisionSupport.open(atlas, device=device).at(place)
     classes_of(verdicts, dss.atlas.labels)
     album = report.CountAlbum(len(paths))
     jobs = _jobs((engine, address, workers), out, resume=resume)

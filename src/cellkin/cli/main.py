@@ -14,6 +14,7 @@ import typer
 
 import cellkin
 from cellkin.cli import (
+    adopting,
     auditing,
     cells,
     data,
@@ -79,6 +80,8 @@ for verb in (
     fitting.fit_finder,
     training.train,
     training.index,
+    adopting.adopt,
+    adopting.suggest,
     evaluating.evaluate,
     fits.fits,
     cells.decide,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cellkin.cli.cells import AtlasFolder
+from cellkin.cli.cells import AtlasFolder, PlaceName
 from cellkin.cli.console import progress, talk
 from cellkin.cli.options import Device, examples
 from cellkin.core.errors import OutputError, RecipeError
@@ -32,6 +32,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 @examples("""
 cellkin serve atlas
 cellkin serve atlas --store ~/cases.sqlite --port 9000
+cellkin serve adopted --place Chula
 cellkin serve atlas --accounts --host 0.0.0.0 --allow-host lab.example.org --behind-proxy
 """)
 def serve(
@@ -53,6 +54,7 @@ def serve(
             "--behind-proxy", help="A proxy on this machine speaks TLS: cookies travel over TLS."
         ),
     ] = False,
+    place: PlaceName = None,
     device: Device = "auto",
 ) -> None:
     """Open the workstation: look at cells, decide, sign and report, in a browser."""
@@ -75,7 +77,7 @@ def serve(
         from cellkin.system import DecisionSupport
 
         talk(f"Opening the atlas, and checking every byte of it: {atlas}")
-        run(DecisionSupport.open(atlas, device=device), opened, settings, door)
+        run(DecisionSupport.open(atlas, device=device).at(place), opened, settings, door)
     finally:
         door.close()
         opened.close()

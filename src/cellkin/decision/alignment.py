@@ -123,7 +123,9 @@ def centred(new: Cloud, atlas: Cloud) -> Affine:
 
 
 def coral(new: Cloud, atlas: Cloud) -> Affine:
-    """Mean and covariance are the atlas's."""
+    """Mean and covariance are the atlas's; of one cell, the mean alone."""
+    if len(new.labels) < 2:
+        return Affine(np.eye(len(new.mean)), atlas.mean - new.mean)
     matrix = _power(atlas, 1) @ _power(new, -1)
     return Affine(matrix, atlas.mean - matrix @ new.mean)
 

@@ -1,6 +1,7 @@
 """Floor 1: records to pictures and pages; every page carries its provenance and the notice."""
 
 from cellkin.core.records import NOTICE
+from cellkin.report.adopted import tried_lines
 from cellkin.report.audits import headlines, save_audit
 from cellkin.report.card import model_card
 from cellkin.report.contact_sheet import contact_sheet
@@ -36,4 +37,5 @@ __all__ = [
     "save_table",
     "save_verification",
     "training_curve",
+    "tried_lines",
 ]

@@ -25,7 +25,7 @@ BY_CLASS = {"classes": "Reference cells by class", "calibration": "Calibration c
 # titles and clinical meaning are in every word of a page; the space is in its provenance
 TOLD_ELSEWHERE = {"provenance", "test", "split", "titles", "clinical", "space", "triage", "map"}
 TOLD_ELSEWHERE |= {"conformal", "held_out_calls", "quality", "places", "robustness"}
-TOLD_ELSEWHERE |= {"surroundings"}
+TOLD_ELSEWHERE |= {"surroundings", "adopted"}
 TOLD_ELSEWHERE |= TITLES.keys() | BY_CLASS.keys()
 NO_POSITIVE = "not available: this atlas knows no lymphoblasts"
 
@@ -64,6 +64,7 @@ def provenance_rows(provenance: Provenance) -> Rows:
         ("cellkin", provenance.version),
         ("Weights", provenance.weights),
         ("Atlas", provenance.atlas),
+        ("Cells said to be from", provenance.place),
         ("Feature space", provenance.space),
         ("Recipe", provenance.recipe),
         ("Seed", str(provenance.seed)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from cellkin.core.findings import SILENT
 from cellkin.core.numbers import number, percent
+from cellkin.report.adopted import adopted_limits, adopted_rows
 
 LOW = 0.8  # of the robustness index: below it, too much of what is near is near for its place
 
@@ -16,7 +17,8 @@ Facts = Mapping[str, Any]
 
 
 def place_rows(facts: Facts, titles: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name and words: the cells of every place, the robustness index, and the shortcut meter.
+    """Name and words: the cells of every place, the robustness index, the shortcut meter, and the
+    places that were adopted.
 
     Args:
         facts: of an atlas or its card. titles: class -> the words people read.
@@ -30,14 +32,15 @@ def place_rows(facts: Facts, titles: Mapping[str, str]) -> list[tuple[str, str]]
         rows.append(("Robustness to the place", robustness_words(robustness)))
     if cues := facts.get("surroundings"):
         rows.append(("Shortcut meter", "; ".join(map(_cue_words, cues))))
-    return rows
+    return rows + adopted_rows(facts, titles)
 
 
 def place_limits(facts: Facts) -> list[str]:
     """What must be warned of, in sentences; empty where nothing is known to be wrong."""
     places = facts.get("places") or {}
     limits = [f"{told[:1].upper()}{told[1:]}." for told in places.get("warnings") or ()]
-    if len(known := list(places.get("cells") or ())) == 1:
+    limits += adopted_limits(facts)
+    if len(known := list(places.get("cells") or ())) == 1 and not facts.get("adopted"):
         limits.append(f"All its cells come from place {known[0]}: no other laboratory was tested.")
     robustness = facts.get("robustness") or {}
     if robustness.get("index") is not None and robustness["index"] < LOW:

@@ -47,6 +47,11 @@ def atlas_card(atlas: Atlas, kind: str) -> dict[str, Any]:
             "drawn": atlas.provenance.drawn,
             "classes": {labels.title(n): atlas.cells.labels.count(n) for n in labels.names},
         },
+        **(
+            {"adopted": {one.place: dict(one.facts) for one in atlas.adopted}}
+            if atlas.adopted
+            else {}
+        ),
         "split": facts["split"],
         "vote": {"k": atlas.k, "distance": atlas.distance},
         "network": network_facts(atlas.encoder),

@@ -33,7 +33,7 @@ class Asked:
 
     Attributes:
         atlas: its folder. device: see `choose_device`.
-        subject, coverage, um_per_pixel: see `DecisionSupport.decide`.
+        subject, coverage, um_per_pixel, place: see `DecisionSupport.decide`.
     """
 
     atlas: Path
@@ -41,6 +41,7 @@ class Asked:
     subject: str | None = None
     coverage: float = COVERAGE
     um_per_pixel: float | None = None
+    place: str | None = None
 
     @property
     def state(self) -> str:
@@ -49,7 +50,12 @@ class Asked:
         return file_sha256(manifest) if manifest.is_file() else ""
 
     def how(self) -> How:
-        return How(subject=self.subject, coverage=self.coverage, um_per_pixel=self.um_per_pixel)
+        return How(
+            subject=self.subject,
+            coverage=self.coverage,
+            um_per_pixel=self.um_per_pixel,
+            place=self.place,
+        )
 
     def opened(self) -> DecisionSupport:
         """The atlas, opened once in a process.

@@ -187,7 +187,7 @@ class DecisionSupport:
         here = self.at(place)
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Decision]:
-            moved = together(list(map(here._moved, looks)))
+            moved = together(list(map(here.moved, looks)))
             asked = decide(here.atlas, moved, owners=owners, coverage=coverage)
             return [here._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
 
@@ -219,7 +219,7 @@ class DecisionSupport:
         here = self.at(place)
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Evidence]:
-            found = here._explainer.explain(list(map(here._moved, looks)), owners, coverage)
+            found = here._explainer.explain(list(map(here.moved, looks)), owners, coverage)
             return [
                 replace(one, decision=here._seen_by(gate, one.decision, look))
                 for one, look in zip(found, looks, strict=True)
@@ -354,7 +354,7 @@ class DecisionSupport:
             features = Features((name,), views.features[i : i + 1], self.atlas.space)
             yield Look(name, image, views.maps[i], features, views.logits[i])
 
-    def _moved(self, look: Look) -> Look:
+    def moved(self, look: Look) -> Look:
         """The look where it lies among the cells of this atlas: by the alignment of its place."""
         stood = self.atlas.standpoint
         return look if stood is None or stood.alignment is None else look.moved(stood.alignment)
