@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cellkin import adopt, datasets
-from cellkin.atlas import Atlas
+from cellkin.atlas import Atlas, seen_from
 from cellkin.atlas.adopting import ALIGNMENTS
 from cellkin.cli.main import app
 from cellkin.core.errors import ArtifactError, DataError, DecisionError, LabelError
@@ -367,7 +367,7 @@ def test_cells_of_one_unit_or_class_alone_can_be_adopted(
     assert one.facts["alignment"] == "class means"
     assert one.facts["judged"] is None
     with pytest.raises(DecisionError, match="does not know how it calls"):
-        Atlas.open(made).at(PLACE).held_out_calls()
+        seen_from(Atlas.open(made), PLACE).held_out_calls()
     decision = DecisionSupport.open(made, place=PLACE).decide(singles[0].image)
     assert decision.distance_percentile is None
 

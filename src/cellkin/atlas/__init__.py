@@ -4,6 +4,7 @@ from cellkin.atlas.atlas import Atlas, Cells
 from cellkin.atlas.building import Settings, build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
 from cellkin.atlas.recognising import recognised
+from cellkin.atlas.standing import seen_from
 
 __all__ = [
     "Atlas",
@@ -16,4 +17,5 @@ __all__ = [
     "decide",
     "head_shares",
     "recognised",
+    "seen_from",
 ]

@@ -5,26 +5,21 @@ there. Seen from that place the atlas is another `Atlas`; seen from its own it s
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cellkin.atlas.cells import REFERENCE, Cells, Images
-from cellkin.atlas.limits import limits_json, limits_of, read_limits
+from cellkin.atlas.cells import Cells, Images
+from cellkin.atlas.limits import limits_json, read_limits
 from cellkin.core.arrays import Array, Floats, Singles
 from cellkin.core.artifacts import digest, read_arrays, write_arrays
-from cellkin.core.errors import DecisionError, did_you_mean
 from cellkin.decision import Calibration, Conformal
 from cellkin.decision.alignment import Affine
 from cellkin.imaging.quality import QualityGate
 from cellkin.measures.counting import HeldOutCalls
-
-if TYPE_CHECKING:
-    from cellkin.atlas.atlas import Atlas
 
 PART = "adopted: "
 """What the part of a place's cells is called, before its name."""
@@ -150,67 +145,3 @@ class Standpoint:
     alignment: Affine | None
     own: int
     atlas: str
-
-
-def seen_from(atlas: Atlas, place: str | None) -> Atlas:
-    """See `Atlas.at`."""
-    known, stood = atlas.places, atlas.standpoint
-    if stood is not None and place in (None, stood.place):
-        return atlas
-    if place is None and not atlas.adopted:
-        return atlas
-    if place not in known or stood is not None:
-        raise _unknown(atlas, place, known)
-    for one in atlas.adopted:
-        if one.place == place:
-            return _from(atlas, one)
-    return replace(atlas, standpoint=Standpoint(place, None, len(atlas.cells), atlas.id))
-
-
-def _unknown(atlas: Atlas, place: str | None, known: Sequence[str]) -> DecisionError:
-    where = f"{atlas.folder or 'this atlas'} knows cells of {', '.join(map(repr, known))}"
-    if place is None:
-        return DecisionError(
-            "this atlas knows several places: say which one these cells are from",
-            where=where,
-            mend=f"--place {shlex.quote(known[0])} (in Python place={known[0]!r}), or another",
-        )
-    return DecisionError(
-        f"this atlas knows no place {place!r}",
-        where=where,
-        mend=did_you_mean(place, known)
-        or "name one of these, or cellkin adopt ATLAS CELLS --out OTHER",
-    )
-
-
-def _from(atlas: Atlas, one: Adopted) -> Atlas:
-    """The atlas for cells of an adopted place: its references aligned, its own limits."""
-    n = len(atlas.cells) if one.home else 0
-    pictures = None
-    if atlas.images is not None and one.images is not None:
-        pictures = [*(atlas.images if one.home else ()), *one.images]
-    return replace(
-        atlas,
-        cells=joined(atlas.cells, one.cells) if one.home else replace(one.cells, part=REFERENCE),
-        vectors=np.concatenate([atlas.vectors[:n], one.aligned]),
-        xy=np.concatenate([atlas.xy[:n], one.xy]),
-        images=pictures,
-        **limits_of(one),
-        facts={**atlas.facts, **_told(one)},
-        maps=None,
-        adopted=(),
-        standpoint=Standpoint(one.place, one.alignment, n, atlas.id),
-    )
-
-
-def _told(one: Adopted) -> dict[str, Any]:
-    """What differs, for cells of this place, of what an atlas tells."""
-    judged = one.facts["judged"]
-    return {"adopted": {one.place: one.facts}, "test": judged, "triage": None}
-
-
-def joined(home: Cells, own: Cells) -> Cells:
-    """The cells of both, under the part of the first."""
-    columns = [column.name for column in fields(home) if column.name != "part"]
-    both: dict[str, Any] = {name: (*getattr(home, name), *getattr(own, name)) for name in columns}
-    return replace(home, **both)

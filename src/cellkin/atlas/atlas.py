@@ -17,7 +17,6 @@ from cellkin.atlas.adopted import (
     Adopted,
     Standpoint,
     read_adopted,
-    seen_from,
     write_adopted,
 )
 from cellkin.atlas.cells import (
@@ -88,7 +87,7 @@ class Atlas:
         verification: how its evidence was measured (`cellkin verify`), plain data; or None.
         calls: as it was made with, see `held_out_calls`; None in atlases of version 0.1.0.
         adopted: what it has taken on of other places. standpoint: the place whose cells it decides
-            on, where one was named (see `at`).
+            on, where one was named (see `cellkin.atlas.standing`).
     """
 
     encoder: Encoder
@@ -187,14 +186,6 @@ class Atlas:
         own = sorted({place for place in self.cells.places if place is not None})
         own = own or [str(self.facts.get("dataset", "its own"))]
         return (*own, *(one.place for one in self.adopted))
-
-    def at(self, place: str | None) -> Atlas:
-        """The atlas as it decides on cells of one place; the same where it knows but one.
-
-        Raises:
-            DecisionError: it does not know this place, or it knows several and none is named.
-        """
-        return seen_from(self, place)
 
     @property
     def unit(self) -> str:

@@ -105,6 +105,12 @@ class Cloud:
         deviations = np.sqrt((1 - shrinkage) * sizes**2 + ground)
         return np.asarray(axes), np.asarray(deviations), float(np.sqrt(ground))
 
+    @cached_property
+    def root(self) -> Floats:
+        """(C, C), the square root of the shrunk covariance."""
+        axes, deviations, ground = self.spectrum
+        return np.asarray(ground * np.eye(axes.shape[1]) + (axes.T * (deviations - ground)) @ axes)
+
     def part(self, rows: Sequence[int]) -> Cloud:
         """Some of the cells."""
         return Cloud(self.vectors[list(rows)], [self.labels[i] for i in rows])
@@ -126,17 +132,11 @@ def coral(new: Cloud, atlas: Cloud) -> Affine:
     """Mean and covariance are the atlas's; of one cell, the mean alone."""
     if len(new.labels) < 2:
         return Affine(np.eye(len(new.mean)), atlas.mean - new.mean)
-    matrix = _power(atlas, 1) @ _power(new, -1)
-    return Affine(matrix, atlas.mean - matrix @ new.mean)
-
-
-def _power(cloud: Cloud, power: int) -> Floats:
-    """The square root of a shrunk covariance (C, C), or its inverse."""
-    axes, deviations, ground = cloud.spectrum
+    axes, deviations, ground = new.spectrum
     if ground**2 <= SMALL:  # all cells alike: nothing to whiten
-        return np.eye(axes.shape[1])
-    along = deviations**power - ground**power
-    return np.asarray(ground**power * np.eye(axes.shape[1]) + (axes.T * along) @ axes)
+        return Affine(np.eye(len(new.mean)), atlas.mean - new.mean)
+    matrix = atlas.root / ground + (atlas.root @ axes.T * (1 / deviations - 1 / ground)) @ axes
+    return Affine(matrix, atlas.mean - matrix @ new.mean)
 
 
 def class_means(new: Cloud, atlas: Cloud) -> Affine:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cellkin
-from cellkin.atlas import Atlas, Cells
+from cellkin.atlas import Atlas, Cells, seen_from
 from cellkin.atlas.adopted import PART
 from cellkin.atlas.adopting import adopt as adopt_cells
 from cellkin.core.arrays import Bytes
@@ -145,7 +145,7 @@ def _refuse_known(atlas: Atlas, data: Dataset, marks: tuple[str, ...]) -> None:
     """Refuse cells that are in the atlas already, or twice among the new ones: by their pixels."""
     known = {atlas.mark(i): name for i, name in enumerate(atlas.cells.ids)}
     for one in atlas.adopted:
-        seen = atlas.at(one.place)
+        seen = seen_from(atlas, one.place)
         known |= {seen.mark(i): name for i, name in enumerate(seen.cells.ids)}
     for sample, mark in zip(data, marks, strict=True):
         if mark in known:

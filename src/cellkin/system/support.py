@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from cellkin.atlas import Atlas, decide, recognised
+from cellkin.atlas import Atlas, decide, recognised, seen_from
 from cellkin.core.arrays import Bytes
 from cellkin.core.counts import Count
 from cellkin.core.errors import DecisionError, ImageError
@@ -103,7 +103,7 @@ class DecisionSupport:
         Raises:
             DecisionError: it does not know this place, or knows several and none is named.
         """
-        if (seen := self.atlas.at(place)) is self.atlas:
+        if (seen := seen_from(self.atlas, place)) is self.atlas:
             return self
         return self._places.setdefault(place, DecisionSupport(seen))
 
