@@ -7,7 +7,7 @@ was learned from the surroundings. Side by side: plain training, training with s
 by two shares, and cells alone on a neutral ground.
 
     python benchmarks/shortcut.py
-    python benchmarks/shortcut.py --cells 1200 --epochs 12 --seeds 3
+    python benchmarks/shortcut.py --cells 1200 --seeds 3
 
 The last line is one JSON object.
 """
@@ -29,7 +29,7 @@ from cellkin.core.records import LabelSet
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.scene import draw_cell
 from cellkin.imaging.loading import prepared_blocks
-from cellkin.learning.recipes import Recipe
+from cellkin.learning.recipes import load_recipe
 from cellkin.learning.sampling import TrainingData
 from cellkin.learning.selection import validated
 from cellkin.learning.training import train_encoder
@@ -72,19 +72,9 @@ def drawn(cells: int, seed: int, size: int) -> tuple[list[Bytes], Ints, list[Int
 def measured(way: dict[str, float | bool], options: argparse.Namespace, seed: int) -> list[float]:
     """Accuracy of the neighbour vote where surroundings tell the kind, and where they do not."""
     raw, kinds, (train, val, *tests) = drawn(options.cells, seed, options.size)
-    recipe = Recipe(
-        backbone="tf_efficientnet_lite0",
-        init="packaged",
-        size=options.size,
-        epochs=options.epochs,
-        batch=32,
-        optimizer="adamw",
-        lr=1e-3,
-        schedule="cosine",
-        mining="batch-hard",
-        precision="fp32",
-        **way,
-    )
+    recipe = load_recipe("quick", init="packaged", size=options.size, **way)
+    if options.epochs:
+        recipe = replace(recipe, epochs=options.epochs, validate_from=1)
     data = TrainingData(
         images=np.concatenate(list(prepared_blocks(raw, recipe.geometry, unfound=True))),
         ids=tuple(str(i) for i in range(len(raw))),
@@ -101,9 +91,9 @@ def measured(way: dict[str, float | bool], options: argparse.Namespace, seed: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cells", type=int, default=480)
+    parser.add_argument("--cells", type=int, default=720)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, help="as the recipe quick says")
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     rows = {}

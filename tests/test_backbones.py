@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from typer.testing import CliRunner
 
 from cellkin import datasets
+from cellkin.cli.main import app
 from cellkin.core.errors import ArtifactError, SplitError, WeightsError
 from cellkin.core.records import Dataset
 from cellkin.drawing.drawn import draw
@@ -25,6 +27,7 @@ from cellkin.learning.networks import BACKBONES, Network, timm
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.weights import initialize, seen_by
 from cellkin.system import DecisionSupport, train
+from cellkin.system.runs import frozen_encoder, open_encoder
 
 TINY = "test_resnet"
 
@@ -271,6 +274,34 @@ def test_checkpoints_of_dinov2_load(
     np.testing.assert_allclose(preprocessor.mean, 255 * np.array([0.485, 0.456, 0.406]))
     np.testing.assert_allclose(preprocessor.std, 255 * np.array([0.229, 0.224, 0.225]))
     assert network.pooling == "token"
+
+
+def test_a_frozen_transformer_of_others_is_an_atlas_with_evidence(
+    few_cells: Dataset, tmp_path: Path
+) -> None:
+    """`cellkin index FILE CELLS --backbone NAME`, then a decision and its evidence."""
+    torch.manual_seed(3)
+    body = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=28)
+    named = {f"backbone.{k}": v.half() for k, v in body.state_dict().items()}
+    torch.save({"teacher": named}, tmp_path / "bloom.pth")
+    words = ["index", str(tmp_path / "bloom.pth"), str(few_cells.root)]
+    words += ["--backbone", "vit_small_patch14_dinov2", "--size", "28"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "atlas")])
+    assert done.exit_code == 0, done.output
+    dss = DecisionSupport.open(tmp_path / "atlas")
+    assert dss.atlas.encoder.pooling == "token"
+    assert dss.atlas.encoder.recipe["name"] == "bloom.pth, frozen"
+    evidence = dss.explain(few_cells.samples[0].image.path)
+    assert len(evidence.reference_images) == 5
+    assert evidence.heatmap is not None or "not available" in evidence.heatmap_absent
+    with pytest.raises(ArtifactError) as caught:
+        open_encoder(tmp_path / "bloom.pth", "cpu")
+    assert "--backbone" in caught.value.mend
+    torch.save(published_layout(TINY, None, ""), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="an encoder already"):
+        frozen_encoder(str(tmp_path / "atlas"), TINY, 32, "cpu")
+    with pytest.raises(WeightsError, match="z-score"):
+        frozen_encoder(str(tmp_path / "w.pth"), TINY, 32, "cpu")
 
 
 def test_what_does_not_fit_a_checkpoint_of_dinov2_is_told(tmp_path: Path) -> None:

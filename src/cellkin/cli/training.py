@@ -208,13 +208,22 @@ def _cross_validated(
 @examples("""
 cellkin index pbc-atlas ~/other-cells --out other-atlas
 cellkin index pbc-atlas ~/other-cells --out other-atlas --k 3 --distance cosine
+cellkin index DinoBloom-S.pth CELLS --backbone vit_small_patch14_dinov2 --out atlas
 """)
 def index(
     source: Annotated[
-        Path, typer.Argument(metavar="ENCODER_OR_ATLAS", help="Whose encoder is used.")
+        str,
+        typer.Argument(
+            metavar="ENCODER_OR_ATLAS",
+            help="Whose encoder is used; with --backbone, first weights as --init takes them.",
+        ),
     ],
     data: Data,
     out: Out = Path("atlas"),
+    backbone: Annotated[
+        str | None, typer.Option(help="Take first weights of this backbone as they are.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels that they see; with --backbone.")] = 224,
     k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 5,
     distance: Annotated[str, typer.Option(help="euclidean, cosine or manhattan.")] = "euclidean",
     seed: Seed = 0,
@@ -227,11 +236,12 @@ def index(
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
     from cellkin.system import DecisionSupport, IndexOptions
     from cellkin.system import index as index_cells
+    from cellkin.system.runs import frozen_encoder
 
     dataset = opened(data, clinical)
     with progress() as tell:
         folder = index_cells(
-            source,
+            source if backbone is None else frozen_encoder(source, backbone, size, device),
             dataset,
             out=out,
             seed=seed,

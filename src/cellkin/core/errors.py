@@ -3,6 +3,7 @@
 CellkinError
 ├── DataError                the data set or a file in it
 │   ├── ImageError           one image cannot be read, or not without guessing
+│   │   └── NoCellError      no cell is found in it to be shown alone
 │   ├── LayoutError          a folder is no data set that cellkin knows
 │   ├── LabelError           a class or label that nobody declared, or a missing one
 │   └── SplitError           the parts that were asked for cannot be cut

@@ -33,21 +33,25 @@ def untrained(encoder: Encoder, images: Bytes, *, seed: int) -> Encoder:
         seed=seed,
         norm=encoder.network.norm,
     )
-    norms: list[Any] = [m for m in network.body.modules() if hasattr(m, "running_mean")]
-    for norm in norms:
-        if not norm.weight.any():
+    for norm in network.body.modules():
+        if hasattr(norm, "running_mean") and not norm.weight.any():
             torch.nn.init.ones_(norm.weight)
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all chunks
     made = Encoder(network, encoder.preprocessor, encoder.classes, device=encoder.device)
-    if norms:
-        _settle(made, images)
+    settle(made, images)
     return made
 
 
-def _settle(encoder: Encoder, images: Bytes) -> None:
-    """Give the batch norms the mean statistics of these images; no weight changes."""
-    for start in range(0, len(images), CHUNK):
+def settle(encoder: Encoder, images: Bytes) -> None:
+    """Give the batch norms of an encoder the mean statistics of these images; no weight changes.
+
+    Args:
+        images: (N, S, S, 3) uint8, prepared; N at least 2.
+    """
+    norms: list[Any] = [m for m in encoder.network.body.modules() if hasattr(m, "running_mean")]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all chunks
+    for start in range(0, len(images) if norms else 0, CHUNK):
         chunk = images[start : start + CHUNK]
         if len(chunk) < 2:
             break  # one picture alone has no spread where a map is 1 x 1

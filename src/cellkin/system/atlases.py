@@ -181,7 +181,7 @@ def save_trained(
 
 
 def index(
-    source: str | Path,
+    source: str | Path | Encoder,
     data: Dataset,
     *,
     out: str | Path,
@@ -190,7 +190,7 @@ def index(
     distance: str = "euclidean",
     options: IndexOptions = IndexOptions(),
 ) -> Path:
-    """A new atlas over other cells, with the encoder of an atlas or an encoder folder.
+    """A new atlas over other cells, with an encoder, or that of an atlas or an encoder folder.
 
     One part of five is held out to measure it, and part of another to calibrate it. Cells that the
     encoder was trained on become references and never held-out cells: their distances would
@@ -205,7 +205,10 @@ def index(
         refuse_existing(out)
     if k < 1:
         raise RecipeError(f"k = {k} is not possible", where="--k", mend="give 1 or more")
-    encoder = open_encoder(Path(source).expanduser(), options.device)
+    if isinstance(source, Encoder):
+        encoder = source
+    else:
+        encoder = open_encoder(Path(source).expanduser(), options.device)
     images = load_images(data, encoder.preprocessor, options.progress)
     if encoder.seen_pixels:
         data = marked(data, progress=options.progress)

@@ -15,7 +15,14 @@ import numpy as np
 from cellkin.atlas.building import MAPS
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import guarded_writes
-from cellkin.core.errors import ArtifactError, ImageError, OutputError, RecipeError, SplitError
+from cellkin.core.errors import (
+    ArtifactError,
+    ImageError,
+    OutputError,
+    RecipeError,
+    SplitError,
+    WeightsError,
+)
 from cellkin.core.options import Options
 from cellkin.core.progress import Progress, silent
 from cellkin.core.ranks import process_rank
@@ -26,7 +33,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.outline import is_empty
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
-from cellkin.learning.packaged import FOLDERS, PACKAGED
+from cellkin.learning.packaged import FOLDERS, HAEMATOLOGY, PACKAGED
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize, pixels_seen_by
 from cellkin.system.cards import CARD, CARD_DATA, network_facts
@@ -205,9 +212,35 @@ def packaged_encoder(size: int, device: str) -> Encoder:
     Raises:
         WeightsError: the data package with the weights is missing.
     """
-    network, preprocessor = initialize(PACKAGED_BACKBONE, 1, "packaged", size=size, seed=0)
-    assert preprocessor is not None  # the packaged weights bring their own
-    return Encoder(network, preprocessor, ("cell",), device=choose_device(device))
+    return frozen_encoder("packaged", PACKAGED_BACKBONE, size, device)
+
+
+def frozen_encoder(init: str, backbone: str, size: int, device: str) -> Encoder:
+    """An encoder that is its first weights, not trained any further.
+
+    Args:
+        init, backbone, size: as in `cellkin.learning.weights.initialize`.
+
+    Raises:
+        WeightsError: they do not fit, cannot be had, come without a z-score, or are an encoder, which
+            has a view of its own.
+    """
+    if init == HAEMATOLOGY or Path(init).expanduser().is_dir():
+        raise WeightsError(
+            "this is an encoder already, with a backbone, a size and a view of its own",
+            where=init,
+            mend="leave --backbone away",
+        )
+    network, preprocessor = initialize(backbone, 1, init, size=size, seed=0)
+    if preprocessor is None:
+        raise WeightsError(
+            "these weights do not say with which z-score they were made",
+            where=init,
+            mend="train with them: cellkin train --init, where the z-score is fitted",
+        )
+    recipe = {"name": f"{Path(init).name}, frozen", "backbone": backbone, "init": init}
+    place = choose_device(device)
+    return Encoder(network, preprocessor, ("cell",), recipe=recipe, device=place)
 
 
 def open_encoder(folder: Path, device: str) -> Encoder:
@@ -226,8 +259,9 @@ def open_encoder(folder: Path, device: str) -> Encoder:
     raise ArtifactError(
         "this is neither an atlas nor an encoder",
         where=folder,
-        mend="give a folder that cellkin train or cellkin pretrain wrote, or a packaged encoder: "
-        f"{', '.join((*FOLDERS.values(), 'imagenet'))}",
+        mend="give a folder that cellkin train or cellkin pretrain wrote, a packaged encoder "
+        f"({', '.join((*FOLDERS.values(), 'imagenet'))}), or weights of others with their "
+        "backbone: cellkin index FILE CELLS --backbone NAME",
     )
 
 
