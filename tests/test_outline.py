@@ -24,6 +24,7 @@ from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
 from cellkin.imaging.stain import nucleus_score
 from cellkin.learning.grounds import Grounds
 from cellkin.learning.recipes import Recipe
+from cellkin.proving.held_out import UNFOUND, held_out
 from cellkin.system import DecisionSupport, cross_validate, train
 from cellkin.system.runs import TrainOptions
 
@@ -144,6 +145,9 @@ def test_cells_that_are_not_found_are_left_out_and_told(
     with pytest.raises(NoCellError):
         dss.decide(some_empty.samples[0].image.path)
     assert dss.decide(some_empty.samples[1].image.path).label in some_empty.labels.names
+    named = [replace(s, id=f"new/{s.id}", subject="new") for s in some_empty.samples]
+    left = held_out(dss.atlas, replace(some_empty, samples=tuple(named))).left_out
+    assert left[UNFOUND] == len(empty) == 2
 
 
 def test_folds_with_cells_left_out_are_resumed(some_empty: Dataset, tmp_path: Path) -> None:

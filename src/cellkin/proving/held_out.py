@@ -17,6 +17,7 @@ from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
 from cellkin.datasets.parts.seen import marked
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.outline import is_empty
 
 PARTS = {
     "reference": "reference cells of the atlas",
@@ -28,6 +29,7 @@ FIELD = "cells of slides or fields that the atlas knows"
 TRAINED = "images that the network was trained or selected on"
 TWINS = "images that are reference cells, or nearly, under another name"
 DIFFERENT = "cells of classes that the atlas does not know"
+UNFOUND = "pictures in which no cell is found to be shown alone"
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,19 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
             kept.append(sample)
         else:
             why[reason] += 1
-    images = load_prepared([s.image for s in kept], atlas.encoder.preprocessor, progress=progress)
+    sources, preprocessor = [s.image for s in kept], atlas.encoder.preprocessor
+    images = load_prepared(sources, preprocessor, progress=progress, unfound=True)
     trained = set(atlas.encoder.trained_on)
     fresh = [i for i, mark in enumerate(fingerprints(images)) if mark not in trained]
     if len(fresh) < len(kept):
         why[TRAINED] += len(kept) - len(fresh)
     if not fresh:
         raise nothing_left(data, why)
-    return HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)
+    held = HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)
+    shown = [i for i, image in enumerate(held.images) if not is_empty(image)]
+    if preprocessor.alone and len(shown) < len(held):
+        return held.part(shown, UNFOUND)
+    return held
 
 
 def _known(atlas: Atlas) -> tuple[dict[str, str], set[str]]:

@@ -27,11 +27,12 @@ from cellkin.core.counts import (
     ShareFound,
     leukocytes,
 )
-from cellkin.core.errors import DecisionError, ImageError
+from cellkin.core.errors import DecisionError, ImageError, NoCellError
 from cellkin.core.kinds import NOTHING, PLATELET, kind
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, LabelSet
 from cellkin.imaging.loading import BLOCK, unusable
+from cellkin.imaging.outline import empty
 from cellkin.imaging.preprocess import Prepared
 from cellkin.measures.counting import HeldOutCalls, corrected_shares, foreseen
 from cellkin.measures.differential import Counted, differential
@@ -273,9 +274,10 @@ def _pictures(
 ) -> Iterator[Prepared]:
     """The white cells of all fields, cut at the scale and in the light of the atlas and prepared.
 
-    Those of one field that lie near each other follow one another.
+    Those of one field that lie near each other follow one another. Where a cell is to be shown
+    alone and has no outline, empty ground stands for it, which no quality gate lets pass.
     """
-    prepare = caller.atlas.encoder.preprocessor.prepare
+    preprocessor = caller.atlas.encoder.preprocessor
     read = {name: one for name, one in found.items() if isinstance(one, FoundField)}
     window = caller.window().settled([*read.values()])
     for name, one in read.items():
@@ -285,7 +287,11 @@ def _pictures(
                 album.field(name, even.overview(overview(field)[0]))
             whites = [cell for cell in one.cells if cell.kind == WHOLE]
             for cell, square in cuts(even, one, whites, window):
-                picture = Prepared(_id(name, cell), prepare(square, one.cut_um_per_pixel))
+                try:
+                    image = preprocessor.prepare(square, one.cut_um_per_pixel)
+                except NoCellError:
+                    image = empty(preprocessor.size)
+                picture = Prepared(_id(name, cell), image)
                 if album is not None:
                     album.cell(picture.name, picture.image)
                 yield picture
