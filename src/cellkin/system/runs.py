@@ -222,8 +222,8 @@ def frozen_encoder(init: str, backbone: str, size: int, device: str) -> Encoder:
         init, backbone, size: as in `cellkin.learning.weights.initialize`.
 
     Raises:
-        WeightsError: they do not fit, cannot be had, come without a z-score, or are an encoder, which
-            has a view of its own.
+        WeightsError: they do not fit, cannot be had, come without a z-score, or are an encoder,
+            which has a view of its own.
     """
     if init == HAEMATOLOGY or Path(init).expanduser().is_dir():
         raise WeightsError(
