@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from study_results import CLASSES, job, prediction
 
+from cellkin.core.engine import Crew
 from cellkin.core.errors import DataError, LabelError, RecipeError, SplitError
 from cellkin.core.progress import silent
-from cellkin.core.records import OTHER_CELL, Dataset, ImageRef, LabelSet, Sample
+from cellkin.core.records import OTHER_CELL, Dataset, Features, ImageRef, LabelSet, Sample
 from cellkin.datasets.parts.seen import seen_to_training
+from cellkin.decision import MinMaxScale
 from cellkin.report import save_study
-from cellkin.study.alignment import centred
+from cellkin.study.alignment import ALIGNMENTS, aligned
 from cellkin.study.evaluate import StudyOptions, evaluate
 from cellkin.study.experiment_file import Experiment, load_experiment
 from cellkin.study.pictures import Pictures
@@ -48,7 +51,7 @@ merge = {{ lymphoblast = ["lymphoblast (1)", "lymphoblast (2)"] }}
 drawn = {{ layout = "cnmc", cells = 36, subjects = 6, size = 48, seed = 4 }}
 merge = {{ lymphoblast = ["all"], normal = ["hem"] }}
 """
-METHODS = '["cellkin", "cellkin, centred by place", "colour histogram + neighbours"]'
+METHODS = '["cellkin", "cellkin, centred", "cellkin, CORAL", "colour histogram + neighbours"]'
 EVERY = METHODS[:-1] + ', "frozen start + neighbours"]'
 
 
@@ -167,20 +170,26 @@ def test_what_the_first_weights_know_of_a_left_out_place_takes_no_part() -> None
         assert part.of(part.split) == part
 
 
-# centring --------------------------------------------------------------------------------------
+# alignments ------------------------------------------------------------------------------------
 
 
-def test_centring_takes_away_what_a_place_adds_and_nothing_else() -> None:
+@pytest.mark.parametrize("how", sorted(ALIGNMENTS))
+def test_an_alignment_takes_away_what_a_place_adds_and_knows_no_class(how: str) -> None:
+    """Another camera shifts and stretches every feature; the batch of the place undoes it."""
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(30, 4)).astype(np.float32)
-    places = np.array(["x", "y", None], object)[rng.integers(0, 3, 30)].tolist()
-    shifts = {"x": 5.0, "y": -3.0, None: 1.0}
-    shifted = vectors + np.array([shifts[p] for p in places], np.float32)[:, None]
-    assert np.allclose(centred(vectors, places), centred(shifted, places), atol=1e-5)
-    for place in ("x", "y", None):
-        rows = [i for i, p in enumerate(places) if p == place]
-        wanted = vectors[rows] - vectors[rows].mean(0)
-        assert np.allclose(centred(vectors, places)[rows], wanted, atol=1e-6)
+    references = rng.normal(size=(400, 5)).astype(np.float32)
+    atlas = SimpleNamespace(
+        scale=(scale := MinMaxScale.fit(references)),
+        scaled=scale.apply(references),
+        cells=SimpleNamespace(labels=("a", "b") * 200),
+        space="x",
+    )
+    seen = rng.normal(size=(400, 5)) * [0.5, 2, 1, 3, 0.7] + [9, -4, 0, 2, 5]
+    place = Features(tuple(map(str, range(400))), seen.astype(np.float32), "x")
+    moved = aligned(how, place, atlas)  # type: ignore[arg-type]
+    assert moved.space == "x"
+    assert np.allclose(moved.vectors.mean(0), references.mean(0), atol=0.05)
+    assert np.allclose(moved.vectors.std(0), references.std(0), rtol=0.1)
 
 
 # the experiment --------------------------------------------------------------------------------
@@ -194,7 +203,7 @@ def test_what_does_not_go_with_places_is_refused(lists: str, tmp_path: Path) -> 
         tiny(tmp_path, lists)
 
 
-def test_units_do_not_mix_and_centring_needs_places(tmp_path: Path) -> None:
+def test_units_do_not_mix_and_alignments_need_places(tmp_path: Path) -> None:
     tiny(tmp_path)
     path = tmp_path / "tiny.toml"
     text = path.read_text()
@@ -221,17 +230,17 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gathered]:
     return gather(tiny(folder), {}, folder, silent)
 
 
-def test_each_place_is_a_fold_and_centring_trains_nothing_anew(
+def test_each_place_is_a_fold_and_alignments_train_nothing_anew(
     gathered: dict[str, Gathered], tmp_path: Path
 ) -> None:
     works = plan(tiny(tmp_path), gathered, {})
     assert set(gathered) == {PLACES}
     rows = [(row.job.method, row.job.tested_on) for work in works for row in work.rows]
-    assert len(set(rows)) == len(rows) == 3 * 2
+    assert len(set(rows)) == len(rows) == 4 * 2
     trained = [work for work in works if work.kind == "trained"]
-    assert [len(work.rows) for work in trained] == [2, 2]
+    assert [len(work.rows) for work in trained] == [3, 3]
     assert {row.job.unit for work in works for row in work.rows} == {"place"}
-    assert len({row.job.key for work in works for row in work.rows}) == 6
+    assert len({row.job.key for work in works for row in work.rows}) == 8
     once = plan(tiny(tmp_path, methods='["cellkin"]'), gathered, {})
     kept = {row.job.key for work in once for row in work.rows}
     assert kept < {row.job.key for work in works for row in work.rows}
@@ -263,8 +272,9 @@ def test_weights_that_are_named_start_any_experiment_that_names_none(
 def test_the_whole_run(tmp_path: Path) -> None:
     """Every prediction is kept; table, page and pictures are made of them."""
     out = tmp_path / "out"
-    summary = evaluate(tiny(tmp_path, methods=EVERY), out, options=StudyOptions(evidence=False))
-    assert (summary.done, summary.failures) == (8, ())
+    options = StudyOptions(evidence=False, crew=Crew(workers=1), device="cpu")
+    summary = evaluate(tiny(tmp_path, methods=EVERY), out, options=options)
+    assert (summary.done, summary.failures) == (10, ())
     with Results.open(out, readonly=True) as results:
         study = summarize(results)
     assert {row.left_out for row in study.rows} == {"east", "west"}
@@ -276,7 +286,7 @@ def test_the_whole_run(tmp_path: Path) -> None:
         }
         assert set(row.labels.names) == {"lymphoblast", "normal"}
     (table,) = [t for t in study.tables if t.name == "across_places"]
-    assert len(table.rows) == 8 + 4
+    assert len(table.rows) == 10 + 5
     means = {row[1]: row[2] for row in table.rows if row[0] == "mean of 2 places"}
     assert set(means) == {row.title for row in study.rows}
     for title, mean in means.items():

@@ -1,37 +1,31 @@
-"""Features of several places laid over each other, without a label."""
+"""A left-out place laid over the references of a study's atlas, without a label."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellkin.atlas import Atlas
-from cellkin.core.arrays import Singles
 from cellkin.core.records import Features
-from cellkin.decision import MinMaxScale
+from cellkin.decision.alignment import Cloud, Fit, centred, coral
 
-CENTRED = "centred by place"
+if TYPE_CHECKING:
+    from cellkin.atlas import Atlas
 
-
-def centred(vectors: Singles, places: Sequence[str | None]) -> Singles:
-    """Features (N, C), those of each place less their mean; a single cell becomes zero."""
-    moved = np.array(vectors, np.float32)
-    homes = np.array([str(place) for place in places])
-    for home in np.unique(homes):
-        rows = homes == home
-        moved[rows] -= moved[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return moved
+ALIGNMENTS: Mapping[str, Fit] = {"centred": centred, "CORAL": coral}
+"""Those that need no label; see `cellkin.decision.alignment`."""
 
 
-def centred_atlas(atlas: Atlas) -> Atlas:
-    """The atlas with its references centred by place: another space, of another name."""
-    vectors = centred(atlas.vectors, atlas.cells.places)
-    space = f"{atlas.space}, {CENTRED}"
-    return replace(atlas, vectors=vectors, scale=MinMaxScale.fit(vectors), space=space)
+def aligned(how: str, features: Features, atlas: Atlas) -> Features:
+    """Features of all cells of a place (N, C), as they lie over the atlas's references: what moves
+    them is fitted on themselves, as one batch, and knows no class.
 
-
-def centred_features(features: Features, places: Sequence[str | None], space: str) -> Features:
-    """Features of queries, centred by place: a place is known by its batch, not cell by cell."""
-    return Features(features.ids, centred(features.vectors, places), space)
+    Args:
+        how: a name of `ALIGNMENTS`.
+    """
+    unlabelled = ("",) * len(features)
+    place = Cloud(atlas.scale.apply(features.vectors), unlabelled)
+    fitted = ALIGNMENTS[how](place, Cloud(atlas.scaled, atlas.cells.labels))
+    moved = fitted.before(atlas.scale).apply(features.vectors)
+    return Features(features.ids, moved.astype(np.float32), atlas.space)

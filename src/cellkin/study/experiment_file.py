@@ -13,6 +13,7 @@ from cellkin.core.errors import RecipeError, did_you_mean
 from cellkin.core.options import refuse_unknown
 from cellkin.datasets.parts.places import PLACE
 from cellkin.learning.recipes import load_recipe
+from cellkin.study.alignment import ALIGNMENTS
 from cellkin.study.predictions import PROPOSED
 
 GIVEN = "given"
@@ -30,13 +31,14 @@ class Method:
         kind: "trained" network, its "start" (the first weights as they are), the "frozen" ImageNet
             weights that cellkin ships, or colour "histogram".
         changes: fields of the recipe that differ; a training selects by what will decide.
-        centred: whether the features of each place are centred before the neighbours are sought.
+        aligned: how a left-out place is laid over the others before its neighbours are sought, see
+            `cellkin.study.alignment`; empty for as it is.
     """
 
     name: str
     kind: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    centred: bool = False
+    aligned: str = ""
 
 
 VOTE: dict[str, Any] = {"select_by": "vote"}
@@ -54,9 +56,15 @@ METHODS: Mapping[str, Method] = {
         Method("frozen ImageNet + neighbours", "frozen", VOTE),
         Method("frozen start + neighbours", "start", VOTE),
         Method("colour histogram + neighbours", "histogram", VOTE),
-        Method(f"{PROPOSED}, centred by place", "trained", VOTE, centred=True),
-        Method("frozen ImageNet + neighbours, centred by place", "frozen", VOTE, centred=True),
-        Method("frozen start + neighbours, centred by place", "start", VOTE, centred=True),
+        *(
+            Method(f"{name}, {how}", kind, VOTE, aligned=how)
+            for name, kind in (
+                (PROPOSED, "trained"),
+                ("frozen ImageNet + neighbours", "frozen"),
+                ("frozen start + neighbours", "start"),
+            )
+            for how in ALIGNMENTS
+        ),
     )
 }
 
@@ -359,7 +367,7 @@ def _check_places(experiment: Experiment, where: str) -> None:
             where=where,
             mend="make two experiments of it",
         )
-    alone = [name for name in experiment.methods if METHODS[name].centred]
+    alone = [name for name in experiment.methods if METHODS[name].aligned]
     if alone and not experiment.across_places:
         raise RecipeError(
             f"{alone[0]!r} is about places",

@@ -30,7 +30,7 @@ from cellkin.learning.threads import threads
 from cellkin.learning.training import Place as TrainingPlace
 from cellkin.learning.training import Trained, train_encoder
 from cellkin.learning.weights import first_network, seen_by
-from cellkin.study.alignment import centred_atlas, centred_features
+from cellkin.study.alignment import aligned
 from cellkin.study.baselines import by_head, by_histogram, by_neighbors, colour_histogram
 from cellkin.study.drilldown import chosen, explaining, save_pages
 from cellkin.study.external import mapped_classes
@@ -130,7 +130,7 @@ def _by_network(
     found: list[_Found] = []
     for row in work.rows:
         look = _look(work, row, cells, atlas, (place, progress))
-        predictions = _predicted(recipe.select_by, atlas, look, centre=row.centred)
+        predictions = _predicted(recipe.select_by, atlas, look, row.aligned)
         own = places_of(look.samples) | pages.of(look, predictions, row.job)
         found.append((predictions, own))
     extra: dict[str, Any] = {"space": atlas.space, "weights": encoder.weights_sha256}
@@ -258,14 +258,11 @@ def places_of(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"places": known} if known else {}
 
 
-def _predicted(how: str, atlas: Atlas, look: _Look, *, centre: bool = False) -> list[Prediction]:
+def _predicted(how: str, atlas: Atlas, look: _Look, alignment: str = "") -> list[Prediction]:
     told = look.samples, atlas.labels, look.places
     if how == "head":
         return by_head(atlas, look.features, *told)
-    features = look.features
-    if centre:
-        atlas, homes = centred_atlas(atlas), [sample.place for sample in look.samples]
-        features = centred_features(features, homes, atlas.space)
+    features = aligned(alignment, look.features, atlas) if alignment else look.features
     return by_neighbors(decide(atlas, features, owners=look.owners), *told)
 
 

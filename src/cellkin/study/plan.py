@@ -22,7 +22,6 @@ from cellkin.datasets.parts.places import PLACE
 from cellkin.datasets.parts.seen import marked, seen_to_training
 from cellkin.learning.recipes import Recipe, load_recipe
 from cellkin.learning.weights import IMAGENET, PACKAGED_BACKBONE, pixels_seen_by
-from cellkin.study.alignment import CENTRED
 from cellkin.study.experiment_file import (
     GIVEN,
     METHODS,
@@ -54,13 +53,13 @@ INJECTED = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row that a work gives, on which other data set it decides, if any, and whether the
-    features of each place are centred before.
+    """One row that a work gives, on which other data set it decides, if any, and how a left-out
+    place is aligned before (see `Method`).
     """
 
     job: Job
     external: External | None = None
-    centred: bool = False
+    aligned: str = ""
 
 
 @dataclass(frozen=True)
@@ -304,8 +303,9 @@ def _rows(
 ) -> list[Row]:
     key, method = decided
     own = setting.gathered.name
-    if method.centred:
-        return [Row(_job(setting, method, digest([key, CENTRED])), centred=True)]
+    if method.aligned:
+        job = _job(setting, method, digest([key, method.aligned]))
+        return [Row(job, aligned=method.aligned)]
     rows = [Row(_job(setting, method, key))]
     for external in experiment.external:
         if external.train == own and method.kind != "histogram":
