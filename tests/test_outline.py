@@ -12,7 +12,7 @@ from PIL import Image
 
 from cellkin import datasets
 from cellkin.core.errors import ImageError, NoCellError, RecipeError, TrainingError
-from cellkin.core.records import Dataset
+from cellkin.core.records import Dataset, LabelSet
 from cellkin.datasets.parts import splits
 from cellkin.drawing.camera import subject_style
 from cellkin.drawing.drawn import draw
@@ -24,6 +24,8 @@ from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
 from cellkin.imaging.stain import nucleus_score
 from cellkin.learning.grounds import Grounds
 from cellkin.learning.recipes import Recipe
+from cellkin.learning.sampling import TrainingData
+from cellkin.learning.training import train_encoder
 from cellkin.proving.held_out import UNFOUND, held_out
 from cellkin.system import DecisionSupport, cross_validate, train
 from cellkin.system.runs import TrainOptions
@@ -228,6 +230,24 @@ def test_a_share_of_the_cells_stands_among_others(cells: np.ndarray) -> None:
     changed = [not np.array_equal(a, b) for a, b in zip(whole, cells[batch], strict=True)]
     assert changed == [True, False, True, True]  # nothing keeps its own surroundings
     assert np.array_equal(pictures(0.0, slice(None)), cells[batch])
+
+
+def test_a_training_that_was_stopped_goes_on_alike(cells: np.ndarray, tmp_path: Path) -> None:
+    rows = np.arange(len(cells))
+    labels = LabelSet(("a", "b"), dict.fromkeys("ab", "other cell"))
+    names = tuple(f"cell {i}" for i in rows)
+    data = TrainingData(cells, names, rows % 2, rows, rows[:4], labels)
+    recipe = replace(RECIPE, size=64, epochs=3, batch=3, k=1, alone=False, swap_grounds=0.7)
+
+    def stop(task: str, done: int, total: int) -> None:
+        if task.startswith("training, epoch 3"):
+            raise KeyboardInterrupt
+
+    whole = train_encoder(data, recipe, seed=0, run=tmp_path / "whole").encoder
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(data, recipe, seed=0, run=tmp_path / "stopped", progress=stop)
+    gone_on = train_encoder(data, recipe, seed=0, run=tmp_path / "stopped").encoder
+    assert gone_on.weights_sha256 == whole.weights_sha256
 
 
 def test_without_a_share_nothing_is_drawn(cells: np.ndarray) -> None:
