@@ -32,11 +32,11 @@ REACH = 3  # pixels inside and outside the line over which the step is measured
 INSIDE, OUTSIDE = 0.1, -1.5  # beyond these, a step does not count: a nucleus is no better an edge
 SURE = 2.5  # largest log ratio by which a colour speaks for or against
 SPARSE = 2e-4  # share of the pixels that a colour is given in any case
-NUCLEAR = 0.45  # stain, in densities of the picture, from which on it speaks for the cell
-GROUND = 0.08  # density below which a pixel is ground
+VIOLET = 0.45  # stain, in densities of the picture, from which on it speaks for the cell
+PALE = 0.08  # density below which a pixel is ground
 MIDDLE, AROUND = 0.13, 0.40  # sides of the picture: what is taken for the cell, and not, at first
-STRENGTH = 3.0  # sum of densities that the strongest stains of every picture are set to
-LEAST_STRENGTH = 0.3  # sum of densities of a picture in which there is some stain
+STRONGEST = 3.0  # sum of densities that the strongest stains of every picture are set to
+LEAST_STAIN = 0.3  # sum of densities of a picture in which there is some stain
 BINS = (14, 14, 12)  # of density, nuclear stain and redness
 LOW = np.array([0.0, -1.2, -1.0], np.float32)
 HIGH = np.array([1.4, 1.4, 1.0], np.float32)
@@ -44,10 +44,10 @@ CORE = 0.55  # of the depth of a mask: what is deeper is the core of a cell
 TWIN = 0.15  # of the area of the largest core: what is larger is another cell
 LEAST_AREA = 20  # pixels
 STAINED = 1.1  # stain of a nucleus, in densities of the picture; red cells have less
-NUCLEUS = 0.9  # quantile of the stain of a cell that stands for its nucleus
+DEEP = 0.9  # quantile of the stain of a cell that stands for its nucleus
 SOFT = 1.0  # pixels over which a cell passes into another ground
 APART = 0.03  # sides of the picture that are kept from a cell's edge, where its ground is told
-BRIGHT = 0.7  # quantile of what lies around a cell from which on it is taken for ground
+BRIGHTER = 0.7  # quantile of what lies around a cell from which on it is taken for ground
 WIDE = 8.0  # pixels of 64, over which the ground is smoothed where a cell was taken away
 
 
@@ -146,7 +146,7 @@ def _ground_under(rgb: Bytes, mask: Bools) -> tuple[Singles, bool]:
     if 2 * np.count_nonzero(seen) < np.count_nonzero(away) or not seen.any():
         return np.zeros(rgb.shape, np.float32), True
     brightness = rgb.sum(axis=2, dtype=np.int64)
-    ground = seen & (brightness >= np.quantile(brightness[seen], BRIGHT))
+    ground = seen & (brightness >= np.quantile(brightness[seen], BRIGHTER))
     side = min(64, len(rgb))
     weighted = np.dstack([rgb * ground[..., None], ground]).astype(np.float32)
     small = cv2.resize(weighted, (side, side), interpolation=cv2.INTER_AREA)
@@ -182,7 +182,7 @@ def _sought(rgb: Bytes) -> Bools | None:
         middle = moments["m10"] / moments["m00"] + 0.5, moments["m01"] / moments["m00"] + 0.5
         inner, outer = mask * seen, (_widened(mask, 3) == 0) * seen
     own = _without_neighbours(mask)
-    return own if np.quantile(stains[..., 1][own], NUCLEUS) >= STAINED else None
+    return own if np.quantile(stains[..., 1][own], DEEP) >= STAINED else None
 
 
 def _stains(rgb: Bytes, seen: Bools) -> Singles | None:
@@ -193,9 +193,9 @@ def _stains(rgb: Bytes, seen: Bools) -> Singles | None:
     white = np.percentile(smooth[seen], 95, axis=0)
     density = np.clip(-np.log((smooth + 1) / (white + 1)), 0, 3)
     strength = float(np.percentile(density.sum(axis=2)[seen], 98))
-    if strength < LEAST_STRENGTH:
+    if strength < LEAST_STAIN:
         return None
-    red, green, blue = np.moveaxis(density * (STRENGTH / strength), 2, 0)
+    red, green, blue = np.moveaxis(density * (STRONGEST / strength), 2, 0)
     stains = np.stack([(red + green + blue) / 3, red + green - 2 * blue, red - green], axis=2)
     return np.asarray(stains, np.float32)
 
@@ -227,8 +227,8 @@ def _smoothed(counts: Floats) -> Floats:
 
 def _scores(ratios: Floats, stains: Singles, seen: Bools) -> Singles:
     """How much each pixel speaks for the cell (S, S)."""
-    scores = ratios + np.clip(3 * (stains[..., 1] - NUCLEAR), 0, 1.5)
-    scores = np.where(stains[..., 0] < GROUND, np.minimum(scores, -1.5), scores)
+    scores = ratios + np.clip(3 * (stains[..., 1] - VIOLET), 0, 1.5)
+    scores = np.where(stains[..., 0] < PALE, np.minimum(scores, -1.5), scores)
     scores = np.where(seen, scores, -3.0).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(scores, (0, 0), 1.0), np.float32)
 
