@@ -34,8 +34,8 @@ from cellkin.atlas.adopting import ALIGNMENTS, Alignment, adopt, unit_of
 from cellkin.core.arrays import Singles
 from cellkin.core.records import Features
 from cellkin.decision.alignment import Cloud
-from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
+from cellkin.system.runs import learned_from
 from cellkin.system.suggesting import farthest_first
 
 PLACE = "new"
@@ -71,9 +71,8 @@ def opened(folder: Path, data: Path) -> Bench:
     known = set(atlas.cells.labels)
     samples = [s for s in found if s.label in known]
     images = load_prepared([s.image for s in samples], atlas.encoder.preprocessor)
-    seen = set(atlas.encoder.trained_on)
-    if trained := sum(mark in seen for mark in fingerprints(images)):
-        print(f"WARNING: the encoder was trained on {trained} of these cells")
+    if trained := learned_from(replace(found, samples=tuple(samples)), images, atlas.encoder):
+        print(f"WARNING: the encoder has learned from {len(trained)} of these cells")
     ids = tuple(s.id for s in samples)
     vectors = atlas.encoder.embed(images, ids).vectors
     columns = [tuple(getattr(s, name) for s in samples) for name in ("label", "subject", "group")]

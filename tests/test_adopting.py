@@ -17,15 +17,19 @@ from typer.testing import CliRunner, Result
 
 from cellkin import adopt, datasets
 from cellkin.atlas import Atlas, seen_from
-from cellkin.atlas.adopting import ALIGNMENTS
+from cellkin.atlas.adopting import ALIGNMENTS, CLASS_MEANS, Judged, best
 from cellkin.cli.main import app
 from cellkin.core.errors import ArtifactError, DataError, DecisionError, LabelError
 from cellkin.core.records import Dataset
 from cellkin.decision import Affine, MinMaxScale
 from cellkin.decision.alignment import Cloud, centred, class_means, coral
 from cellkin.drawing.drawn import draw
+from cellkin.imaging.loading import load_prepared
+from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.quality import measure
-from cellkin.system import DecisionSupport
+from cellkin.learning.encoder import Encoder
+from cellkin.learning.weights import initialize
+from cellkin.system import DecisionSupport, index
 from cellkin.system.suggesting import farthest_first
 
 PLACE = "St Mary"
@@ -207,6 +211,38 @@ def test_evidence_adds_up_in_every_alignment(
     assert max(pair.completeness for pair in evidence.pairs) < 1e-4
 
 
+def test_evidence_of_an_aligned_transformer(
+    smears: Dataset, others: Dataset, tmp_path: Path
+) -> None:
+    """Its first-order terms are those of the features that voted: where the alignment turns them,
+    the network is asked along the turned directions.
+    """
+    network, _ = initialize("test_vit", 2, "scratch", size=48, seed=0)
+    (tmp_path / "vit").mkdir()
+    seen = Preprocessor(size=48, mean=(127.0,) * 3, std=(64.0,) * 3)
+    Encoder(network, seen, ("a", "b")).save(tmp_path / "vit")
+    index(tmp_path / "vit", smears, out=tmp_path / "atlas", k=3)
+    found = adopt(tmp_path / "atlas", others, out=tmp_path / "a", place=PLACE)
+    whole = Atlas.open(found)
+    double = Affine(2.0 * np.eye(network.width), np.zeros(network.width))
+    (one,) = whole.adopted
+    pairs = []
+    for alignment in (None, double):
+        atlas = replace(whole, adopted=(replace(one, alignment=alignment, home=False),))
+        pairs.append(DecisionSupport(atlas).explain(others.samples[0].image, place=PLACE).pairs[0])
+    plain, turned = (np.array(pair.on_query()) for pair in pairs)
+    assert pairs[0].reference == pairs[1].reference
+    scale, offset = whole.scale.scale, whole.scale.offset
+    reference = one.vectors[one.cells.ids.index(pairs[0].reference)].astype(np.float64)
+    assert np.abs(plain).max() > 0
+    assert not np.allclose(turned, plain)
+    images = load_prepared([others.samples[0].image], whole.encoder.preprocessor)
+    for pair, factor in zip(pairs, (1.0, 2.0), strict=True):
+        toward = factor * scale * (scale * factor * reference - offset)
+        wanted = whole.encoder.token_products(images, toward[None, None])[0, 0]
+        np.testing.assert_allclose(np.array(pair.on_query()), wanted, atol=1e-5)
+
+
 def test_an_answer_does_not_depend_on_the_batch(both: DecisionSupport, others: Dataset) -> None:
     paths = [sample.image.path for sample in others.samples[:6]]
     together = both.decide(paths, place=PLACE)
@@ -215,7 +251,7 @@ def test_an_answer_does_not_depend_on_the_batch(both: DecisionSupport, others: D
 
 def test_the_place_must_be_named(both: DecisionSupport, adopted: Path, others: Dataset) -> None:
     path = others.samples[0].image.path
-    for ask in (both.decide, both.explain, both.count):
+    for ask in (both.decide, both.explain, both.count, both.fits):
         with pytest.raises(DecisionError, match="which one") as caught:
             ask(path)
         assert PLACE in str(caught.value)
@@ -262,7 +298,7 @@ def test_it_is_told(both: DecisionSupport, adopted: Path, support: DecisionSuppo
     assert facts["unit"] == "subject"
     assert [one["name"] for one in facts["tried"]] == [a.name for a in ALIGNMENTS]
     votes = {one["name"]: one["votes"] for one in facts["tried"]}
-    assert votes[facts["alignment"]] == max(votes.values())
+    assert votes[facts["alignment"]] >= votes["class means"]
     assert both.atlas.id != support.atlas.id
     assert both.at(PLACE).atlas.provenance.atlas == both.atlas.id
     card = (adopted / "model_card.md").read_text()
@@ -299,6 +335,25 @@ def test_a_damaged_alignment_is_found(adopted: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(ArtifactError):
         Atlas.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("gain", "chosen"), [(0.0, "class means"), (0.02, "class means"), (0.3, "centred")]
+)
+def test_what_is_clearly_better_is_chosen_else_the_class_means(
+    gain: float, chosen: str, rng: np.random.Generator
+) -> None:
+    usual = np.clip(rng.normal(0.5, 0.2, 30), 0, 1)
+    tried = []
+    for alignment in ALIGNMENTS:
+        more = {"centred": gain, "class means": 0.0}.get(alignment.name, -0.1)
+        noise = 0.0 if alignment is CLASS_MEANS else rng.normal(0, 0.2, 30)
+        right, rows = usual + more + noise - np.mean(noise), tuple(range(30))
+        tried.append(Judged(alignment, rows, ("a",) * 30, right, right, right))
+    assert best(tried).alignment.name == chosen
+    assert best([replace(one, rows=(), right=np.array([])) for one in tried]).alignment is (
+        CLASS_MEANS
+    )
 
 
 # refusals -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from cellkin.decision.alignment import Cloud, Fit, centred, class_means, coral
 from cellkin.measures.counting import HeldOutCalls
 from cellkin.measures.scores import score
 
+CLEARLY = 2.0  # standard errors of a paired difference
 MOST = 200  # cells that are judged: more tell little more, and take long
 
 
@@ -51,7 +52,7 @@ ALIGNMENTS = (
     Alignment("CORAL", coral),
     CLASS_MEANS,
 )
-"""The simplest first: it wins a tie."""
+"""The simplest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +97,8 @@ def adopt(
         progress(f"trying {alignment.name}", len(tried), len(ALIGNMENTS))
         tried.append(judge(atlas, alignment, new, home, left_out))
     progress("trying alignments", len(ALIGNMENTS), len(ALIGNMENTS))
-    best = _best(tried)
-    fit = best.alignment.fit
+    chosen = best(tried)
+    fit = chosen.alignment.fit
     moved = None if fit is None else fit(new, home).before(atlas.scale)
     adopted = Adopted(
         place=place,
@@ -105,10 +106,10 @@ def adopt(
         vectors=vectors,
         xy=np.zeros((len(cells), 2)),
         alignment=moved,
-        home=best.alignment.home,
-        facts=_facts(atlas, cells, best, tried),
+        home=chosen.alignment.home,
+        facts=_facts(atlas, cells, chosen, tried),
         quality=None,
-        **_limits(atlas, cells, best),
+        **_limits(atlas, cells, chosen),
     )
     spots = place_on(atlas.scale.apply(adopted.aligned), atlas.index, atlas.xy)
     return replace(adopted, xy=spots)
@@ -198,40 +199,46 @@ def _called(
     return answers
 
 
-def _best(tried: Sequence[Judged]) -> Judged:
-    """The most votes for the own class, ties to the simplest. Where nothing could be judged the
-    class means, which served few cells best (docs/decisions/041).
+def best(tried: Sequence[Judged]) -> Judged:
+    """The most votes for the own class, where the class means have fewer beyond `CLEARLY` standard
+    errors; else they, which served new places best (docs/decisions/041). A tie among the others
+    goes to the simplest.
     """
-    known = [one for one in tried if len(one.rows)]
-    most = max((len(one.rows) for one in known), default=0)
-    whole = [one for one in known if len(one.rows) == most]
-    if not whole:
-        return next(one for one in tried if one.alignment is CLASS_MEANS)
-    return max(whole, key=lambda one: round(one.share, 9))
+    usual = next(one for one in tried if one.alignment is CLASS_MEANS)
+    better = [one for one in tried if one.rows == usual.rows and _clearly(one, usual)]
+    return max(better, key=lambda one: round(one.share, 9), default=usual)
 
 
-def _limits(atlas: Atlas, cells: Cells, best: Judged) -> dict[str, Any]:
-    truth = [cells.labels[i] for i in best.rows]
-    owners = cells.owners(unit_of(cells)).part(best.rows)
+def _clearly(one: Judged, other: Judged) -> bool:
+    """Whether more votes are right on the same cells, beyond what chance may do."""
+    more = one.right - other.right
+    if len(more) < 2 or more.mean() <= 0:
+        return False
+    return bool(more.mean() > CLEARLY * more.std(ddof=1) / np.sqrt(len(more)))
+
+
+def _limits(atlas: Atlas, cells: Cells, chosen: Judged) -> dict[str, Any]:
+    truth = [cells.labels[i] for i in chosen.rows]
+    owners = cells.owners(unit_of(cells)).part(chosen.rows)
     unit = owners.unit if owners.several else IMAGE
-    finite = [i for i in range(len(truth)) if np.isfinite(best.odd[i])]
+    finite = [i for i in range(len(truth)) if np.isfinite(chosen.odd[i])]
     sets = Conformal.from_cells(
         [truth[i] for i in finite],
         [str(owners.names[i]) for i in finite],
-        [float(best.odd[i]) for i in finite],
+        [float(chosen.odd[i]) for i in finite],
         unit="cell" if unit == IMAGE else unit,
         note="calibrated on the adopted cells, each without its own",
     )
     return {
-        "calibration": Calibration.from_cells(truth, best.mean_distances.tolist()),
+        "calibration": Calibration.from_cells(truth, chosen.mean_distances.tolist()),
         "conformal": sets,
         "calls": HeldOutCalls.of(
-            truth, best.called, owners.names, names=atlas.labels.names, unit=unit
+            truth, chosen.called, owners.names, names=atlas.labels.names, unit=unit
         ),
     }
 
 
-def _facts(atlas: Atlas, cells: Cells, best: Judged, tried: Sequence[Judged]) -> dict[str, Any]:
+def _facts(atlas: Atlas, cells: Cells, chosen: Judged, tried: Sequence[Judged]) -> dict[str, Any]:
     """How it was adopted, as plain data."""
     unit = unit_of(cells)
     return {
@@ -239,8 +246,8 @@ def _facts(atlas: Atlas, cells: Cells, best: Judged, tried: Sequence[Judged]) ->
         "classes": {name: cells.labels.count(name) for name in atlas.labels.names},
         "unit": unit,
         "units": len(set(cells.owners(unit).names)),
-        "alignment": best.alignment.name,
-        "judged": _scores(atlas, cells, best),
+        "alignment": chosen.alignment.name,
+        "judged": _scores(atlas, cells, chosen),
         "tried": [_told(atlas, cells, one) for one in tried],
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellkin.cli.cells import AtlasFolder, Images, Mpp
+from cellkin.cli.cells import AtlasFolder, Images, Mpp, PlaceName
 from cellkin.cli.console import print_json, progress, talk
 from cellkin.cli.options import Device, Json, Overwrite, examples, images_of
 from cellkin.core.fits import UNFIT
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @examples("""
 cellkin fits atlas new-cells/
 cellkin fits atlas new-cells/ --out fit
+cellkin fits adopted new-cells/ --place 'St Mary'
 cellkin fits atlas new-cells/ --json --strict > fit.json
 """)
 def fits(
@@ -32,6 +33,7 @@ def fits(
         bool, typer.Option("--strict", help="Exit with 2 where the atlas does not fit.")
     ] = False,
     mpp: Mpp = None,
+    place: PlaceName = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     json: Json = False,
@@ -49,7 +51,7 @@ def fits(
     if out is not None and not overwrite:
         refuse_existing(out)
     paths = images_of(images)
-    dss = DecisionSupport.open(atlas, device=device)
+    dss = DecisionSupport.open(atlas, device=device).at(place)
     with progress() as tell:
         found = dss.fits(paths, um_per_pixel=mpp, progress=tell)
     if out is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellkin.core.arrays import Array, Bytes, Floats, Singles
+from cellkin.core.arrays import Array, Bools, Bytes, Floats, Singles
 from cellkin.core.records import DifferenceMap, Heatmap, PairMap
 from cellkin.decision import MinMaxScale
 from cellkin.evidence import pairs
@@ -30,6 +30,8 @@ class Cases:
         maps, reference_maps: feature maps (M, C, h, w) and (M, k, C, h, w); None for a transformer.
         images, reference_images: prepared, (M, S, S, 3) and (M, k, S, S, 3) uint8; only for a
             transformer.
+        alignment: (C, C), by which the features of the queries were moved after the network, and
+            of those references that `moved` (M, k) marks; only for a transformer.
     """
 
     queries: Sequence[str]
@@ -41,12 +43,14 @@ class Cases:
     reference_maps: Array | None = None
     images: Bytes | None = None
     reference_images: Bytes | None = None
+    alignment: Floats | None = None
+    moved: Bools | None = None
 
     def nearest(self, k: int) -> Cases:
         """The same queries with their first k references alone."""
+        names = ("reference_vectors", "distances", "reference_maps", "reference_images", "moved")
         cut = {
-            name: None if (value := getattr(self, name)) is None else value[:, :k]
-            for name in ("reference_vectors", "distances", "reference_maps", "reference_images")
+            name: None if (value := getattr(self, name)) is None else value[:, :k] for name in names
         }
         held: dict[str, Any] = {**cut, "references": [names[:k] for names in self.references]}
         return replace(self, **held)
@@ -54,7 +58,8 @@ class Cases:
     def part(self, rows: slice) -> Cases:
         """Some of the queries."""
         held: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        cut: dict[str, Any] = {n: v if v is None else v[rows] for n, v in held.items()}
+        whole = {"alignment": held.pop("alignment")}
+        cut: dict[str, Any] = {n: v if v is None else v[rows] for n, v in held.items()} | whole
         return replace(self, **cut)
 
 
@@ -97,7 +102,10 @@ def _token_cams(encoder: Encoder, cases: Cases, known: list[int], weights: Singl
     images, others = _images(cases)
     everyone = np.concatenate([images[known][:, None], others[known]], axis=1)
     M, count = everyone.shape[:2]
-    directions = np.repeat(weights[:, None], count, axis=1).reshape(M * count, 1, -1)
+    toward = np.repeat(weights[:, None, None], count, axis=1)
+    moved = None if cases.moved is None else cases.moved[known]
+    own, kin = _to_network(cases.alignment, moved, toward[:, 0], toward[:, 1:])
+    directions = np.concatenate([own[:, None], kin], axis=1).reshape(M * count, 1, -1)
     maps = encoder.token_products(everyone.reshape(M * count, *everyone.shape[2:]), directions)
     return np.asarray(maps.reshape(M, count, *maps.shape[2:]))
 
@@ -169,15 +177,31 @@ def _token_pairs(encoder: Encoder, cases: Cases, scale: MinMaxScale, distance: s
         norm = a * b
     S = scale.scale
     queries = np.concatenate([S * g_P * norm, S * v * a], axis=1)
+    back = np.stack([S * g_Q[:, None] * norm, -S * v * b], axis=2)
+    queries, back = _to_network(cases.alignment, cases.moved, queries, back)
     on_queries = encoder.token_products(images, queries)
-    back = np.stack([S * g_Q[:, None] * norm, -S * v * b], axis=2).reshape(M * k, 2, C)
-    on_others = encoder.token_products(others.reshape(M * k, *others.shape[2:]), back)
+    images_back = others.reshape(M * k, *others.shape[2:])
+    on_others = encoder.token_products(images_back, back.reshape(M * k, 2, C))
     on_others = on_others.reshape(M, k, 2, *on_others.shape[2:])
     return _Pairs(
         None,
         (on_queries[:, :k], on_others[:, :, 0]),
         (on_queries[:, k:], on_others[:, :, 1]),
     )
+
+
+def _to_network(
+    alignment: Floats | None, moved: Bools | None, queries: Array, references: Array
+) -> tuple[Array, Array]:
+    """Directions in the space of the vote as directions of the network's own features.
+
+    Args:
+        alignment, moved: see `Cases`. queries: (M, J, C). references: (M, k, J, C).
+    """
+    if alignment is None or moved is None:
+        return queries, references
+    turned = references @ alignment
+    return queries @ alignment, np.where(moved[..., None, None], turned, references)
 
 
 def _records(cases: Cases, scale: MinMaxScale, distance: str, found: _Pairs) -> Maps:

@@ -21,7 +21,7 @@ from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.quality import LEAST, QualityGate, measure
 from cellkin.learning.encoder import choose_device
 from cellkin.system.cards import atlas_card, documents
-from cellkin.system.runs import AdoptOptions, load_images
+from cellkin.system.runs import AdoptOptions, learned_from, load_images
 
 FEW, FEW_OF_A_CLASS = 5, 2  # cells below which it is said that they are few
 COPIED = ("log.jsonl", "training.png", "predictions.json", "split.json")
@@ -178,7 +178,6 @@ def _gate(gate: QualityGate | None, images: Bytes) -> QualityGate | None:
 
 def _made(parent: Atlas, data: Dataset, images: Bytes) -> dict[str, Any]:
     """Where it comes from."""
-    seen = set(parent.encoder.trained_on)
     return {
         "parent": parent.id,
         "version": cellkin.__version__,
@@ -187,7 +186,7 @@ def _made(parent: Atlas, data: Dataset, images: Bytes) -> dict[str, Any]:
         "citation": data.citation,
         "licence": data.licence,
         "drawn": data.drawn,
-        "trained_on": sum(mark in seen for mark in fingerprints(images)),
+        "trained_on": len(learned_from(data, images, parent.encoder)),
         "notes": _notes(data),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from cellkin.core.progress import Progress
 from cellkin.core.ranks import process_rank
 from cellkin.core.records import Dataset, Features, Split
 from cellkin.datasets.parts import splits
-from cellkin.datasets.parts.seen import marked
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.learning.encoder import Encoder, choose_device
 from cellkin.learning.networks import Network, body_settings
@@ -35,6 +34,7 @@ from cellkin.system.cards import atlas_card, data_facts, documents, made_now
 from cellkin.system.runs import (
     IndexOptions,
     TrainOptions,
+    learned_from,
     load_images,
     open_encoder,
     open_run,
@@ -210,10 +210,9 @@ def index(
     else:
         encoder = open_encoder(Path(source).expanduser(), options.device)
     images = load_images(data, encoder.preprocessor, options.progress)
-    if encoder.seen_pixels:
-        data = marked(data, progress=options.progress)
     found = with_cells(splits.single(data, seed=seed), data, images, encoder.preprocessor)
-    split = _with_seen_cells_as_references(data, images, encoder, found)
+    seen = learned_from(data, images, encoder, progress=options.progress)
+    split = _with_seen_cells_as_references(found, seen)
     job = PartedCells(data, split, images, seed, options.progress, options.maps)
     recipe = f"index with {encoder.recipe.get('name', 'an encoder')}"
     settings = Settings(k, distance, seed, options.maps)
@@ -316,20 +315,10 @@ def _measure(
     return {"test": scores.to_json(), "triage": curve}, predictions
 
 
-def _with_seen_cells_as_references(
-    data: Dataset, images: Bytes, encoder: Encoder, split: Split
-) -> Split:
+def _with_seen_cells_as_references(split: Split, seen: Collection[str]) -> Split:
     """Move the validation cells, and every held-out cell the encoder has learned from, to the
     references: without training there is nothing to select.
     """
-    known = set(encoder.trained_on)
-    marks = fingerprints(images)
-    pixels = set(encoder.seen_pixels)
-    seen = {
-        sample.id
-        for sample, mark in zip(data.samples, marks, strict=True)
-        if mark in known or sample.pixels in pixels
-    }
     moved = [i for part in (split.calibration, split.test) for i in part if i in seen]
     calibration = split.calibration or split.val
     val = split.val if split.calibration else ()

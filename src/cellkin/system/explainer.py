@@ -51,11 +51,12 @@ class Look:
     features: Features
     logits: Singles
 
-    def moved(self, alignment: Affine) -> Look:
-        """The same look, aligned: its features, and the map that they are the mean of."""
+    def moved(self, alignment: Affine, *, pooled: bool) -> Look:
+        """The same look, aligned: its features and, where they are pooled from it, its map."""
         vectors = np.asarray(alignment.apply(self.features.vectors), np.float32)
         features = replace(self.features, vectors=vectors)
-        return replace(self, features=features, feature_map=alignment.on_maps(self.feature_map))
+        maps = alignment.on_maps(self.feature_map) if pooled else self.feature_map
+        return replace(self, features=features, feature_map=maps)
 
 
 def together(looks: Sequence[Look]) -> Features:
@@ -181,7 +182,8 @@ class Explainer:
     ) -> Cases:
         """Queries with their references; every query has the same number of them."""
         atlas, rows = self.atlas, np.array(positions)
-        average = atlas.encoder.pooling == "average"
+        average, stood = atlas.encoder.pooling == "average", atlas.standpoint
+        turned = None if average or stood is None else stood.alignment
         return Cases(
             queries=[look.query for look in looks],
             references=[[n.id for n in found] for found in neighbors],
@@ -194,6 +196,8 @@ class Explainer:
             reference_images=None
             if average
             else np.stack([np.stack(list(found)) for found in atlas.pictures(positions)]),
+            alignment=None if turned is None else turned.matrix,
+            moved=None if turned is None or stood is None else rows >= stood.own,
         )
 
     def _reference_maps(self, rows: Ints) -> Singles:

@@ -187,6 +187,23 @@ def unseen_parts(
     return data, seen_to_training(parts, data, marks, init=recipe.init)
 
 
+def learned_from(
+    data: Dataset, images: Bytes, encoder: Encoder, *, progress: Progress = silent
+) -> set[str]:
+    """Ids of the cells that an encoder has learned from.
+
+    Args:
+        images: of all cells, prepared (N, S, S, 3) uint8.
+    """
+    known, pixels = set(encoder.trained_on), set(encoder.seen_pixels)
+    samples = marked(data, progress=progress).samples if pixels else data.samples
+    return {
+        sample.id
+        for sample, mark in zip(samples, fingerprints(images), strict=True)
+        if mark in known or sample.pixels in pixels
+    }
+
+
 def refuse_seen(images: Bytes, seen: Sequence[str], *, init: str) -> None:
     """Refuse to measure on images that the first weights were trained on, where that is known.
 

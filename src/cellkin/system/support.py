@@ -269,16 +269,21 @@ class DecisionSupport:
         caller = Caller(here.atlas, decide, here.facts(), lambda: here.window)
         return count(caller, fields, how, album=album, progress=progress)
 
-    def fits(self, images: Sequence[Image], **how: Unpack[Seen]) -> Fits:
+    def fits(
+        self, images: Sequence[Image], *, place: str | None = None, **how: Unpack[Seen]
+    ) -> Fits:
         """Whether this atlas fits new cells, see `cellkin.system.fits`; asked before any call.
 
         Args:
             images: 20 cells or more from one place, as they come, given as to `look`.
+            place: which place that is, see `at`.
 
         Raises:
             DataError: fewer than 20 of them can be read.
-            DecisionError: the atlas has no held-out cells, or as `look`.
+            DecisionError: the atlas has no held-out cells, or as `look` and `at`.
         """
+        if (here := self.at(place)) is not self:
+            return here.fits(images, **how)
         some, notes = chosen(images)
         looks = self.look(some, **how)
         good = [look for look in looks if isinstance(look, Look)]
@@ -357,7 +362,9 @@ class DecisionSupport:
     def moved(self, look: Look) -> Look:
         """The look where it lies among the cells of this atlas: by the alignment of its place."""
         stood = self.atlas.standpoint
-        return look if stood is None or stood.alignment is None else look.moved(stood.alignment)
+        if stood is None or stood.alignment is None:
+            return look
+        return look.moved(stood.alignment, pooled=self.atlas.encoder.pooling == "average")
 
     def _seen_by(self, asked: bool, decision: Decision, look: Look) -> Decision:
         """The decision with what only the picture tells: itself among the kin, and its quality."""
