@@ -16,11 +16,12 @@ from sklearn.metrics import brier_score_loss
 
 from cellkin.atlas.map import place
 from cellkin.core.arrays import Bytes, Floats
+from cellkin.core.contrast import coverage
 from cellkin.core.errors import DataError, DecisionError
 from cellkin.core.records import Dataset
 from cellkin.decision import Index, MinMaxScale
 from cellkin.drawing.masks import NUCLEUS, cell_masks
-from cellkin.evidence.attention import attention, coverage
+from cellkin.evidence.attention import attention
 from cellkin.evidence.faithfulness import blurred, covered, deletion, relevance_order
 from cellkin.evidence.probing import Probe, Space, method_maps, targets
 from cellkin.evidence.randomisation import LIMIT, randomisation, rank_correlation

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cellkin.core.arrays import Array
+from cellkin.core.arrays import Array, Bools
+from cellkin.core.contrast import Contrast, refusal, share_inside
 from cellkin.core.decisions import Decision, Neighbor
 from cellkin.core.labels import NOTICE, LabelSet, frozen
 from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.reading import read_record
-
-CLOSES = 1e-4
-"""A map that claims to be exact and misses its target by more than this is never shown."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class PairMap:
     @property
     def refused(self) -> str:
         """Why this map must not be shown, or an empty string."""
-        return _refusal(self.exact, self.completeness)
+        return refusal(self.exact, self.completeness)
 
     def to_json(self) -> dict[str, Any]:
         """Without the query, which is that of the evidence, and without maps that are refused."""
@@ -143,7 +141,7 @@ class DifferenceMap:
     @property
     def refused(self) -> str:
         """Why this map must not be shown, or an empty string."""
-        return _refusal(self.exact, self.completeness)
+        return refusal(self.exact, self.completeness)
 
     def to_json(self) -> dict[str, Any]:
         """Without the query, which is that of the evidence, and without maps that are refused."""
@@ -242,6 +240,9 @@ class Evidence:
         held_out_xy, held_out_labels: other cells placed on the map, e.g. the test part (M, 2).
         differences: one `DifferenceMap` per neighbour, absent where `pairs` are.
         counter: the nearest cells of the other side. influence: shares and flips.
+        contrast: why this side and not the other; None where `contrast_absent` says why.
+        outlines: where the cells lie, (S, S) bool each or None where no outline is found; the
+            query, the neighbours, the cells of `counter`; sought when looked at.
     """
 
     decision: Decision
@@ -264,11 +265,26 @@ class Evidence:
     differences: tuple[DifferenceMap, ...] = ()
     counter: CounterEvidence | None = None
     influence: Influence | None = None
+    contrast: Contrast | None = None
+    contrast_absent: str = ""
+    outlines: Sequence[Bools | None] = ()
+
+    def outline(self, position: int) -> Bools | None:
+        """Where the cell lies in the picture of this position among `outlines`."""
+        return self.outlines[position] if position < len(self.outlines) else None
+
+    def inside(self, values: Array, position: int = 0) -> float | None:
+        """Of what is positive in a map on that picture, how much is on the cell, in [0, 1]; None
+        where no outline is found, or nothing is positive.
+        """
+        return share_inside(values, self.outline(position))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures and the N-point map, as plain data."""
         return {
             "decision": self.decision.to_json(),
+            "contrast": self._contrast(),
+            "contrast_absent": self.contrast_absent or None,
             "heatmap": self.heatmap.to_json() if self.heatmap else None,
             "heatmap_absent": self.heatmap_absent or None,
             "reference_heatmaps": [h.to_json() for h in self.reference_heatmaps],
@@ -283,6 +299,14 @@ class Evidence:
             "notice": NOTICE,
         }
 
+    def _contrast(self) -> dict[str, Any] | None:
+        if self.contrast is None:
+            return None
+        inside = None
+        if not self.contrast.on_query.refused:
+            inside = self.inside(self.contrast.on_query.values)
+        return {**self.contrast.to_json(), "inside": inside}
+
 
 def _shown(
     pair: PairMap | DifferenceMap, on_query: Callable[[], Array], on_reference: Callable[[], Array]
@@ -294,9 +318,3 @@ def _shown(
         "on_query": None if refused else on_query().tolist(),
         "on_reference": None if refused else on_reference().tolist(),
     }
-
-
-def _refusal(exact: bool, completeness: float) -> str:
-    if not exact or completeness <= CLOSES:
-        return ""
-    return f"refused: it does not add up to what it explains (error {completeness:.1g})"

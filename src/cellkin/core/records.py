@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.answers import (
-    CLOSES,
     CounterEvidence,
     DifferenceMap,
     Evidence,
@@ -25,6 +24,7 @@ from cellkin.core.answers import (
     Provenance,
 )
 from cellkin.core.arrays import Array, Ints
+from cellkin.core.contrast import CLOSES, Contrast, ContrastMap
 from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, PredictionSet
 from cellkin.core.errors import LabelError, SpaceMismatch
 from cellkin.core.labels import (
@@ -45,6 +45,8 @@ __all__ = [
     "NO_CELL",
     "OTHER_CELL",
     "QUALITY",
+    "Contrast",
+    "ContrastMap",
     "CounterEvidence",
     "Dataset",
     "Decision",

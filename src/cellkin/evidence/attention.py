@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Floats
+from cellkin.core.contrast import coverage
 from cellkin.core.plain import Plain
 from cellkin.core.units import Owners
 from cellkin.measures.intervals import Mean, mean_of
@@ -68,13 +68,3 @@ def _hits(maps: Floats, regions: Bools) -> Floats:
     centres = regions[:, rows][:, :, columns]
     best = maps == maps.max(axis=(1, 2), keepdims=True)
     return np.asarray((centres & best).sum(axis=(1, 2)) / best.sum(axis=(1, 2)))
-
-
-def coverage(regions: Bools, shape: tuple[int, int]) -> Floats:
-    """(M, h, w) share in [0, 1] of the pixels below each position that belong to the region."""
-    h, w = shape
-    areas = [
-        cv2.resize(region.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-        for region in regions
-    ]
-    return np.asarray(np.stack(areas), np.float64)

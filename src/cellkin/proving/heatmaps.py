@@ -10,12 +10,13 @@ import numpy as np
 
 from cellkin.atlas import decide
 from cellkin.core.arrays import Bools, Bytes, Floats, Ints
+from cellkin.core.contrast import coverage
 from cellkin.core.progress import Progress
 from cellkin.core.records import CLOSES, Dataset, Decision
 from cellkin.core.units import Owners
 from cellkin.decision import MinMaxScale
 from cellkin.drawing.masks import CYTOPLASM, NUCLEUS, cell_masks
-from cellkin.evidence.attention import attention, coverage
+from cellkin.evidence.attention import attention
 from cellkin.evidence.faithfulness import deletion
 from cellkin.evidence.probing import Probe, Space, method_maps, targets
 from cellkin.evidence.randomisation import randomisation

@@ -12,8 +12,10 @@ import numpy as np
 
 from cellkin.atlas import Atlas, Consultation, consult
 from cellkin.core.arrays import Bytes, Ints, Singles
+from cellkin.core.errors import DecisionError
 from cellkin.core.records import (
     LYMPHOBLAST,
+    Contrast,
     CounterEvidence,
     Decision,
     DifferenceMap,
@@ -26,12 +28,26 @@ from cellkin.core.records import (
 )
 from cellkin.core.units import Owners
 from cellkin.decision import Affine, flips, matching, shares_of_support
+from cellkin.evidence.contrasting import (
+    Comparing,
+    Opponents,
+    Pictures,
+    Shifts,
+    contrasts,
+    read,
+)
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
+from cellkin.evidence.outlines import Outlines
 
-_Drawn = tuple[tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...]]
+_Drawn = tuple[
+    tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...], Contrast | None
+]
+_Found = Sequence[Sequence[Neighbor]]
 
 KNOWN_SHOWN = 12  # classes of a head that a message names
+NO_OTHERS = "not available: this atlas has no cell of the other side"
 COUNTER = 2  # nearest cells of the other side that are shown
+FINEST = 8  # parts of a position along a side: 64 looks
 REMEMBERED = 256  # reference cells whose maps stay in memory where the atlas stores none
 
 
@@ -83,12 +99,13 @@ class Explainer:
         atlas = self.atlas
         features = together(looks)
         asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
-        against = [self._against(asked, row) for row in range(len(looks))]
+        others = [self._other_side(asked, row) for row in range(len(looks))]
+        against = [found[:COUNTER] for found in others]
         neighbors = [
             (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)
         ]
         positions = [[atlas.cells.positions[n.id] for n in found] for found in neighbors]
-        maps = self._maps_of(looks, asked.decisions, neighbors, positions)
+        maps = self._maps_of(looks, asked.decisions, (neighbors, others), positions)
         places, images = atlas.place(features), atlas.pictures(positions)
         return [
             self._evidence(look, asked, row, (maps[row], images[row], places[row], against[row]))
@@ -99,11 +116,16 @@ class Explainer:
         self,
         looks: Sequence[Look],
         decisions: Sequence[Decision],
-        neighbors: Sequence[Sequence[Neighbor]],
+        near: tuple[_Found, _Found],
         positions: Sequence[Sequence[int]],
     ) -> list[_Drawn]:
-        """Of every query, its maps with all the reference cells that belong to it."""
-        encoder = self.atlas.encoder
+        """Of every query, its maps with all the reference cells that belong to it.
+
+        Args:
+            near: the reference cells that are shown, and the nearest of the other side.
+        """
+        atlas, encoder = self.atlas, self.atlas.encoder
+        neighbors, opponents = near
         found: dict[int, _Drawn] = {}
         for count in {len(row) for row in positions}:  # one group, but for atlases of few cells
             rows = [i for i, row in enumerate(positions) if len(row) == count]
@@ -113,9 +135,11 @@ class Explainer:
                 [neighbors[i] for i in rows],
             )
             labels = [decisions[i].label for i in rows]
-            heat = class_maps(encoder, cases.nearest(self.atlas.k), labels)
-            likes, differs = pair_maps(encoder, cases, self.atlas.scale, self.atlas.distance)
-            drawn = zip(*self._warned(heat, likes, differs), strict=True)
+            heat = class_maps(encoder, cases.nearest(atlas.k), labels)
+            likes, differs = pair_maps(encoder, cases, atlas.scale, atlas.distance)
+            against = [self._opponents(opponents[i]) for i in rows]
+            why = contrasts(self._comparing, cases, against, atlas.k)
+            drawn = zip(*self._warned(heat, likes, differs), self._doubted(why), strict=True)
             found |= dict(zip(rows, drawn, strict=True))
         return [found[i] for i in range(len(looks))]
 
@@ -132,8 +156,13 @@ class Explainer:
 
         return warned(heat, "grad-cam"), warned(likes, "likeness"), warned(differs, "difference")
 
+    def _doubted(self, why: Sequence[Contrast | None]) -> list[Contrast | None]:
+        """The contrasts with what verifying this atlas found wrong with them."""
+        said = self.atlas.warnings.get("contrast", "")
+        return [found and replace(found, warning=said) for found in why]
+
     def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
-        (heatmaps, likes, differs), images, place, against = made
+        (heatmaps, likes, differs, why), images, place, against = made
         atlas, decision, k = self.atlas, asked.decisions[row], self.atlas.k
         known, more = atlas.encoder.classes, len(atlas.encoder.classes) - KNOWN_SHOWN
         classes = ", ".join(known[:KNOWN_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -158,14 +187,17 @@ class Explainer:
             atlas_facts=self.facts,
             differences=differs[:k],
             counter=CounterEvidence(
-                self._other_side(decision),
+                self._opposed_to(decision),
                 against,
                 images[k:],
                 likes[k:],
                 differs[k:],
-                "" if len(likes) > k else "not available: this atlas has no such cell",
+                NO_OTHERS if why is None else "",
             ),
             influence=self._influence(asked, row),
+            contrast=why,
+            contrast_absent=NO_OTHERS if why is None else "",
+            outlines=Outlines((look.image,), images),
         )
 
     @cached_property
@@ -233,8 +265,8 @@ class Explainer:
 
     # what speaks against it -------------------------------------------------------------------
 
-    def _against(self, asked: Consultation, row: int) -> tuple[Neighbor, ...]:
-        """The nearest references of the other side."""
+    def _other_side(self, asked: Consultation, row: int) -> tuple[Neighbor, ...]:
+        """The nearest references of the other side, as many as kin vote, and as are shown."""
         near, label, cells = asked.near, asked.decisions[row].label, self.atlas.cells
         if near is None:
             return ()
@@ -245,13 +277,64 @@ class Explainer:
                  if p >= 0]  # fmt: skip
         return tuple(
             Neighbor(name, cells.labels[p], distance, rank, cells.subjects[p])
-            for rank, (distance, name, p) in enumerate(sorted(found)[:COUNTER], start=1)
+            for rank, (distance, name, p) in enumerate(
+                sorted(found)[: max(self.atlas.k, COUNTER)], start=1
+            )
         )
 
-    def _other_side(self, decision: Decision) -> str:
+    def _opposed_to(self, decision: Decision) -> str:
         if self.atlas.labels.positive is None:
             return "another class"
         return f"no {LYMPHOBLAST}" if decision.clinical == LYMPHOBLAST else LYMPHOBLAST
+
+    def _opponents(self, near: Sequence[Neighbor]) -> Opponents:
+        """As many of the nearest of the other side as kin vote."""
+        chosen = near[: self.atlas.k]
+        names = tuple(n.id for n in chosen)
+        return Opponents(names, self._vectors(names), np.array([n.distance for n in chosen]))
+
+    def _vectors(self, names: Sequence[str]) -> Singles:
+        rows = [self.atlas.cells.positions[name] for name in names]
+        return np.asarray(self.atlas.vectors)[rows]
+
+    @cached_property
+    def _comparing(self) -> Comparing:
+        return Comparing(self.atlas.encoder, self.atlas.scale, self.atlas.distance)
+
+    def finer(self, evidence: Evidence, parts: int) -> Evidence:
+        """The evidence with a finer contrast map of the query, from parts x parts looks at its
+        picture, shifted by parts of its stride; the map of each adds up to that look's own margin.
+
+        Raises:
+            DecisionError: not 1 to 8 parts.
+        """
+        if not 1 <= parts <= FINEST:
+            raise DecisionError(
+                f"a position of the map cannot be divided by {parts}",
+                where="the contrast map",
+                mend=f"give 1 to {FINEST} parts along a side",
+            )
+        why = evidence.contrast
+        if why is None or why.on_query.refused:
+            return evidence
+        rows, columns = why.on_query.values.shape
+        shifts = Shifts.of(evidence.query_image, (rows, columns), parts)
+        sides = [(self._vectors(why.kin), self._vectors(why.opponents))]
+        found = read(self._comparing, self._seen(shifts.images), sides)
+        worst = max(found.map(i, 0, "").completeness for i in range(len(shifts.images)))
+        values = shifts.together(found.values[:, 0])
+        return replace(evidence, contrast=why.finer(values, found.margins[:, 0], worst))
+
+    def _seen(self, images: Bytes) -> Pictures:
+        """Pictures of the query where it lies among the cells of this atlas."""
+        encoder, stood = self.atlas.encoder, self.atlas.standpoint
+        views = encoder.view(images)
+        vectors, maps = views.features, views.maps
+        if stood is not None and stood.alignment is not None:
+            vectors = np.asarray(stood.alignment.apply(vectors), np.float32)
+            maps = stood.alignment.on_maps(maps)
+        average = encoder.pooling == "average"
+        return Pictures(vectors, maps if average else None, None if average else images)
 
     def _influence(self, asked: Consultation, row: int) -> Influence:
         atlas, decision = self.atlas, asked.decisions[row]

@@ -227,6 +227,10 @@ class DecisionSupport:
 
         return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
+    def finer(self, evidence: Evidence, parts: int) -> Evidence:
+        """The evidence with a finer contrast map, see `Explainer.finer`."""
+        return self.at(evidence.provenance.place or None)._explainer.finer(evidence, parts)
+
     def count(
         self,
         fields: Fields,
