@@ -25,7 +25,7 @@ from cellkin import datasets
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.records import Sample
 from cellkin.imaging.decode import decode
-from cellkin.system import DecisionSupport
+from cellkin.system import DecisionSupport, Look
 from cellkin.system.fits import expected_calls, fits
 
 Change = Callable[[Bytes], Bytes]
@@ -83,7 +83,9 @@ CHANGES: dict[str, Change] = {
 
 def row(dss: DecisionSupport, samples: list[Sample], change: Change) -> dict[str, Any]:
     """What is expected of these cells, and how many are called right."""
-    looks = dss.look([change(decode(sample.image)) for sample in samples])
+    answers = dss.look([change(decode(sample.image)) for sample in samples])
+    kept = [(look, s) for look, s in zip(answers, samples, strict=True) if isinstance(look, Look)]
+    looks, samples = [look for look, _ in kept], [sample for _, sample in kept]
     decisions = dss.decide(looks, gate=False)
     seen = [(look.image, one) for look, one in zip(looks, decisions, strict=True)]
     found, expected = fits(dss.atlas, seen), expected_calls(dss.atlas, decisions)[0]

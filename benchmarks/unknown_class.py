@@ -6,7 +6,9 @@ are, at a false alarm rate of what the prediction sets allow (5 %), how many of 
 are called "unlike this atlas", how many are refused for any reason (and how many of the atlas's own
 kind are), and the AUROC of their oddness
 in the feature space, of colours and textures, and of both. The limits come from the atlas's own
-calibration cells.
+calibration cells. Beside it: how well unknown kinds are told by the p-values of the atlas's own
+space, of the frozen space, and of both (the smaller, twice: Bonferroni), with the shares of strange
+and of own cells that each refuses. The frozen space is that of ImageNet: it has seen no class.
 
     python benchmarks/unknown_class.py ~/PBC --out unknown
     python benchmarks/unknown_class.py ~/PBC --out unknown --class platelet --class ig
@@ -32,16 +34,18 @@ import numpy as np
 from cellkin import datasets
 from cellkin.atlas.atlas import MANIFEST
 from cellkin.core.artifacts import digest, read_json, write_json
-from cellkin.core.records import Dataset, Sample, Split
+from cellkin.core.records import Dataset, Decision, Sample, Split
 from cellkin.core.units import SUBJECT, Owners
 from cellkin.datasets.parts import splits
 from cellkin.imaging.loading import load_prepared
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe, load_recipe
+from cellkin.measures.ranking import auroc
 from cellkin.proving.outside import Answers, answers, outside_row, shares
 from cellkin.system import DecisionSupport, TrainOptions, run_folder, train
 
 COVERAGE = 0.95
+WAYS = ("own", "frozen", "both")
 
 
 def without(data: Dataset, name: str) -> Dataset:
@@ -75,11 +79,29 @@ def measured(
     right = [d.label == s.label for d, s in zip(inside.decisions, tested, strict=True)]
     return {
         **outside_row(dss.atlas, inside, outside, COVERAGE),
+        "novelty": {way: told_apart(way, inside, outside) for way in WAYS},
         "false_alarms": own_shares["unlike"]["share"],
         "own_refused": own_shares["refused"]["share"],
         "held_out": len(tested),
         "right": float(np.mean(right)),
     }
+
+
+def told_apart(way: str, inside: Answers, outside: Answers) -> dict[str, float]:
+    """How well one way of judging novelty tells strange cells from the atlas's own."""
+    own, strange = ([p_value(way, d) for d in side.decisions] for side in (inside, outside))
+    refused = [float(np.mean([p <= 1 - COVERAGE for p in side])) for side in (own, strange)]
+    area = auroc([-p for p in own], [-p for p in strange])
+    return {"auroc": area, "refused": refused[1], "false_alarms": refused[0]}
+
+
+def p_value(way: str, decision: Decision) -> float:
+    """Of one cell, by the own space, the frozen one, or both; 1 where it is not judged."""
+    found = decision.novelty
+    own, frozen = (1.0, 1.0) if found is None else (found.own, found.p)
+    values = {"own": own, "frozen": frozen}
+    known = {name: 1.0 if p is None else p for name, p in values.items()}
+    return min(1.0, 2 * min(known.values())) if way == "both" else known[way]
 
 
 def asked(dss: DecisionSupport, samples: Sequence[Sample]) -> Answers:
@@ -135,7 +157,17 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"{name:14} {row['n']:>6} {said[0]:>8} {said[1]:>8} {said[2]:>8} {said[3]:>8} "
             f"{areas[0]:>12} {areas[1]:>6} {areas[2]:>6} {alarms:>13} {own:>12}"
         )
-    return "\n".join(lines)
+    lines.append("\nnovelty: AUROC, refused (false alarms)")
+    for name, row in rows.items():
+        lines.append(f"{name:14} " + "   ".join(_novelty(way, row["novelty"][way]) for way in WAYS))
+    means = {w: {k: float(np.mean([r["novelty"][w][k] for r in rows.values()]))
+                 for k in ("auroc", "refused", "false_alarms")} for w in WAYS}  # fmt: skip
+    return "\n".join([*lines, f"{'mean':14} " + "   ".join(_novelty(w, means[w]) for w in WAYS)])
+
+
+def _novelty(way: str, told: dict[str, float]) -> str:
+    refused, alarms = (f"{100 * told[key]:.1f} %" for key in ("refused", "false_alarms"))
+    return f"{way} {told['auroc']:.3f}, {refused} ({alarms})"
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from cellkin.atlas.atlas import Atlas, Cells
 from cellkin.atlas.building import Settings, build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
-from cellkin.atlas.recognising import recognised
+from cellkin.atlas.novelty import novel, with_novelty
+from cellkin.atlas.pictured import pictured
 from cellkin.atlas.standing import seen_from
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "consult",
     "decide",
     "head_shares",
-    "recognised",
+    "novel",
+    "pictured",
     "seen_from",
+    "with_novelty",
 ]

@@ -29,6 +29,7 @@ from cellkin.atlas.cells import (
     read_pictures,
     write_cells,
 )
+from cellkin.atlas.frozen import Frozen
 from cellkin.atlas.limits import limits_json, read_limits
 from cellkin.atlas.map import place
 from cellkin.atlas.spelling import spelling
@@ -88,6 +89,7 @@ class Atlas:
         calls: as it was made with, see `held_out_calls`; None in atlases of version 0.1.0.
         adopted: what it has taken on of other places. standpoint: the place whose cells it decides
             on, where one was named (see `cellkin.atlas.standing`).
+        frozen: what unknown kinds are told by; None in an atlas that was made without.
     """
 
     encoder: Encoder
@@ -112,6 +114,7 @@ class Atlas:
     calls: HeldOutCalls | None = field(default=None, repr=False)
     adopted: tuple[Adopted, ...] = ()
     standpoint: Standpoint | None = None
+    frozen: Frozen | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -153,6 +156,8 @@ class Atlas:
             sets["quality"] = self.quality.to_json()
         if self.adopted:
             sets["adopted"] = {one.place: one.identity for one in self.adopted}
+        if self.frozen is not None:
+            sets["frozen"] = {"space": self.frozen.space, **self.frozen.scores.to_json()}
         return digest(
             {
                 **sets,
@@ -356,12 +361,15 @@ class Atlas:
         arrays = {name: getattr(self, name) for name in ("vectors", "xy", "held_out_xy")}
         if self.calls is not None:
             arrays["calls"] = self.calls.counts
+        if self.frozen is not None:
+            arrays["frozen"] = self.frozen.vectors
         write_arrays(path, {**arrays, "scale": self.scale.scale, "offset": self.scale.offset})
 
     def _description(self) -> dict[str, Any]:
         return {
             "labels": self.labels.to_json(),
             **limits_json(self),
+            "frozen": None if self.frozen is None else self.frozen.to_json(),
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
@@ -401,6 +409,7 @@ class Atlas:
             verification=read_json(folder / VERIFICATION) if verified else None,
             adopted=read_adopted(folder, told.get("adopted", ()), parts, labels.names),
             **read_limits(told, arrays.get("calls"), labels.names),
+            frozen=Frozen.read(told.get("frozen"), arrays.get("frozen")),
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

@@ -183,7 +183,7 @@ def _conformal(atlas: Atlas, cells: Cells, scaled: Floats, exclude: list[set[int
         float(row[place_of[label]]) if label in place_of else np.inf
         for row, label in zip(odd, cells.labels, strict=True)
     ]
-    units = _units(atlas, cells)
+    units = exchangeable(atlas, cells)
     kept = [i for i, score in enumerate(scores) if np.isfinite(score)]
     return Conformal.from_cells(
         [cells.labels[i] for i in kept],
@@ -194,7 +194,7 @@ def _conformal(atlas: Atlas, cells: Cells, scaled: Floats, exclude: list[set[int
     )
 
 
-def _units(atlas: Atlas, cells: Cells) -> Owners:
+def exchangeable(atlas: Atlas, cells: Cells) -> Owners:
     """What is exchangeable: the unit of the split where every calibration cell names one, else
     single cells.
     """

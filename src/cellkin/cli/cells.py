@@ -237,6 +237,7 @@ def sentence(decision: Decision, labels: LabelSet) -> str:
         f"mean distance {told.mean_distance}, {told.percentile}",
         f"vote {told.state}" if decision.tie else "",
         f"prediction set {in_line(told.prediction_set)}",
+        in_line(told.novelty) if decision.novelty else "",
     )
     return ". ".join(("; ".join(filter(None, parts)), " ".join(told.warnings))).removesuffix(". ")
 

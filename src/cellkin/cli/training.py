@@ -32,6 +32,14 @@ Maps = Annotated[
     typer.Option(help="none, or fp16: keep the references' feature maps; evidence is then faster."),
 ]
 
+Novelty = Annotated[
+    str,
+    typer.Option(
+        help="frozen, or off: whether unknown kinds of cells are told in a space that nobody "
+        "trained; deciding then takes a second look."
+    ),
+]
+
 
 @examples("""
 cellkin train ~/PBC --out pbc-atlas
@@ -96,6 +104,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     maps: Maps = "none",
+    novelty: Novelty = "frozen",
     json: Json = False,
 ) -> None:
     """Train on labelled cells, build the atlas, and measure it on an untouched test part."""
@@ -126,6 +135,7 @@ def train(
             overwrite=overwrite,
             progress=tell,
             maps=maps,
+            novelty=novelty,
         )
         if len(parts) > 1:
             _one_process_per_fold(devices * nodes)
@@ -231,6 +241,7 @@ def index(
     device: Device = "auto",
     overwrite: Overwrite = False,
     maps: Maps = "none",
+    novelty: Novelty = "frozen",
     json: Json = False,
 ) -> None:
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
@@ -247,7 +258,9 @@ def index(
             seed=seed,
             k=k,
             distance=distance,
-            options=IndexOptions(device=device, overwrite=overwrite, progress=tell, maps=maps),
+            options=IndexOptions(
+                device=device, overwrite=overwrite, progress=tell, maps=maps, novelty=novelty
+            ),
         )
     facts = DecisionSupport.open(folder, device="cpu").facts()
     if facts["test"]:

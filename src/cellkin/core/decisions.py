@@ -20,6 +20,7 @@ __all__ = [
     "Decision",
     "HeadCall",
     "Neighbor",
+    "Novelty",
     "PredictionSet",
 ]
 
@@ -111,6 +112,23 @@ class PredictionSet:
 
 
 @dataclass(frozen=True)
+class Novelty(Plain):
+    """Whether a cell is of a kind that the atlas knows.
+
+    Attributes:
+        p: share of held-out cells (with the cell's own) that are as odd as it in a space that was
+            not trained on the atlas's classes, or odder; None where there are too few.
+        own: the same in the atlas's own space (`PredictionSet.typical`); None without a set.
+        near: the class that it is nearest to there. unknown: whether it is refused for `p`.
+    """
+
+    p: float | None
+    own: float | None
+    near: str
+    unknown: bool
+
+
+@dataclass(frozen=True)
 class Decision:
     """What the neighbours say about one query (sections 4.1, Eqs. 6-7).
 
@@ -136,9 +154,10 @@ class Decision:
             (or of the cell's own slide or field) were left out of the vote; 0: this atlas has none.
         reasons: why to abstain: "unlike" (no class is like it), "ambiguous" (several stay that
             mean different verdicts), "set" (the one class that stays is another than the vote's),
-            "quality" (the picture failed the quality gate).
+            "quality" (the picture failed the quality gate), "unknown" (see `Novelty`).
         quality: what the quality gate found wrong, keys of `QUALITY`; None where it was not asked,
             or where the atlas has no gate.
+        novelty: None where the atlas was made without a frozen space.
     """
 
     query: str
@@ -160,6 +179,7 @@ class Decision:
     left_out: int = 0
     reasons: tuple[str, ...] = ()
     quality: tuple[str, ...] | None = None
+    novelty: Novelty | None = None
 
     @property
     def twin(self) -> str:
@@ -201,6 +221,7 @@ class Decision:
             "subject": self.subject,
             "left_out": self.left_out,
             "head": self.head.to_json() if self.head else None,
+            "novelty": self.novelty.to_json() if self.novelty else None,
             **_set_json(self.prediction_set, self.set_absent),
         }
 

@@ -25,7 +25,7 @@ from cellkin.core.answers import (
 )
 from cellkin.core.arrays import Array, Ints
 from cellkin.core.contrast import CLOSES, Contrast, ContrastMap
-from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, PredictionSet
+from cellkin.core.decisions import QUALITY, Decision, HeadCall, Neighbor, Novelty, PredictionSet
 from cellkin.core.errors import LabelError, SpaceMismatch
 from cellkin.core.labels import (
     CLINICAL_CLASSES,
@@ -59,6 +59,7 @@ __all__ = [
     "Influence",
     "LabelSet",
     "Neighbor",
+    "Novelty",
     "PairMap",
     "PredictionSet",
     "Provenance",

@@ -11,6 +11,7 @@ from cellkin.decision.confidence import Calibration
 from cellkin.decision.conformal import COVERAGE, Conformal, abstention, units_needed
 from cellkin.decision.influence import Flips, flips, matching, shares_of_support
 from cellkin.decision.neighbors import DISTANCES, Index, MinMaxScale, nearest, pair_distances
+from cellkin.decision.novelty import Kinds, p_value
 from cellkin.decision.vote import Vote, vote
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Conformal",
     "Flips",
     "Index",
+    "Kinds",
     "MinMaxScale",
     "NearestByClass",
     "Vote",
@@ -29,6 +31,7 @@ __all__ = [
     "flips",
     "matching",
     "nearest",
+    "p_value",
     "pair_distances",
     "shares_of_support",
     "units_needed",

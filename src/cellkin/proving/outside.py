@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cellkin.atlas import Atlas, consult, recognised
+from cellkin.atlas import Atlas, consult, pictured
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.errors import ImageError
 from cellkin.core.progress import Progress, silent
@@ -71,15 +71,11 @@ def answers(
     features = Features(tuple(names), vectors, atlas.space)
     asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
     assert asked.near is not None  # it was asked for
-    measured = [measure(image) for image in images] if atlas.quality else []
     gate = atlas.quality
-    found = [gate.reasons(m) for m in measured] if gate else [None] * len(images)
-    look = [gate.unlikeness(m) for m in measured] if gate else [0.0] * len(images)
+    measured = [measure(image) for image in images] if gate else None
+    look = [gate.unlikeness(m) for m in measured] if gate and measured else [0.0] * len(images)
     return Answers(
-        [
-            recognised(atlas, d, image).gated(q)
-            for d, image, q in zip(asked.decisions, images, found, strict=True)
-        ],
+        pictured(atlas, asked.decisions, list(images), measured, coverage=coverage),
         asked.near.nonconformity().min(axis=1),
         np.array(look),
     )
@@ -87,7 +83,8 @@ def answers(
 
 def says_unlike(decision: Decision) -> bool:
     """Whether the answer is "unlike this atlas"."""
-    return "unlike" in decision.reasons or UNLIKE_LOOK in (decision.quality or ())
+    said = {"unlike", "unknown"} & {*decision.reasons}
+    return bool(said) or UNLIKE_LOOK in (decision.quality or ())
 
 
 def shares(decisions: Sequence[Decision], coverage: float) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ Words = tuple[str, str]
 ABSTAIN = {
     "quality": "The picture failed the quality gate: do not use this call.",
     "unlike": "Unlike anything in this atlas: do not use this call.",
+    "unknown": "Of no kind that this atlas knows: do not use this call.",
     "ambiguous": "The prediction set leaves several verdicts open: a person must decide.",
     "set": "The prediction set holds another class than the vote: a person must decide.",
 }
@@ -50,6 +51,7 @@ class Telling:
         rest: how the agreement is shared; empty where influence was not computed.
         mean_distance: of the kin; percentile: how far that is.
         state: of the vote. prediction_set, flip, head: a short answer, and what stands beside it.
+        novelty: how usual it is in a space that was not trained on these classes.
         warnings: why the call should not be used, one sentence each.
         left_out: that cells of the same subject were left out, or an empty string.
     """
@@ -66,6 +68,7 @@ class Telling:
     prediction_set: Words
     flip: Words
     head: Words
+    novelty: Words
     warnings: tuple[str, ...]
     left_out: str
 
@@ -89,6 +92,7 @@ def tell(decision: Decision, labels: LabelSet, influence: Influence | None = Non
         prediction_set=_set(decision, labels),
         flip=_flip(influence),
         head=_head(decision, labels),
+        novelty=_novelty(decision, labels),
         warnings=tuple(_reasons(decision)),
         left_out=left_out_words(decision),
     )
@@ -205,6 +209,19 @@ def _head(decision: Decision, labels: LabelSet) -> Words:
     title, sure = labels.title(decision.head.label), percent(decision.head.probability, 0)
     same = labels.right(decision.head.label, decision.label)
     return "agrees" if same else "disagrees", f"the class head says {title} ({sure})"
+
+
+def _novelty(decision: Decision, labels: LabelSet) -> Words:
+    """How many held-out cells are as odd, in the frozen space and in the atlas's own."""
+    found = decision.novelty
+    if found is None:
+        return "not available", "this atlas was made without a frozen space"
+    own = "" if found.own is None else f"; by the atlas’s own space {percent(found.own)}"
+    if found.p is None:
+        return "not judged", f"too few held-out cells{own}"
+    near = f"nearest to {labels.title(found.near)} in the frozen space{own}"
+    odd = f"{percent(found.p)} of known cells are as odd"
+    return ("of no known kind" if found.unknown else "of a known kind"), f"{odd}, {near}"
 
 
 def left_out_words(decision: Decision) -> str:

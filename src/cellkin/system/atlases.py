@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellkin import report
-from cellkin.atlas import Atlas, Cells, Settings, build, decide
+from cellkin.atlas import Atlas, Cells, Settings, build, decide, novel, with_novelty
 from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
 from cellkin.core.arrays import Bytes
@@ -57,6 +57,7 @@ class PartedCells:
 
     Attributes:
         seen: fingerprints that the first weights carried, see `cellkin.learning.weights.seen_by`.
+        novelty: see `IndexOptions`.
     """
 
     data: Dataset
@@ -66,6 +67,7 @@ class PartedCells:
     progress: Progress
     maps: str = "none"
     seen: tuple[str, ...] = ()
+    novelty: str = "off"
 
     def pictures(self, ids: Sequence[str]) -> Bytes:
         """The prepared images (N, S, S, 3) of these cells."""
@@ -138,7 +140,9 @@ def train(
         split = with_cells(split, data, images, recipe.geometry)
         refuse_early(data, split, recipe, options.maps)
         seen = seen_by(recipe.init)
-        job = PartedCells(data, split, images, seed, options.progress, options.maps, seen)
+        job = PartedCells(
+            data, split, images, seed, options.progress, options.maps, seen, options.novelty
+        )
         refuse_seen(job.pictures((*split.calibration, *split.test)), seen, init=recipe.init)
         cells = job.training_data()
         start = start_accuracy(cells, recipe, seed=seed, device=device)
@@ -213,7 +217,9 @@ def index(
     found = with_cells(splits.single(data, seed=seed), data, images, encoder.preprocessor)
     seen = learned_from(data, images, encoder, progress=options.progress)
     split = _with_seen_cells_as_references(found, seen)
-    job = PartedCells(data, split, images, seed, options.progress, options.maps)
+    job = PartedCells(
+        data, split, images, seed, options.progress, options.maps, novelty=options.novelty
+    )
     recipe = f"index with {encoder.recipe.get('name', 'an encoder')}"
     settings = Settings(k, distance, seed, options.maps)
     atlas, predictions = _atlas(job, encoder, settings, recipe)
@@ -296,15 +302,31 @@ def _atlas(
         settings=replace(settings, facts=facts),
         progress=job.progress,
     )
+    atlas = _with_novelty(atlas, held_out, job)
     tested = [pair for pair in held_out if pair[0].part == "test"]
     measured, predictions = _measure(atlas, *tested[0], job) if tested else ({"test": None}, [])
     return replace(atlas, facts={**atlas.facts, **measured}), predictions
+
+
+def _with_novelty(
+    atlas: Atlas, held_out: Sequence[tuple[Cells, Features]], job: PartedCells
+) -> Atlas:
+    """The atlas with a frozen side, calibrated on the cells that its own side is calibrated on;
+    as it is where that is off, no cell is held out, or one class is all.
+    """
+    parts = {cells.part: cells for cells, _ in held_out}
+    chosen = parts.get("calibration") or parts.get("val")
+    if job.novelty == "off" or chosen is None or len(set(atlas.cells.labels)) < 2:
+        return atlas
+    calibration = (chosen, job.pictures(chosen.ids))
+    return with_novelty(atlas, job.pictures(atlas.cells.ids), calibration, progress=job.progress)
 
 
 def _measure(
     atlas: Atlas, cells: Cells, features: Features, job: PartedCells
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     decisions = decide(atlas, features, owners=cells.owners(job.split.unit))
+    decisions = novel(atlas, decisions, job.pictures(cells.ids))
     samples, called = job.data.select(cells.ids), [d.label for d in decisions]
     scores = score_samples(samples, called, atlas.labels, unit=job.split.unit, seed=job.seed)
     predictions = [

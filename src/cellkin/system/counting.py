@@ -307,7 +307,7 @@ def _why_not(decision: Decision, score: float, labels: LabelSet) -> str:
     """A key of `LEFT_OUT`, or an empty string where the call counts."""
     if decision.quality:
         return "clump" if set(decision.quality) == {"several cells"} else "quality"
-    if "unlike" in decision.reasons:
+    if {"unlike", "unknown"} & {*decision.reasons}:
         return "unlike"
     no_white_cell = kind(decision.label, labels) in (NOTHING, PLATELET)
     return "doubted" if no_white_cell and score >= SURE else ""

@@ -40,6 +40,8 @@ from cellkin.system.cards import CARD, CARD_DATA, network_facts
 
 UNFOUND = 0.2  # share of pictures without a cell from which on they are none of single cells
 LITE0_SIDE = 224  # that the ImageNet weights were made for
+NOVELTY = ("frozen", "off")
+"""Where unknown kinds are told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +63,24 @@ class IndexOptions(AdoptOptions):
 
     Attributes:
         maps: "none", or "fp16": keep the references' feature maps, so that evidence is faster.
+        novelty: one of `NOVELTY`: with "frozen" unknown kinds are told in a space that nobody
+            trained, see `cellkin.atlas.novelty`; deciding then takes a second look.
 
     Raises:
-        RecipeError: an unknown kind of maps.
+        RecipeError: an unknown kind of maps or of novelty.
     """
 
     maps: str = "none"
+    novelty: str = "frozen"
 
     def __post_init__(self) -> None:
-        if self.maps not in MAPS:
-            raise RecipeError(
-                f"maps = {self.maps!r} is not possible",
-                where="--maps",
-                mend=f"use one of {', '.join(MAPS)}",
-            )
+        for name, known in (("maps", MAPS), ("novelty", NOVELTY)):
+            if (given := getattr(self, name)) not in known:
+                raise RecipeError(
+                    f"{name} = {given!r} is not possible",
+                    where=f"--{name}",
+                    mend=f"use one of {', '.join(known)}",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from cellkin.atlas import Atlas, decide, recognised, seen_from
+from cellkin.atlas import Atlas, decide, pictured, seen_from
 from cellkin.core.arrays import Bytes
 from cellkin.core.counts import Count
 from cellkin.core.errors import DecisionError, ImageError
@@ -189,7 +189,7 @@ class DecisionSupport:
         def answer(looks: Sequence[Look], owners: Owners) -> list[Decision]:
             moved = together(list(map(here.moved, looks)))
             asked = decide(here.atlas, moved, owners=owners, coverage=coverage)
-            return [here._seen_by(gate, d, look) for d, look in zip(asked, looks, strict=True)]
+            return here._seen_by(gate, asked, looks, coverage)
 
         return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
@@ -220,10 +220,8 @@ class DecisionSupport:
 
         def answer(looks: Sequence[Look], owners: Owners) -> list[Evidence]:
             found = here._explainer.explain(list(map(here.moved, looks)), owners, coverage)
-            return [
-                replace(one, decision=here._seen_by(gate, one.decision, look))
-                for one, look in zip(found, looks, strict=True)
-            ]
+            told = here._seen_by(gate, [one.decision for one in found], looks, coverage)
+            return [replace(one, decision=d) for one, d in zip(found, told, strict=True)]
 
         return self._answers(images, answer, subject, _Asked(um_per_pixel, gate, progress))
 
@@ -370,12 +368,13 @@ class DecisionSupport:
             return look
         return look.moved(stood.alignment, pooled=self.atlas.encoder.pooling == "average")
 
-    def _seen_by(self, asked: bool, decision: Decision, look: Look) -> Decision:
-        """The decision with what only the picture tells: itself among the kin, and its quality."""
-        decision, gate = recognised(self.atlas, decision, look.image), self.atlas.quality
-        if not asked:
-            return decision
-        return decision.gated(None if gate is None else gate.reasons(measure(look.image)))
+    def _seen_by(
+        self, asked: bool, decisions: Sequence[Decision], looks: Sequence[Look], coverage: float
+    ) -> list[Decision]:
+        """The decisions with what only the pictures tell; the gate's part where it is asked."""
+        images = [look.image for look in looks]
+        measured = [measure(image) for image in images] if asked else None
+        return pictured(self.atlas, decisions, images, measured, coverage=coverage)
 
     @cached_property
     def _explainer(self) -> Explainer:

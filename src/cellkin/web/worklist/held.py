@@ -73,7 +73,7 @@ def held_reasons(decision: Decision, gate: Mapping[str, Any], labels: LabelSet) 
         "nothing proposed": proposed == NOTHING,
         "immature granulocyte proposed": proposed == IMMATURE,
         "erythroblast proposed": proposed == ERYTHROBLAST,
-        "no class fits": "unlike" in why,
+        "no class fits": bool(why & {"unlike", "unknown"}),
         "set disagrees": bool(why & {"ambiguous", "set"}),
         "head disagrees": head is not None and head.label != decision.label,
         "tied": decision.tie is not None or decision.state == "tied",

@@ -12,6 +12,7 @@ export function confidencePanel(evidence) {
     entry("Prediction set", ...c.prediction_set),
     entry("What would flip it?", ...c.flip),
     entry("Mean distance to the kin", number(c.mean_distance), c.percentile),
+    entry("Known kind?", ...c.novelty, c.novelty[0] === "of no known kind"),
     entry("Class head", ...c.head, c.head[0] === "disagrees"));
 }
 
