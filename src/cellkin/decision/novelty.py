@@ -23,6 +23,7 @@ from cellkin.core.errors import DecisionError
 from cellkin.decision.conformal import ALL, Conformal, units_needed
 
 SHRINKAGE = 0.1  # of the covariance, as a share of its mean variance
+GROUPED = 3  # times the units that a promise needs, from which on a class is judged by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +89,14 @@ def _directions(root: Floats, vectors: Floats) -> Floats:
 
 def p_value(scores: Conformal, near: str, oddness: float, coverage: float) -> float | None:
     """Share of the calibration units (with the query's own) that are as odd as a cell, or odder:
-    of those nearest to the same class where they are enough to promise `coverage`, else of all.
+    of those nearest to the same class where these are many, else of all.
+
+    With hardly more units than a promise needs, the oddest one alone would draw the line.
 
     Returns:
         None where all together are too few.
     """
     needed, counts = units_needed(coverage), scores.counts()
-    if counts.get(near, 0) >= needed:
+    if counts.get(near, 0) >= GROUPED * needed:
         return scores.p_value(near, oddness)
     return scores.p_value(ALL, oddness) if sum(counts.values()) >= needed else None

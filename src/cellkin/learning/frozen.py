@@ -1,8 +1,9 @@
 """A space that no atlas has trained: the stages of a packaged network, as it came.
 
-Means and standard deviations, over the positions, of the maps behind the fourth, fifth and sixth
-stage of EfficientNet-Lite0: the last stages are about the things of ImageNet, the middle ones about
-textures and shapes, which cells have as well (docs/decisions/042).
+Means and standard deviations of the maps behind the fourth, fifth and sixth stage of
+EfficientNet-Lite0: the last stages are about the things of ImageNet, the middle ones about textures
+and shapes, which cells have as well. Positions weigh by a Gaussian around the middle of the
+picture, where the cell is, and not what happens to lie beside it (docs/decisions/042).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FROZEN = "packaged"
 """The first weights that an unknown kind is judged with, see `initialize`."""
 
 STAGES = (3, 4, 5)  # of the backbone, from 0
+MIDDLE = 0.15  # width of the Gaussian, in sides of the picture
 
 
 class StagedNetwork(Network):
@@ -29,7 +31,8 @@ class StagedNetwork(Network):
 
     def __init__(self, backbone: str, classes: int, *, size: int) -> None:
         super().__init__(backbone, classes, size=size)
-        self.backbone = f"{backbone}, stages {', '.join(str(stage + 1) for stage in STAGES)}"
+        stages = ", ".join(str(stage + 1) for stage in STAGES)
+        self.backbone = f"{backbone}, middle of stages {stages} ({MIDDLE:g})"
 
     def feature_map(self, x: Tensor) -> Tensor:
         """(N, D, 1, 1): mean and standard deviation of each channel of the stages."""
@@ -39,13 +42,25 @@ class StagedNetwork(Network):
         for i, stage in enumerate(body.blocks[: STAGES[-1] + 1]):
             x = stage(x)
             if i in STAGES:
+                weights = middle(x.shape[2], x.shape[3]).to(x.device)
                 flat = x.float().flatten(2)
-                told += [flat.mean(2), flat.std(2, correction=0)]
+                mean = flat @ weights
+                spread = ((flat - mean[:, :, None]) ** 2) @ weights
+                told += [mean, spread.sqrt()]
         return torch.cat(told, 1)[:, :, None, None]
 
     def classify(self, features: Tensor) -> Tensor:
         """It knows no classes: (N, 0)."""
         return features[:, :0]
+
+
+@cache
+def middle(height: int, width: int) -> Tensor:
+    """(height * width,) weights of the positions of a map, together 1."""
+    sides = [(torch.arange(n) - (n - 1) / 2) / n for n in (height, width)]
+    squares = sides[0][:, None] ** 2 + sides[1] ** 2
+    weights = torch.exp(-squares / (2 * MIDDLE**2)).flatten()
+    return weights / weights.sum()
 
 
 @cache
