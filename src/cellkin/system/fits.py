@@ -26,6 +26,7 @@ from cellkin.core.numbers import number, percent
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.appearance import APPEARANCE, appearance
 from cellkin.measures.expected import LEAST, expected_accuracy
+from cellkin.measures.intervals import middle
 from cellkin.measures.shift import corrected, shift
 
 T = TypeVar("T")
@@ -116,6 +117,14 @@ def matched(labels: Sequence[str], calls: Mapping[str, int], most: int = SEEN) -
         wanted = min(len(rows), max(round(most * count / total), 1))
         chosen += [rows[i] for i in np.linspace(0, len(rows) - 1, wanted).round().astype(int)]
     return sorted(chosen)
+
+
+def usual(atlas: Atlas) -> dict[str, tuple[float, float]]:
+    """Between which ends the middle 95 % of the atlas's own pictures lie, by measure."""
+    rows = matched(atlas.cells.labels, Counter(atlas.cells.labels))
+    (pictures,) = atlas.pictures([rows])
+    looks = measured(pictures, silent)
+    return {name: middle(old) for name, (old, _) in _looks(looks, looks).items()}
 
 
 def measured(pictures: Sequence[Bytes], progress: Progress) -> list[dict[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Sample
@@ -12,7 +13,7 @@ from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
 from cellkin.web.app import register
-from cellkin.web.intake import stored
+from cellkin.web.intake import look_of, stored
 from cellkin.web.store import Actor, Case, NewCell, Store
 from cellkin.web.uploads import shown_name
 from cellkin.web.worklist.held import held_reasons
@@ -61,7 +62,8 @@ def _decided(
     for picture, decision in zip(pictures, support.decide(pictures), strict=True):
         png = png_of(picture.image)
         sha256 = hashlib.sha256(png).hexdigest()
-        cells.append(stored(support, decision, picture.name, sha256, png))
+        made = stored(support, decision, picture.name, sha256, png)
+        cells.append(replace(made, look=look_of(picture, decision)))
     return cells
 
 

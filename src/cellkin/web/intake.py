@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from starlette.datastructures import UploadFile
 
 from cellkin.core.errors import CellkinError
+from cellkin.core.fits import DISTANCE
 from cellkin.core.records import Decision
+from cellkin.imaging.appearance import appearance
+from cellkin.imaging.preprocess import Prepared
 from cellkin.smear.single import refuse_field
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Decoded, Unanswered
@@ -73,7 +76,15 @@ def new_cell(station: Station, one: Decided) -> NewCell:
     data = one.upload.data
     kept = data if station.settings.keep_originals else None
     sha256, png = hashlib.sha256(data).hexdigest(), one.prepared.png
-    return stored(station.support, one.decision, one.upload.name, sha256, png, kept)
+    made = stored(station.support, one.decision, one.upload.name, sha256, png, kept)
+    return replace(made, look=look_of(one.prepared, one.decision))
+
+
+def look_of(picture: Prepared, decision: Decision) -> dict[str, float]:
+    """What the chart of drift is drawn from, of one prepared picture and its decision."""
+    percentile = decision.distance_percentile
+    far = {} if percentile is None else {DISTANCE: percentile}
+    return {**far, **appearance(picture.image)}
 
 
 def stored(

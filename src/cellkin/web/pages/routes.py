@@ -44,6 +44,7 @@ SHELLS = (
     Shell("/cells/{cell}", "cell", "Cell"),
     Shell("/cases/{case}/report", "report", "Report"),
     Shell("/atlas", "atlas", "Atlas"),
+    Shell("/drift", "drift", "Drift"),
     Shell("/admin", "admin", "Administration"),
     Shell("/help", "help", "Help"),
 )

@@ -140,12 +140,15 @@ def _copy_checked(path: Path, copy: Path, progress: Progress) -> None:
     backup = Database(address(copy))
     try:
         with backup.reading() as conn:
-            if (version := schema_version(conn)) != HEAD:
-                raise ArtifactError(
-                    f"this backup has the schema {version or 'of something else'}, not {HEAD}",
-                    where=path,
-                    mend="restore it with the cellkin that wrote it, then open it with this one",
-                )
+            version = schema_version(conn)
+        if version is None or version > HEAD:
+            raise ArtifactError(
+                f"this backup has the schema {version or 'of something else'}, not {HEAD}",
+                where=path,
+                mend="restore it with the cellkin that wrote it, or a newer one",
+            )
+        migrate(backup)
+        with backup.reading() as conn:
             found = verify(conn, progress=progress)
     finally:
         backup.close()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from cellkin.core.artifacts import digest
 from cellkin.core.records import LabelSet
+from cellkin.web.store import drift
 from cellkin.web.store.cases import get, refresh, require_open
 from cellkin.web.store.converting import (
     cell_of,
@@ -64,6 +65,7 @@ def add(
             for row, item in rows
         ]
         tx.conn.execute(pictures.insert(), shown)
+        drift.keep(tx, rows)
     ids = [row["id"] for row, _ in rows]
     if key is not None:
         told = {"cells": plain_json(ids), "duplicates": plain_json(duplicates), "at": tx.now}

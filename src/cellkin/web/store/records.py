@@ -98,6 +98,7 @@ class NewCell:
         original: the uploaded bytes, or None where they are not kept.
         gate: what the quality gate found: `{"reasons": [keys of QUALITY]}`, or `{}` where the atlas
             has none.
+        look: what was measured of its picture, for the chart of drift; empty: nothing.
         provenance: `{"atlas": id of a registered atlas, "version": ..., "settings": ...}`.
     """
 
@@ -108,6 +109,7 @@ class NewCell:
     decision: Decision
     gate: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    look: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,17 @@ from typing import Any
 
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import LabelSet
-from cellkin.web.store import backup, cases, gallery, log, registry, reviewing, signing, verifying
+from cellkin.web.store import (
+    backup,
+    cases,
+    drift,
+    gallery,
+    log,
+    registry,
+    reviewing,
+    signing,
+    verifying,
+)
 from cellkin.web.store.accounts import Accounts
 from cellkin.web.store.database import Clock, Database, address, utc_now
 from cellkin.web.store.documents import CaseReport
@@ -197,6 +207,11 @@ class Store(Accounts):
         """The uploaded bytes of a cell, None where they were not kept. Raises NotFound."""
         with self.database.reading() as conn:
             return gallery.original(conn, cell_id)
+
+    def daily_looks(self, atlas: str) -> drift.Daily:
+        """What was measured of the cells that an atlas decided, by day, see `drift.daily`."""
+        with self.database.reading() as conn:
+            return drift.daily(conn, atlas)
 
     def seen(self, actor: Actor, case_id: str, cell_ids: Sequence[str]) -> Case:
         """These cells were on screen in the gallery. Raises NotFound, Forbidden."""

@@ -112,6 +112,16 @@ pictures = Table(
     Column("original", LargeBinary),
 )
 
+looks = Table(
+    "looks",
+    metadata,
+    Column("cell", ID, ForeignKey("cells.id"), primary_key=True),
+    Column("atlas", String(80), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("values", Text, nullable=False),
+)
+Index("looks_by_day", looks.c.atlas, looks.c.day)
+
 uploads = Table(
     "uploads",
     metadata,
