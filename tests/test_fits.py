@@ -222,7 +222,7 @@ def test_the_verdict_follows_distance_and_expectation() -> None:
     assert judged([same], 0.05, fine) == (FITS, ())
     assert judged([dark], 0.05, fine)[0] == CARE
     assert judged([same], 0.2, fine)[0] == CARE
-    assert judged([same], 0.6, None)[0] == UNFIT
+    assert judged([same], 0.3, None)[0] == UNFIT
     assert judged([same], 0.05, poor)[0] == UNFIT
     assert judged([same], 0.05, None) == (FITS, ())
 

@@ -19,7 +19,7 @@ from cellkin.learning.encoder import Encoder
 from cellkin.learning.networks import Network
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 
-FROZEN = "packaged"
+FROZEN = "imagenet"
 """The first weights that an unknown kind is judged with, see `initialize`."""
 
 STAGES = (3, 4, 5)  # of the backbone, from 0

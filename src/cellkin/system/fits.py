@@ -36,7 +36,7 @@ FEWEST = 20  # new cells: fewer show no more than their own chance
 SEEN = 300  # pictures of the atlas that are measured
 SHOWN = 12  # pictures of either side
 FAR = 0.95  # share of the held-out cells that a cell must lie beyond to be far
-FAR_CARE, FAR_UNFIT = 0.15, 0.5  # share of far cells from which on there is care, or no fit
+FAR_CARE, FAR_UNFIT = 0.15, 0.3  # share of far cells from which on there is care, or no fit
 LOSS_CARE, LOSS_UNFIT = 0.03, 0.15  # points of accuracy that are expected to be lost
 
 TOO_FAR = (
