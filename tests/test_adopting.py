@@ -478,3 +478,28 @@ def test_suggested_cells_are_listed(
         assert shown.width > 100
     assert isinstance(run("suggest", atlas_folder, folder, "--n", 13).exception, DecisionError)
     assert run("suggest", adopted, others.root, "--place", PLACE, "--n", 1).exit_code == 0
+
+
+# unknown kinds -----------------------------------------------------------------------------------
+
+
+def test_cells_of_an_adopted_place_are_not_refused_for_their_place(
+    both: DecisionSupport, others: Dataset
+) -> None:
+    here = both.at(PLACE).atlas.frozen
+    assert here is not None
+    assert both.atlas.frozen is not None
+    assert sum(here.scores.counts().values()) >= len(others) / 6
+    assert here.scores.to_json() != both.atlas.frozen.scores.to_json()
+    found = both.decide([s.image.path for s in others], place=PLACE, gate=False)
+    told = [one.novelty for one in found]
+    assert all(one is not None for one in told)
+    refused = [one.unknown for one in told if one is not None]
+    assert np.mean(refused) <= 0.1  # 5 % are allowed
+
+
+def test_whether_it_fits_is_asked_of_one_place(both: DecisionSupport, others: Dataset) -> None:
+    paths = [s.image.path for s in others]
+    found = both.at(PLACE).fits(paths)
+    assert found.expected is None
+    assert "adopted place" in found.expected_absent

@@ -3,7 +3,7 @@
 from cellkin.atlas.atlas import Atlas, Cells
 from cellkin.atlas.building import Settings, build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
-from cellkin.atlas.novelty import novel, with_novelty
+from cellkin.atlas.novelty import adopted_oddness, novel, with_novelty
 from cellkin.atlas.pictured import pictured
 from cellkin.atlas.standing import seen_from
 
@@ -12,6 +12,7 @@ __all__ = [
     "Cells",
     "Consultation",
     "Settings",
+    "adopted_oddness",
     "build",
     "calibrated",
     "consult",

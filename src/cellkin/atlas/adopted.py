@@ -36,6 +36,7 @@ class Adopted:
         alignment: moves raw features of this place to where the atlas's lie; None: as they are.
         home: whether the atlas's own references vote on cells of this place too.
         calibration, conformal, quality, calls: as in `Atlas`, of this place.
+        odd: how odd its cells are in the frozen space, see `Frozen`; None where the atlas has none.
         facts: how it was adopted, plain data: cells, alignment, all figures.
         images: (n, S, S, 3) uint8, while it is not on disk yet.
     """
@@ -52,6 +53,7 @@ class Adopted:
     calls: HeldOutCalls | None
     facts: Mapping[str, Any]
     images: Images | None = field(default=None, repr=False)
+    odd: Conformal | None = None
 
     @property
     def aligned(self) -> Singles:
@@ -81,6 +83,7 @@ class Adopted:
             "place": self.place,
             "home": self.home,
             **limits_json(self),
+            **({} if self.odd is None else {"odd": self.odd.to_json()}),
             "facts": dict(self.facts),
         }
 
@@ -105,6 +108,7 @@ class Adopted:
             alignment=alignment,
             home=told["home"],
             facts=told["facts"],
+            odd=Conformal.from_json(told["odd"]) if "odd" in told else None,
             **read_limits(told, arrays.get("calls"), names),
         )
 

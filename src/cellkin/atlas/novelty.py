@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cellkin.atlas.adopting import unit_of
 from cellkin.atlas.atlas import Atlas
 from cellkin.atlas.building import exchangeable
 from cellkin.atlas.cells import Cells
 from cellkin.atlas.frozen import Frozen
-from cellkin.core.arrays import Bytes
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.decisions import Decision, Novelty
 from cellkin.core.errors import ArtifactError
 from cellkin.core.progress import Progress, silent
+from cellkin.core.units import Owners
 from cellkin.decision import COVERAGE, Conformal, Kinds, p_value
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.frozen import frozen_encoder
@@ -42,13 +44,27 @@ def with_novelty(
     encoder, space = _encoder(atlas)
     vectors = encoder.vectors(references, progress=progress)
     kinds = Kinds.fit(vectors, atlas.cells.labels)
-    odd, near = kinds.oddness(encoder.vectors(pictures, progress=progress))
-    units = exchangeable(atlas, cells)
-    scores = Conformal.from_cells(
-        [kinds.classes[i] for i in near], [str(n) for n in units.names], odd.tolist(),
-        unit=units.unit,
-    )  # fmt: skip
+    seen = encoder.vectors(pictures, progress=progress)
+    scores = _scores(kinds, seen, exchangeable(atlas, cells))
     return replace(atlas, frozen=Frozen(space, vectors, atlas.cells.labels, scores))
+
+
+def adopted_oddness(atlas: Atlas, cells: Cells, pictures: Bytes) -> Conformal | None:
+    """How odd the cells of an adopted place are in the frozen space of an atlas, so that its cells
+    are not refused for their place; None where the atlas has none.
+    """
+    if atlas.frozen is None:
+        return None
+    owners = cells.owners(unit_of(cells))
+    units = owners if owners.several else Owners("cell", cells.ids)
+    return _scores(atlas.frozen.kinds, _encoder(atlas)[0].vectors(pictures), units)
+
+
+def _scores(kinds: Kinds, vectors: Singles, units: Owners) -> Conformal:
+    """Of held-out cells, grouped by the class whose mean is nearest."""
+    odd, near = kinds.oddness(vectors)
+    names = [kinds.classes[i] for i in near]
+    return Conformal.from_cells(names, [str(n) for n in units.names], odd.tolist(), unit=units.unit)
 
 
 def novel(

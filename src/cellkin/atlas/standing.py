@@ -64,6 +64,9 @@ def _from(atlas: Atlas, one: Adopted) -> Atlas:
         xy=np.concatenate([atlas.xy[:n], one.xy]),
         images=pictures,
         **limits_of(one),
+        frozen=None
+        if atlas.frozen is None or one.odd is None
+        else replace(atlas.frozen, scores=one.odd),
         facts={**atlas.facts, **_told(one)},
         maps=None,
         adopted=(),

@@ -32,6 +32,7 @@ def fits(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 where the atlas does not fit.")
     ] = False,
+    place: PlaceName = None,
     mpp: Mpp = None,
     place: PlaceName = None,
     overwrite: Overwrite = False,

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from cellkin.core.arrays import Array, Floats, Ints
 from cellkin.core.errors import DecisionError
@@ -82,6 +81,8 @@ class Kinds:
 
 def _directions(root: Floats, vectors: Floats) -> Floats:
     """(M, D) vectors in the weighed space, of length 1."""
+    from scipy.linalg import solve_triangular  # takes long to import
+
     weighed = solve_triangular(root, vectors.T, lower=True).T
     lengths = np.linalg.norm(weighed, axis=1, keepdims=True)
     return np.asarray(weighed / np.maximum(lengths, 1e-12))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cellkin
-from cellkin.atlas import Atlas, Cells, seen_from
+from cellkin.atlas import Atlas, Cells, adopted_oddness, seen_from
 from cellkin.atlas.adopted import PART
 from cellkin.atlas.adopting import adopt as adopt_cells
 from cellkin.core.arrays import Bytes
@@ -69,7 +69,8 @@ def adopt(
     cells = _cells(name, ids, data)
     found = adopt_cells(parent, name, cells, features.vectors, progress=options.progress)
     facts = {**found.facts, **_made(parent, data, images)}
-    found = replace(found, images=images, quality=_gate(parent.quality, images), facts=facts)
+    odd, gate = adopted_oddness(parent, cells, images), _gate(parent.quality, images)
+    found = replace(found, images=images, quality=gate, odd=odd, facts=facts)
     adopted = replace(parent, adopted=(*parent.adopted, found))
     texts = documents(atlas_card(adopted, "atlas"))
     copied = [path for n in COPIED if (path := Path(parent.folder or "") / n).is_file()]

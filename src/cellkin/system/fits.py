@@ -190,6 +190,9 @@ def confidence(decision: Decision) -> float:
 
 def expected_calls(atlas: Atlas, decisions: Sequence[Decision]) -> tuple[Expected | None, str]:
     """The accuracy to expect of calls, however far they are; or None and why."""
+    stood = atlas.standpoint
+    if stood is not None and stood.own < len(atlas.cells):
+        return None, "no cell of an adopted place was set aside to test it"
     path = None if atlas.folder is None else atlas.folder / PREDICTIONS
     rows = read_json(path) if path and path.is_file() else []
     if len(rows) < LEAST:
