@@ -32,7 +32,6 @@ def fits(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 where the atlas does not fit.")
     ] = False,
-    place: PlaceName = None,
     mpp: Mpp = None,
     place: PlaceName = None,
     overwrite: Overwrite = False,
