@@ -94,12 +94,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=720)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, help="as the recipe quick says")
+    parser.add_argument("--way", action="append", choices=[*WAYS], help="only these")
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     rows = {}
-    for name, way in WAYS.items():
+    for name in options.way or WAYS:
         started = time.process_time()
-        found = np.mean([measured(way, options, seed) for seed in range(options.seeds)], axis=0)
+        found = np.mean(
+            [measured(WAYS[name], options, seed) for seed in range(options.seeds)], axis=0
+        )
         there, away = found.tolist()
         rows[name] = {"shortcut there": there, "taken away": away, "lost": there - away}
         seconds = time.process_time() - started

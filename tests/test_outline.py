@@ -94,7 +94,17 @@ def test_a_cell_that_was_cut_out_keeps_its_edge() -> None:
 # alone ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("view", ["raw", "white", "density"])
+def test_a_cell_alone_has_neither_rim_nor_light_of_its_ground() -> None:
+    """One cell, photographed in two lights, is one picture alone."""
+    for number in range(4):
+        rgb, _ = drawn("monocyte", number)
+        yellow = (rgb * np.array([0.95, 0.9, 0.6])).astype(np.uint8)
+        a, b = (replace(ALONE, size=96).prepare(one).astype(int) for one in (rgb, yellow))
+        assert np.abs(a - b).mean() < 2
+        assert np.abs(rgb.astype(int) - yellow).mean() > 15
+
+
+@pytest.mark.parametrize("view", ["white", "density"])
 def test_a_cell_alone_is_the_same_cell_on_neutral_ground(view: str) -> None:
     rgb, mask = drawn("lymphocyte", 2)
     plain = replace(packaged_lite0(96), view=view)

@@ -74,7 +74,8 @@ def cell_mask(rgb: Bytes) -> Bools | None:
 
 
 def alone(prepared: Bytes, square: Bytes, where: str) -> Bytes:
-    """The cell alone on a neutral ground, `canonical.WHITE` in every channel.
+    """The cell alone on a neutral ground, `canonical.WHITE` in every channel, and in white light:
+    divided by its own ground, so that neither a rim nor the hue of its lamp is left.
 
     Args:
         prepared: (S, S, 3) uint8. square: (H, H, 3) uint8, the picture that it was made of, in
@@ -92,7 +93,10 @@ def alone(prepared: Bytes, square: Bytes, where: str) -> Bytes:
         )
     shape = prepared.shape[1::-1]
     share = cv2.resize(mask.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
-    return on_ground(prepared, share >= 0.5, WHITE)
+    inside = share >= 0.5
+    return on_ground(
+        _lit(prepared, WHITE / _light(*_ground_under(prepared, inside))), inside, WHITE
+    )
 
 
 def empty(size: int) -> Bytes:
@@ -129,12 +133,19 @@ def among(rgb: Bytes, mask: Bools, other: Bytes, mask_other: Bools) -> Bytes:
     """
     ground, black = _ground_under(rgb, mask)
     ground_other, black_other = _ground_under(other, mask_other)
-    light = np.where(black, np.float32(WHITE), np.maximum(ground, 1))
-    light_other = np.where(black_other, np.float32(WHITE), ground_other)
-    cell = np.clip(rgb * (light_other / light), 0, 255).astype(np.uint8)
+    cell = _lit(rgb, _light(ground_other, black_other) / _light(ground, black))
     hole = _widened(mask_other.astype(np.uint8), _apart(other)) > 0
     around = on_ground(np.asarray(ground_other, np.uint8), hole, other)
     return on_ground(cell, mask, around)
+
+
+def _light(ground: Singles, black: bool) -> Singles:
+    """The light behind a smear (S, S, 3); white where the ground is black."""
+    return np.full_like(ground, WHITE) if black else np.maximum(ground, 1)
+
+
+def _lit(rgb: Bytes, factors: Singles) -> Bytes:
+    return np.asarray(np.clip(rgb * factors, 0, 255), np.uint8)
 
 
 def _ground_under(rgb: Bytes, mask: Bools) -> tuple[Singles, bool]:
