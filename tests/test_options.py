@@ -12,6 +12,7 @@ from cellkin.proving.proving import Verifying, VerifyOptions
 from cellkin.study.evaluate import StudyOptions
 from cellkin.study.fold_cells import WorkOptions
 from cellkin.system import (
+    AdoptOptions,
     HalvingOptions,
     IndexOptions,
     InjectOptions,
@@ -20,6 +21,7 @@ from cellkin.system import (
 )
 
 KINDS = [
+    AdoptOptions,
     HalvingOptions,
     IndexOptions,
     InjectOptions,
