@@ -120,10 +120,15 @@ def test_colours_are_never_normalised_map_by_map(opened: tuple[Any, dict[str, An
 
 def test_modes_share_one_scale_that_is_printed(opened: tuple[Any, dict[str, Any]]) -> None:
     page, evidence = opened
+    page.locator("[data-mode=contrast][aria-pressed=true]").wait_for()  # the first and default map
+    assert not page.locator("[data-mode=gradcam]").is_visible()
+    told = page.locator(".kin .state-of").first.inner_text()
+    assert told.endswith(evidence["contrast"]["query"]["inside"])
+    page.locator("body").press("v")
     assert page.locator(".scale").is_hidden()
     page.locator("body").press("v")
     page.locator("[data-mode=gradcam][aria-pressed=true]").wait_for()
-    for mode in ("pair", "difference"):
+    for mode in ("contrast", "pair", "difference"):
         page.locator(f"[data-mode={mode}]").click()
         limit = evidence["limits"][mode]
         ticks = page.locator(".scale .ticks span").all_inner_texts()

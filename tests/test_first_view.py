@@ -12,6 +12,8 @@ from test_report import BLASTS, PBC, basophil_evidence, decision_of, evidence_of
 
 from cellkin.cli.cells import sentence
 from cellkin.core.records import (
+    Contrast,
+    ContrastMap,
     CounterEvidence,
     DifferenceMap,
     Evidence,
@@ -22,6 +24,7 @@ from cellkin.core.records import (
     PredictionSet,
 )
 from cellkin.report import scatter, telling
+from cellkin.report.heatmaps import overlay, shared_scale
 from cellkin.report.triage import triage_view
 from cellkin.report.words import trust_words
 from cellkin.web.evidence import evidence_json
@@ -80,6 +83,65 @@ def test_the_first_view_holds_what_speaks_against_the_verdict(tmp_path: Path) ->
     assert "removing 4 reference cells that support it would change or tie the call" in said
     assert "What makes them differ" in said
     assert said.count("squared distance") == 6
+
+
+def contrasted(evidence: Evidence, outline: object, error: float = 1e-7) -> Evidence:
+    """With a contrast whose positive part lies in the left half, and outlines of every cell."""
+    values = np.hstack([np.ones((4, 2)), -np.ones((4, 2))])
+    names = [n.id for n in (*evidence.decision.neighbors, *evidence.counter.neighbors)]  # type: ignore[union-attr]
+    maps = [ContrastMap(name, values, 3.21, error) for name in ("q", *names)]
+    why = Contrast(tuple(names[:3]), ("foe",), "squared distance", maps[0], tuple(maps[1:]), ())
+    return replace(evidence, contrast=why, outlines=(outline,) * len(maps))  # type: ignore[arg-type]
+
+
+LEFT = np.arange(32)[None].repeat(32, axis=0) < 16
+
+
+@pytest.mark.parametrize(
+    ("outline", "said"),
+    [
+        (LEFT, "100 % inside the cell"),
+        (~LEFT, "only 0 % inside the cell: it points elsewhere"),
+        (None, "no outline of the cell was found"),
+    ],
+)
+def test_the_contrast_comes_first_and_says_how_much_is_inside(
+    outline: Any, said: str, tmp_path: Path
+) -> None:
+    evidence = contrasted(full(basophil_evidence()), outline)
+    html, _ = page_of(evidence, tmp_path)
+    first = html[html.index('id="why"') : html.index('id="sure"')]
+    assert first.count(said) == 1 + 5 + 1  # the query, its kin, the one against it
+    assert first.count("margin <span") == 7
+    assert html.index('id="sure"') < html.index("<details") < html.index('id="gradcam"')
+    more = html[html.index("<details") : html.index("</details>")]
+    for one in ("gradcam", "pairs", "differences"):
+        assert f'id="{one}"' in more
+    told = evidence_json(evidence, {"id": "q", "image": ""})
+    assert [m["inside"] for m in (told["contrast"]["query"], *told["contrast"]["references"])] == (
+        [said] * 8
+    )
+    assert told["limits"]["contrast"] == 1
+    assert all((corners is None) == (outline is None) for corners in told["outlines"])
+
+
+def test_a_contrast_that_does_not_add_up_is_not_drawn(tmp_path: Path) -> None:
+    evidence = contrasted(full(basophil_evidence()), LEFT, error=3e-3)
+    html, _ = page_of(evidence, tmp_path)
+    first = html[html.index('id="why"') : html.index('id="sure"')]
+    assert first.count("alt=") == 7  # and no colour bar
+    assert first.count('class="empty">refused: it does not add up') == 7
+    assert evidence_json(evidence, {"id": "q", "image": ""})["contrast"]["query"]["values"] is None
+
+
+def test_outside_of_its_cell_a_map_is_faint() -> None:
+    image, values = np.full((32, 32, 3), 200, np.uint8), np.ones((4, 4))
+    scale = shared_scale([values], signed=True)
+    whole, cut = overlay(image, values, scale, 64), overlay(image, values, scale, 64, LEFT)
+    left, right = (slice(8, 56), slice(4, 24)), (slice(8, 56), slice(40, 60))
+    assert np.array_equal(whole[left], cut[left])
+    faint, full_ = (np.abs(a[right].astype(int) - 200).mean() for a in (cut, whole))
+    assert 0.15 * full_ < faint < 0.4 * full_
 
 
 def test_few_kin_leave_room_for_two_opponents(tmp_path: Path) -> None:

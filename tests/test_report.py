@@ -55,6 +55,7 @@ PBC = LabelSet(
 )
 FIGURES = (
     figures.neighbors_figure,
+    figures.contrast_figure,
     figures.grad_cam_figure,
     figures.metric_grad_cam_figure,
     figures.difference_figure,
@@ -467,7 +468,7 @@ def test_a_file_name_that_is_no_utf8_still_gives_a_page(tmp_path: Path) -> None:
 def test_save_all_writes_every_file_and_nothing_else(tmp_path: Path) -> None:
     evidence = basophil_evidence()
     written = report.save_all(evidence, tmp_path / "out")
-    names = ["evidence.html", "evidence.json", "neighbors.png", "grad_cam.png",
+    names = ["evidence.html", "evidence.json", "neighbors.png", "contrast.png", "grad_cam.png",
              "metric_grad_cam.png", "difference.png", "map.png"]  # fmt: skip
     assert [path.name for path in written] == names
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)

@@ -253,12 +253,17 @@ def _tell_subject(decision: Decision) -> None:
 @examples("""
 cellkin explain atlas cell.png --out why
 cellkin explain atlas cells/ --out why --subject P7 --coverage 0.9
+cellkin explain atlas cell.png --out why --fine 4
 """)
 def explain(
     atlas: AtlasFolder,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="Folder for pages, pictures and data.")],
     overwrite: Overwrite = False,
+    fine: Annotated[
+        int,
+        typer.Option(min=1, max=8, help="Divide each position of the contrast map into N x N."),
+    ] = 1,
     subject: Subject = None,
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
@@ -283,6 +288,8 @@ def explain(
         if not told:
             _tell_subject(evidence.decision)
         folder = out if len(paths) == 1 else out / page_name(paths[i], i)
+        if fine > 1:
+            evidence = dss.finer(evidence, fine)
         report.save_all(evidence, folder)
         if json:
             print_json({**evidence.to_json(), "page": str(folder / "evidence.html")})

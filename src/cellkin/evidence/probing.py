@@ -22,6 +22,7 @@ CHUNK = 16  # cells whose feature maps are in memory at once
 
 METHODS: Mapping[str, str] = MappingProxyType(
     {
+        "contrast": "Contrast map, the kin against the other side",
         "grad-cam": "Grad-CAM of the voted class",
         "likeness": "Metric-Grad-CAM, likeness to the nearest kin",
         "difference": "Metric-Grad-CAM, difference to the nearest kin",

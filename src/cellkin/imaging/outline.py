@@ -73,6 +73,13 @@ def cell_mask(rgb: Bytes) -> Bools | None:
     return np.asarray(whole >= 0.5, bool)
 
 
+def polygon(mask: Bools) -> Floats:
+    """The edge of a mask (H, W): corners (n, 2), x and y, in sides of the picture."""
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    line = cv2.approxPolyDP(max(lines, key=cv2.contourArea), 0.003 * len(mask), closed=True)
+    return np.asarray((line[:, 0] + 0.5) / mask.shape[::-1], np.float64)
+
+
 def alone(prepared: Bytes, square: Bytes, where: str) -> Bytes:
     """The cell alone on a neutral ground, `canonical.WHITE` in every channel, and in white light:
     divided by its own ground, so that neither a rim nor the hue of its lamp is left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import textwrap
 from functools import cache
@@ -75,3 +76,9 @@ def image_bytes(image: Array, *, lossless: bool, small: bool = False) -> tuple[s
     how = {"quality": 72, "subsampling": 2} if small else {"quality": 90, "subsampling": 0}
     picture.save(buffer, "JPEG", **how)
     return "image/jpeg", buffer.getvalue()
+
+
+def data_uri(image: Array, *, lossless: bool, small: bool = False) -> str:
+    """A uint8 RGB image inside a page."""
+    kind, data = image_bytes(image, lossless=lossless, small=small)
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -17,11 +17,11 @@ from cellkin.core.arrays import Array
 from cellkin.core.numbers import number
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, PairMap
 from cellkin.report.canvas import FONT, new_figure, printable
-from cellkin.report.context import opponents
+from cellkin.report.cell_maps import contrast_scale, density, opponents, pictures
 from cellkin.report.heatmaps import Scale, color_bar, overlay, peak, resized, shared_scale, status
 from cellkin.report.scatter import COLORS, MARKERS, MapView, map_view, style
 from cellkin.report.telling import share_words
-from cellkin.report.words import shown_name, trust_words
+from cellkin.report.words import inside_words, shown_name, trust_words
 
 TILE, GAP, LEFT = 1.9, 0.16, 0.25  # inches
 PIXELS = 300  # of a tile, a little more than it covers at the figure's resolution
@@ -48,6 +48,30 @@ def neighbors_figure(evidence: Evidence) -> Figure:
     return figure
 
 
+def contrast_figure(evidence: Evidence) -> Figure:
+    """Why this side and not the other, on every picture, one scale."""
+    title = "Why this side and not the other: the contrast map"
+    why = evidence.contrast
+    if why is None:
+        return _absent(title, evidence.contrast_absent or "no reason was given", evidence)
+    cells = pictures(evidence)
+    found = (why.on_query, *why.on_others)[: len(cells)]
+    scale = contrast_scale(found)
+    captions = [_query_caption(evidence), *_kin_captions(evidence), *_against_captions(evidence)]
+    heads = [head for head, _ in captions]
+    bar = (scale, "red speaks for the verdict, blue (dashed) for the other side")
+    figure, tiles = _grid(title, heads, evidence, bar=bar)
+    for (axes,), cell, one, head in zip(tiles, cells, found, heads, strict=True):
+        values = density(one.values)
+        drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
+        inside = one.refused or status(values, pair=True)
+        below = f"margin {number(one.margin)}\n{printable(inside_words(values, cell.outline), 40)}"
+        _picture(axes, resized(cell.image, PIXELS) if one.refused else drawn, head,
+                 "" if one.refused else below, inside=inside)  # fmt: skip
+    _frame(tiles[0][0])
+    return _warn(figure, why.warning)
+
+
 def grad_cam_figure(evidence: Evidence) -> Figure:
     """Grad-CAM of the voted class on the query and each neighbour, one scale (Fig. 8)."""
     title = f"Grad-CAM for {evidence.labels.title(evidence.decision.label)}"
@@ -56,15 +80,16 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
     heatmaps = (evidence.heatmap, *evidence.reference_heatmaps)
     maps = [h.values for h in heatmaps]
     scale = shared_scale(maps, signed=any(h.signed for h in heatmaps))
-    images = (evidence.query_image, *evidence.reference_images)
     heads = ["Query", *(head for head, _ in _kin_captions(evidence))]
     bar = (scale, "evidence for the class, by position")
     figure, tiles = _grid(title, heads, evidence, bar=bar)
     _warn(figure, evidence.heatmap.warning)
-    for (axes,), image, values, head in zip(tiles, images, maps, heads, strict=True):
+    cells = pictures(evidence)[: len(heads)]
+    for (axes,), cell, values, head in zip(tiles, cells, maps, heads, strict=True):
         empty = status(values)
         below = "" if empty else f"peak {number(peak(values), 2)}"
-        _picture(axes, overlay(image, values, scale, PIXELS), head, below, inside=empty)
+        drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
+        _picture(axes, drawn, head, below, inside=empty)
     _frame(tiles[0][0])
     return figure
 
@@ -104,12 +129,14 @@ def _two_sided(
     good = [m for *maps, refused, _ in found for m in maps if not refused]
     scale = shared_scale(good, signed=True)
     heads = [head for head, _ in (*_kin_captions(evidence), *_against_captions(evidence))]
-    others = (*evidence.reference_images, *_against_images(evidence))
+    query, *others = pictures(evidence)
     figure, tiles = _grid(title, heads, evidence, tall=2, bar=(scale, note))
     for i, (on_query, on_other, refused, caption) in enumerate(found):
-        sides = ((evidence.query_image, on_query), (others[i], on_other))
-        for axes, (image, values), row in zip(tiles[i], sides, (0, 1), strict=True):
-            drawn = resized(image, PIXELS) if refused else overlay(image, values, scale, PIXELS)
+        sides = ((query, on_query), (others[i], on_other))
+        for axes, (cell, values), row in zip(tiles[i], sides, (0, 1), strict=True):
+            drawn = resized(cell.image, PIXELS)
+            if not refused:
+                drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
             inside = refused or status(values, pair=True)
             _picture(axes, drawn, "" if row else heads[i], caption if row else "", inside=inside)
     for column in tiles[::COLUMNS]:

@@ -12,8 +12,7 @@ import numpy as np
 from cellkin.core.arrays import Array
 from cellkin.core.numbers import percent
 from cellkin.core.records import NOTICE, Dataset, LabelSet
-from cellkin.report.canvas import FONT, new_figure, printable, write_figure
-from cellkin.report.context import data_uri
+from cellkin.report.canvas import FONT, data_uri, new_figure, printable, write_figure
 from cellkin.report.pages import write_page
 from cellkin.report.scatter import COLORS, MARKERS, class_style, fitted, marker_path, style
 

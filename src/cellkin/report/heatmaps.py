@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from cellkin.core.arrays import Array
 
@@ -16,6 +16,7 @@ EMPTY_PAIR = "empty: nothing is alike or unlike here"
 UNDEFINED = "not drawn: the map holds values that are no numbers"
 STRONGEST = 0.48  # opacity of the strongest value: the cell shows through everywhere
 CONTOURS = (0.25, 0.5, 0.75)
+FAINT = 0.25  # of the opacity of a map, outside the cell
 
 
 @dataclass(frozen=True)
@@ -77,26 +78,47 @@ def resized(image: Array, side: int = SIDE) -> Array:
     return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
 
 
-def overlay(image: Array, values: Array, scale: Scale, side: int = SIDE) -> Array:
+def overlay(
+    image: Array, values: Array, scale: Scale, side: int = SIDE, outline: Array | None = None
+) -> Array:
     """An image with a heatmap over it.
 
     Args:
         image: (S, S, 3) uint8. values: (h, w), raw. scale: that of the whole row.
+        outline: (S, S) bool, where the cell lies: outside of it the map is faint.
 
     Returns:
         (side, side, 3) uint8. Colour fades in with |value|; lines at a quarter, half and three
         quarters of the scale, dashed where the value is negative. Of an empty map: the image.
     """
-    base = resized(image, side)
-    if status(values) or not scale.limit:
-        return base
-    smooth = _smooth(values, side)
-    rgb, opacity = scale.colors(smooth)
-    drawn = _blend(base.astype(np.float64), rgb, opacity)
-    ink, halo = _lines(smooth, scale)
-    drawn = _blend(drawn, np.full(3, 255.0), 0.55 * halo)
-    drawn = _blend(drawn, np.full(3, 20.0), 0.8 * ink)
+    drawn = resized(image, side).astype(np.float64)
+    inside = None if outline is None else _softened(outline, side)
+    if scale.limit and not status(values):
+        shown = 1.0 if inside is None else FAINT + (1 - FAINT) * inside
+        smooth = _smooth(values, side)
+        rgb, opacity = scale.colors(smooth)
+        drawn = _blend(drawn, rgb, opacity * shown)
+        ink, halo = _lines(smooth, scale)
+        drawn = _blend(drawn, np.full(3, 255.0), 0.55 * halo * shown)
+        drawn = _blend(drawn, np.full(3, 20.0), 0.8 * ink * shown)
+    if inside is not None:
+        drawn = _outlined(drawn, inside)
     return np.rint(drawn).astype(np.uint8)
+
+
+def _outlined(drawn: Array, inside: Array) -> Array:
+    """The edge of the cell as a light line between dark ones, unlike any line of a map."""
+    slope = np.maximum(np.hypot(*np.gradient(inside)), 1e-3)
+    pixels = np.abs(inside - 0.5) / slope
+    drawn = _blend(drawn, np.full(3, 20.0), 0.75 * np.clip(3.2 - pixels, 0, 1))
+    return _blend(drawn, np.full(3, 255.0), np.clip(2.0 - pixels, 0, 1))
+
+
+def _softened(outline: Array, side: int) -> Array:
+    """A mask (S, S) at (side, side), in [0, 1], without its steps."""
+    picture = Image.fromarray((outline * np.uint8(255)).astype(np.uint8))
+    large = picture.resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(large.filter(ImageFilter.GaussianBlur(side / 120)), np.float64) / 255
 
 
 def _smooth(values: Array, side: int) -> Array:

@@ -22,8 +22,8 @@ from cellkin.core.artifacts import write_bytes, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.numbers import number
 from cellkin.core.records import Decision, Evidence, LabelSet, Provenance
-from cellkin.report.canvas import write_figure
-from cellkin.report.context import data_uri, evidence_context, foot
+from cellkin.report.canvas import data_uri, write_figure
+from cellkin.report.context import evidence_context, foot
 from cellkin.report.facts import recall_rows, test_rows
 from cellkin.report.heatmaps import resized
 from cellkin.report.triage import triage_view
@@ -48,7 +48,7 @@ def save(evidence: Evidence, path: str | Path, *, known: str = "", back: str = "
 
 
 def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
-    """Write `evidence.html`, `evidence.json` and the five figures as PNG into a folder.
+    """Write `evidence.html`, `evidence.json` and the six figures as PNG into a folder.
 
     Files of these names are replaced, each at once; others in the folder stay as they are.
 
@@ -62,6 +62,7 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
     write_json(written[1], evidence.to_json())
     drawings = {
         "neighbors.png": figures.neighbors_figure,
+        "contrast.png": figures.contrast_figure,
         "grad_cam.png": figures.grad_cam_figure,
         "metric_grad_cam.png": figures.metric_grad_cam_figure,
         "difference.png": figures.difference_figure,

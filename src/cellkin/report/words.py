@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from cellkin.core.numbers import percent
+from cellkin.core.arrays import Array, Bools
+from cellkin.core.contrast import FEW, Contrast, share_inside
+from cellkin.core.numbers import number, percent
 from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
 
 NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
@@ -188,4 +190,29 @@ def trust_words(measured: Mapping[str, float] | None) -> str:
         f"Trustworthiness {measured['trustworthiness']:.3f} of 1: how far the "
         f"{measured['neighbors']} nearest on the map are the nearest in the space, "
         f"measured on {measured['cells']} reference cells."
+    )
+
+
+def inside_words(values: Array, outline: Bools | None) -> str:
+    """How much of what speaks for something in a map is inside the cell, and whether that is too
+    little to point at it; empty where nothing speaks for it.
+    """
+    if outline is None:
+        return "no outline of the cell was found"
+    share = share_inside(values, outline)
+    if share is None:
+        return ""
+    if share < FEW:
+        return f"only {percent(share, 0)} inside the cell: it points elsewhere"
+    return f"{percent(share, 0)} inside the cell"
+
+
+def looks_words(contrast: Contrast) -> str:
+    """What a finer map of the query is the mean of; empty where it comes from the one look."""
+    if contrast.margins is None:
+        return ""
+    low, high = (number(margin) for margin in contrast.margins)
+    return (
+        f"The map of the query is the mean of {contrast.looks} looks at its picture, shifted by "
+        f"parts of a position; each adds up to its own margin, from {low} to {high}."
     )

@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cellkin.core.arrays import Array
+from cellkin.core.arrays import Array, Bools
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, PairMap
+from cellkin.imaging.outline import polygon
 from cellkin.report.heatmaps import shared_scale
 from cellkin.report.telling import counter_title, share_words, tell
+from cellkin.report.words import inside_words
 
 Plain = dict[str, Any]
 
@@ -70,8 +72,9 @@ def evidence_json(evidence: Evidence, query: Plain) -> Plain:
     """
     decision, counter = evidence.decision, evidence.counter
     shares = evidence.influence.shares if evidence.influence else ()
-    pairs = _pairs(evidence.pairs, evidence.differences)
-    against = _pairs(counter.pairs, counter.differences) if counter else []
+    k = len(evidence.pairs)
+    pairs = _pairs(evidence, evidence.pairs, evidence.differences, 1)
+    against = _pairs(evidence, counter.pairs, counter.differences, 1 + k) if counter else []
     return {
         "decision": decision.to_json(),
         "size": int(evidence.query_image.shape[0]),
@@ -90,6 +93,11 @@ def evidence_json(evidence: Evidence, query: Plain) -> Plain:
             "pairs": against,
             "absent": counter.absent or None,
         },
+        "contrast": _contrast(evidence),
+        "contrast_absent": evidence.contrast_absent or None,
+        "outlines": [
+            None if mask is None else polygon(mask).round(4).tolist() for mask in evidence.outlines
+        ],
         "gradcam": _gradcam(evidence),
         "gradcam_absent": evidence.heatmap_absent or None,
         "pairs": pairs,
@@ -135,10 +143,31 @@ def _grid(evidence: Evidence) -> list[int] | None:
     return [int(n) for n in maps[0].shape] if maps else None
 
 
+def _contrast(evidence: Evidence) -> Plain | None:
+    """The maps on the query and on the others, each with how much of it is inside, in words."""
+    why = evidence.contrast
+    if why is None:
+        return None
+    maps = [
+        {**one.to_json(), "inside": inside_words(one.values, evidence.outline(i))}
+        for i, one in enumerate((why.on_query, *why.on_others))
+    ]
+    return {
+        "measure": why.measure,
+        "kin": list(why.kin),
+        "opponents": list(why.opponents),
+        "query": maps[0],
+        "references": maps[1:],
+        "warning": why.warning or None,
+    }
+
+
 def _gradcam(evidence: Evidence) -> Plain | None:
     if evidence.heatmap is None:
         return None
+    maps = [one.values for one in (evidence.heatmap, *evidence.reference_heatmaps)]
     return {
+        "inside": [inside_words(one, evidence.outline(i)) for i, one in enumerate(maps)],
         "target": evidence.heatmap.target,
         "layer": evidence.heatmap.layer,
         "method": evidence.heatmap.method,
@@ -148,43 +177,69 @@ def _gradcam(evidence: Evidence) -> Plain | None:
     }
 
 
-def _pairs(pairs: Sequence[PairMap], differences: Sequence[DifferenceMap]) -> list[Plain]:
+def _pairs(
+    evidence: Evidence,
+    pairs: Sequence[PairMap],
+    differences: Sequence[DifferenceMap],
+    first: int,
+) -> list[Plain]:
+    """`first`: where the first of these reference cells stands among the pictures."""
     told: list[DifferenceMap | None] = [*differences] or [None] * len(pairs)
-    return [_pair(pair, other) for pair, other in zip(pairs, told, strict=True)]
+    ends = [(evidence.outline(0), evidence.outline(first + i)) for i in range(len(pairs))]
+    return [_pair(*one) for one in zip(pairs, told, ends, strict=True)]
 
 
-def _pair(pair: PairMap, difference: DifferenceMap | None) -> Plain:
+def _pair(
+    pair: PairMap, difference: DifferenceMap | None, ends: tuple[Bools | None, Bools | None]
+) -> Plain:
     """Likeness and difference of the query and one reference cell.
 
     A map that does not add up to what it explains is `refused`, in words, and not sent; one that
     is an approximation, or of a method that failed its proof on this atlas, carries a `warning`.
     """
-    shown = not pair.refused
-    told = difference if difference is not None and not difference.refused else None
     warning = pair.warning
     if not pair.exact:
         warning = f"approximate: it does not add up exactly to the similarity. {warning}".strip()
+    told = difference
     return {
         "reference": pair.reference,
-        "tensor": tensor_text(pair.tensor) if shown and pair.tensor is not None else None,
+        "tensor": None if pair.refused or pair.tensor is None else tensor_text(pair.tensor),
         "similarity": pair.similarity,
         "completeness": pair.completeness,
         "exact": pair.exact,
         "refused": pair.refused or None,
         "warning": warning or None,
-        "on_query": pair.on_query().tolist() if shown else None,
-        "on_reference": pair.on_reference().tolist() if shown else None,
-        "difference": None if difference is None else difference.total,
-        "difference_measure": None if difference is None else difference.measure,
-        "difference_refused": None if difference is None else difference.refused or None,
-        "difference_on_query": None if told is None else told.on_query.tolist(),
-        "difference_on_reference": None if told is None else told.on_reference.tolist(),
+        **_sides("", None if pair.refused else (pair.on_query(), pair.on_reference()), ends),
+        "difference": None if told is None else told.total,
+        "difference_measure": None if told is None else told.measure,
+        "difference_refused": None if told is None else told.refused or None,
+        **_sides(
+            "difference_",
+            None if told is None or told.refused else (told.on_query, told.on_reference),
+            ends,
+        ),
+    }
+
+
+def _sides(
+    kind: str, maps: tuple[Array, Array] | None, ends: tuple[Bools | None, Bools | None]
+) -> Plain:
+    """Both maps of a pair, and in words how much of each is inside."""
+    names = ("on_query", "on_reference")
+    if maps is None:
+        return {f"{kind}{prefix}{name}": None for name in names for prefix in ("", "inside_")}
+    both = dict(zip(names, zip(maps, ends, strict=True), strict=True))
+    return {f"{kind}{name}": values.tolist() for name, (values, _) in both.items()} | {
+        f"{kind}inside_{name}": inside_words(values, mask) for name, (values, mask) in both.items()
     }
 
 
 def _limits(evidence: Evidence, pairs: Sequence[Plain]) -> Plain:
     heat = [evidence.heatmap, *evidence.reference_heatmaps] if evidence.heatmap else []
+    why = evidence.contrast
+    contrast = (why.on_query, *why.on_others) if why else ()
     rows: Mapping[str, list[Any]] = {
+        "contrast": [one.values for one in contrast if not one.refused],
         "gradcam": [one.values for one in heat if one is not None],
         "pair": _maps(pairs, "on_query", "on_reference"),
         "difference": _maps(pairs, "difference_on_query", "difference_on_reference"),

@@ -18,7 +18,7 @@ let mapWords = "";
 let order = { ids: [], what: "all" };
 let strip = null;
 let plot = null;
-let mode = "image";
+let mode = "contrast";
 let turn = 0;
 let ready = false; // the evidence of `cell` is on screen: before that nobody decides on it
 let noted = Promise.resolve(); // that it was opened
@@ -179,15 +179,21 @@ function drawEvidence(evidence) {
 }
 
 function modeButtons(evidence) {
-  return h("span", { class: "group", role: "group", "aria-label": "What is drawn over the pictures" }, Object.entries(MODES).map(([name, { say }], i) => h("button", {
-    type: "button", "data-mode": name, "aria-pressed": String(strip.mode === name), disabled: !strip.offers(name), title: name === "gradcam" && !strip.offers(name) ? evidence.gradcam_absent ?? "" : "", onclick: () => setMode(name),
-  }, say, i === 0 ? h("kbd", {}, "V") : null)));
+  const why = { gradcam: evidence.gradcam_absent, contrast: evidence.contrast_absent };
+  const button = ([name, { say }], i) => h("button", {
+    type: "button", "data-mode": name, "aria-pressed": String(strip.mode === name), disabled: !strip.offers(name), title: strip.offers(name) ? "" : why[name] ?? "", onclick: () => setMode(name),
+  }, say, i === 0 ? h("kbd", {}, "V") : null);
+  const all = Object.entries(MODES);
+  return h("span", { class: "group", role: "group", "aria-label": "What is drawn over the pictures" },
+    all.filter(([, m]) => !m.more).map(button),
+    h("details", { class: "more-maps", open: Boolean(MODES[strip.mode].more) }, h("summary", {}, "More"), h("span", { class: "group" }, all.filter(([, m]) => m.more).map((m) => button(m)))));
 }
 
 function setMode(name) {
   if (!strip?.offers(name)) return;
   mode = name;
   strip.setMode(name);
+  if (MODES[name].more) $(".more-maps").open = true;
   for (const button of content.querySelectorAll("[data-mode]")) button.setAttribute("aria-pressed", String(button.dataset.mode === name));
 }
 
@@ -243,7 +249,7 @@ function keys() {
   key("a", "artefact, not a cell", (_, k) => review.letter(k));
   key("u", "unidentifiable", (_, k) => review.letter(k));
   key(["z", "ctrl+z"], "undo your last review", () => review.undo());
-  key("v", "image, Grad-CAM, alike, different", nextMode);
+  key("v", "why, image; then Grad-CAM, alike, different", nextMode);
   key("m", "to the map; there + and − zoom, N walks over the kin, L is the lasso", () => plot?.canvas.focus());
   key("q", "to the picture; there the arrows move the spot that is matched", () => strip?.views[0].canvas.focus());
   key("Escape", "let go: of a spot, of a field", () => { strip?.release(); document.activeElement?.blur(); }, { always: true });

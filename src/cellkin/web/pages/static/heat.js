@@ -5,6 +5,7 @@
 const STOPS = ["#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"]
   .map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
 const STRONGEST = 0.42; // opacity of the strongest value: the cell shows through everywhere
+const FAINT = 0.25; // of the opacity of a map, outside the cell
 const FINEST = 320; // pixels of a computed layer; it is drawn larger smoothly
 
 export const EMPTY = "empty: nothing here";
@@ -76,18 +77,48 @@ export function enlarge(values, h, w, N) {
 
 const layer = document.createElement("canvas");
 
-/** Draw values (h x w, flat) over a canvas; `limit` is what the ends of the colours stand for. */
-export function overlay(ctx, values, [h, w], limit) {
-  if (!limit || !values.every(Number.isFinite) || !values.some(Boolean)) return;
-  const N = Math.min(FINEST, ctx.canvas.width);
+/** Draw values (h x w, flat) over a canvas; `limit` is what the ends of the colours stand for,
+ *  `outline` the corners of the cell in sides of the picture: outside of it the map is faint. */
+export function overlay(ctx, values, [h, w], limit, outline = null) {
+  const side = ctx.canvas.width;
+  if (limit && values.every(Number.isFinite) && values.some(Boolean)) {
+    paintLayer(values, [h, w], limit, Math.min(FINEST, side));
+    ctx.imageSmoothingQuality = "high";
+    if (!outline) ctx.drawImage(layer, 0, 0, side, side);
+    else for (const [within, alpha] of [[true, 1], [false, FAINT]]) drawPart(ctx, trace(outline, side, within), alpha);
+  }
+  if (!outline) return;
+  for (const [width, style] of [[5, "#141414c0"], [2.4, "#fff"]]) {
+    ctx.lineWidth = (width * side) / 448;
+    ctx.strokeStyle = style;
+    ctx.stroke(trace(outline, side, true));
+  }
+}
+
+/** The edge of the cell; with the edge of the picture, what lies outside of it. */
+function trace(outline, side, within) {
+  const path = new Path2D();
+  outline.forEach(([x, y], i) => path[i ? "lineTo" : "moveTo"](x * side, y * side));
+  path.closePath();
+  if (!within) path.rect(0, 0, side, side);
+  return path;
+}
+
+function drawPart(ctx, path, alpha) {
+  ctx.save();
+  ctx.clip(path, "evenodd");
+  ctx.globalAlpha = alpha;
+  ctx.drawImage(layer, 0, 0, ctx.canvas.width, ctx.canvas.height);
+  ctx.restore();
+}
+
+function paintLayer(values, [h, w], limit, N) {
   const large = enlarge(values, h, w, N);
   if (layer.width !== N) { layer.width = N; layer.height = N; }
   const own = layer.getContext("2d");
   const image = own.createImageData(N, N);
   paint(image.data, large, N, limit);
   own.putImageData(image, 0, 0);
-  ctx.imageSmoothingQuality = "high";
-  ctx.drawImage(layer, 0, 0, ctx.canvas.width, ctx.canvas.height);
 }
 
 function paint(pixels, large, N, limit) {

@@ -7,11 +7,13 @@ import { EMPTY, colorBar, limitOf, overlay } from "./heat.js";
 import { decode, flat, onQuery, onReference, peakOf } from "./tensors.js";
 
 export const MODES = {
+  contrast: { say: "Why", ends: ["for the other side", "for the verdict"] },
   image: { say: "Image", ends: ["", ""] },
-  gradcam: { say: "Grad-CAM", ends: ["against the class", "for the class"] },
-  pair: { say: "Alike", ends: ["unlike", "alike"] },
-  difference: { say: "Different", ends: ["together", "apart"] },
+  gradcam: { more: true, say: "Grad-CAM", ends: ["against the class", "for the class"] },
+  pair: { more: true, say: "Alike", ends: ["unlike", "alike"] },
+  difference: { more: true, say: "Different", ends: ["together", "apart"] },
 };
+const TWO_SIDED = ["pair", "difference"]; // a map of the query with one other cell
 const MATCH = { ends: ["unlike this spot", "like this spot"] };
 
 export class Strip {
@@ -20,7 +22,7 @@ export class Strip {
     this.evidence = evidence;
     this.on = on;
     this.grid = evidence.grid ?? [1, 1];
-    this.mode = "image";
+    this.mode = evidence.contrast ? "contrast" : "image";
     this.spot = null; // { of: index in views, i, j }
     this.pinned = false;
     this.views = this.collect();
@@ -34,20 +36,34 @@ export class Strip {
   collect() {
     const { evidence } = this;
     const counter = evidence.counter ?? { neighbors: [], pairs: [] };
-    const cams = evidence.gradcam?.references ?? [];
-    const query = this.view({ id: evidence.query.id, image: evidence.query.image }, "query", { gradcam: flat(evidence.gradcam?.query) });
-    const kin = evidence.neighbors.map((n, i) => this.view(n, "kin", this.maps(evidence.pairs[i], flat(cams[i]))));
-    const against = counter.neighbors.map((n, i) => this.view(n, i ? "opposed" : "opposed first", this.maps(counter.pairs[i], null)));
+    const own = { ...this.alone(0), onQuery: {}, insideQuery: {} };
+    const query = this.view({ id: evidence.query.id, image: evidence.query.image }, "query", own);
+    const kin = evidence.neighbors.map((n, i) => this.view(n, "kin", this.maps(evidence.pairs[i], 1 + i)));
+    const against = counter.neighbors.map((n, i) => this.view(n, i ? "opposed" : "opposed first", this.maps(counter.pairs[i], 1 + kin.length + i)));
     return [query, ...kin, ...against];
   }
 
-  maps(pair, gradcam) {
+  /** What is drawn over the picture at this place by itself, where its cell lies, what is inside. */
+  alone(place) {
+    const { contrast, gradcam, outlines } = this.evidence;
+    const why = place ? contrast?.references[place - 1] : contrast?.query;
+    const cam = place ? gradcam?.references[place - 1] : gradcam?.query;
     return {
-      gradcam,
+      contrast: flat(why?.values), gradcam: flat(cam), margin: why?.margin, outline: outlines?.[place] ?? null,
+      noContrast: why?.refused ?? "", inside: { contrast: why?.inside ?? "", gradcam: cam ? gradcam.inside[place] : "" },
+    };
+  }
+
+  maps(pair, place) {
+    const own = this.alone(place);
+    return {
+      ...own,
       pair: flat(pair?.on_reference),
       difference: flat(pair?.difference_on_reference),
       tensor: pair?.tensor ? decode(pair.tensor) : null,
       onQuery: { pair: flat(pair?.on_query), difference: flat(pair?.difference_on_query) },
+      inside: { ...own.inside, pair: pair?.inside_on_reference ?? "", difference: pair?.difference_inside_on_reference ?? "" },
+      insideQuery: { pair: pair?.inside_on_query ?? "", difference: pair?.difference_inside_on_query ?? "" },
       refused: pair?.refused ?? "",
     };
   }
@@ -95,7 +111,7 @@ export class Strip {
   /** Which maps there are; the others say why not. */
   offers(mode) {
     if (mode === "image") return true;
-    if (mode === "gradcam") return Boolean(this.evidence.gradcam);
+    if (!TWO_SIDED.includes(mode)) return Boolean(this.evidence[mode]);
     return this.views.some((v) => v[mode]);
   }
 
@@ -142,7 +158,7 @@ export class Strip {
       return index === 0 && tensor ? onQuery(tensor, grid, spot.i, spot.j) : null;
     }
     if (this.mode === "image") return null;
-    if (index === 0 && this.mode !== "gradcam") return this.views[this.partner()]?.onQuery?.[this.mode] ?? null;
+    if (index === 0 && TWO_SIDED.includes(this.mode)) return this.views[this.partner()]?.onQuery?.[this.mode] ?? null;
     return view[this.mode] ?? null;
   }
 
@@ -151,7 +167,7 @@ export class Strip {
 
   setPartner(id) {
     const found = this.views.findIndex((v, i) => i && v.cell.id === id);
-    if (found > 0 && found !== this.shown) { this.shown = found; if (!this.spot && ["pair", "difference"].includes(this.mode)) this.draw(); }
+    if (found > 0 && found !== this.shown) { this.shown = found; if (!this.spot && TWO_SIDED.includes(this.mode)) this.draw(); }
   }
 
   limit() {
@@ -174,7 +190,8 @@ export class Strip {
     ctx.imageSmoothingQuality = "high";
     if (view.picture.complete && view.picture.naturalWidth) ctx.drawImage(view.picture, 0, 0, side, side);
     const values = this.values(index);
-    if (values) overlay(ctx, values, this.grid, limit);
+    const outline = this.spot || this.mode === "image" ? null : view.outline;
+    if (values) overlay(ctx, values, this.grid, limit, outline);
     this.drawSpot(ctx, index, side, values);
     view.state.textContent = this.stateOf(view, index, values);
     const peak = this.spot && values ? peakOf(values, this.grid[1]) : null;
@@ -193,12 +210,16 @@ export class Strip {
   }
 
   stateOf(view, index, values) {
-    if (this.spot) return "";
-    if (this.mode === "image") return "";
-    if (index === 0 && this.mode !== "gradcam") return `with ${this.partner() <= this.evidence.neighbors.length ? `kin ${this.partner()}` : "the one against it"}`;
-    if (view.refused && this.mode !== "gradcam") return view.refused;
+    if (this.spot || this.mode === "image") return "";
+    const two = TWO_SIDED.includes(this.mode);
+    const refused = two ? view.refused : this.mode === "contrast" ? view.noContrast : "";
+    if (refused) return refused;
     if (!values) return "no map";
-    return values.some(Boolean) ? "" : EMPTY;
+    if (!values.some(Boolean)) return EMPTY;
+    const partner = this.views[this.partner()];
+    const inside = two && index === 0 ? partner?.insideQuery[this.mode] : view.inside[this.mode];
+    const about = two && index === 0 ? `with ${partner?.kind === "kin" ? `kin ${this.partner()}` : "the one against it"}` : this.mode === "contrast" ? `margin ${number(view.margin)}` : "";
+    return [about, inside].filter(Boolean).join(" · ");
   }
 
   drawBar(limit) {
