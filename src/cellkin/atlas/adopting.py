@@ -94,7 +94,7 @@ def adopt(
     left_out = _left_out(cells)
     tried: list[Judged] = []
     for alignment in ALIGNMENTS:
-        progress(f"trying {alignment.name}", len(tried), len(ALIGNMENTS))
+        progress("trying alignments", len(tried), len(ALIGNMENTS))
         tried.append(judge(atlas, alignment, new, home, left_out))
     progress("trying alignments", len(ALIGNMENTS), len(ALIGNMENTS))
     chosen = best(tried)
