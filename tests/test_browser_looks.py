@@ -24,6 +24,7 @@ def addresses(desk: Desk) -> dict[str, str]:
         "cell": f"/cells/{desk.cells(case.id)[0].id}",
         "report": f"/cases/{signed.id}/report",
         "atlas": "/atlas",
+        "drift": "/drift",
         "users": "/admin#users",
         "tokens": "/admin#tokens",
         "log": "/admin#log",
