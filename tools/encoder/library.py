@@ -92,6 +92,7 @@ def tagged(library: Library, places: tuple[str, ...]) -> TaggedData:
         ids=library.marks,
         targets=targets,
         levels=tuple(levels.values()),
+        names=tuple(levels),
         train=np.flatnonzero(own & ~watched),
         val=np.flatnonzero(own & watched),
         kinds=tuple(

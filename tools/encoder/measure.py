@@ -19,7 +19,9 @@ from cellkin.core.arrays import Singles
 from cellkin.core.numbers import percent
 from cellkin.core.records import LabelSet
 from cellkin.decision import MinMaxScale, nearest, vote
+from cellkin.learning.encoder import Encoder
 from cellkin.measures.intervals import mean_interval, unit_index
+from cellkin.system.describing import attribute_shares
 from cellkin.system.runs import open_encoder
 
 FIVE = ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")
@@ -66,6 +68,20 @@ def within(features: Singles, cells: library.Library, name: str) -> str:
     queries = np.flatnonzero((place == name) & cells.held)
     right = called(features[references], label[references], features[queries]) == label[queries]
     return said(right, None)
+
+
+def attributes(encoder: Encoder, cells: library.Library) -> list[tuple[str, float, float]]:
+    """Accuracy and macro F1 of each attribute's head on cells of the held fifth: name, both."""
+    from sklearn.metrics import f1_score
+
+    rows = np.flatnonzero(cells.held & np.array(["cell_size" in c.codes for c in cells.cells]))
+    found = []
+    for name, (codes, shares) in attribute_shares(encoder, cells.images[rows]).items():
+        truth = np.array([cells.cells[i].codes[name] for i in rows])
+        called = np.array(codes)[shares.argmax(axis=1)]
+        macro = float(f1_score(truth, called, average="macro", zero_division=0.0))
+        found.append((name, float((truth == called).mean()), macro))
+    return found
 
 
 def by_subject(features: Singles, cells: library.Library) -> str:

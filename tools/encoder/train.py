@@ -16,6 +16,7 @@ import measure
 import numpy as np
 import torch
 
+from cellkin.core.numbers import percent
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.packaged import write_packaged
@@ -62,6 +63,12 @@ def main() -> None:
     print(write_packaged(trained.encoder, seen, given.out / recipe.name), file=sys.stderr)
 
 
+def told_attributes(found: list[tuple[str, float, float]]) -> str:
+    rows = [f"| {n.replace('_', ' ')} | {percent(a)} | {percent(f)} |" for n, a, f in found]
+    accuracy, macro = (float(np.mean(values)) for values in list(zip(*found, strict=True))[1:])
+    return "\n".join([*rows, f"| **mean** | {percent(accuracy)} | {percent(macro)} |"])
+
+
 def card(encoder: Encoder, cells: library.Library, learned: np.ndarray, seed: int) -> str:
     """The card of an encoder, with what it is worth on the cells that it never learned from."""
     features = encoder.vectors(cells.images)
@@ -85,6 +92,7 @@ def card(encoder: Encoder, cells: library.Library, learned: np.ndarray, seed: in
         within=measure.within(features, cells, "pbc"),
         chula_within=measure.within(features, cells, "chula"),
         by_subject=measure.by_subject(features, cells),
+        attributes=told_attributes(measure.attributes(encoder, cells)),
     )
 
 

@@ -96,6 +96,7 @@ class Encoder:
             16 digits of `pixels_sha256`; packaged encoders, and what starts from them, know.
         heads: after multitask pretraining, the codes of each label level; the one head's rows are
             those of the levels, one below the other. Empty for cells.
+        tasks: names of these levels, where they have any.
         documents: name -> text that is written along, such as the model card.
     """
 
@@ -116,6 +117,7 @@ class Encoder:
         self.trained_on: tuple[str, ...] = ()
         self.seen_pixels: tuple[str, ...] = ()
         self.heads: tuple[tuple[str, ...], ...] = ()
+        self.tasks: tuple[str, ...] = ()
         self.documents: dict[str, str] = {}
         self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -284,6 +286,7 @@ class Encoder:
             "trained_on": list(self.trained_on),
             "norm": self.network.norm,
             "heads": [list(codes) for codes in self.heads],
+            **({"tasks": list(self.tasks)} if self.tasks else {}),
             "documents": sorted(self.documents),
         }
 
@@ -321,6 +324,7 @@ class Encoder:
         encoder.trained_on = tuple(settings["trained_on"])
         encoder.seen_pixels = seen_pixels(folder)
         encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
+        encoder.tasks = tuple(settings.get("tasks", ()))
         encoder.documents = {
             name: (folder / name).read_text(encoding="utf-8")
             for name in settings.get("documents", ())

@@ -54,6 +54,7 @@ class TaggedData:
             all codes of a level that nobody has judged on an image.
         levels: the codes of each level, C in all.
         train, val: positions of the two parts among the N.
+        names: of the levels, where they have any.
         kinds: of each level; by default all hold any number of codes and weigh alike.
         chances: (N,) relative chance of a training image to be drawn, so that places and classes
             weigh alike; by default an epoch sees each once.
@@ -65,6 +66,7 @@ class TaggedData:
     levels: tuple[tuple[str, ...], ...]
     train: Ints
     val: Ints
+    names: tuple[str, ...] = ()
     kinds: tuple[Level, ...] = ()
     chances: Floats | None = None
 
@@ -150,7 +152,7 @@ class _Pretraining:
         )
         plain = recipe.to_json()
         encoder = Encoder(network, preprocessor, data.head_names, recipe=plain, device=self.device)
-        encoder.heads = data.levels
+        encoder.heads, encoder.tasks = data.levels, data.names
         return encoder
 
     def _new_loss(self) -> PretrainingLoss:
