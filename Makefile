@@ -35,12 +35,11 @@ format: $(VENV)/dev
 bench: $(VENV)/dev
 	for script in benchmarks/*.py; do echo "== $$script" && $(BIN)/python $$script || exit 1; done
 
-# the packaged finder and encoders, taught anew, about two hours of one core; stopped, the same command
+# the packaged finder and encoder, taught anew, about an hour of one core; stopped, the same command
 # goes on where it was   (DATA=folder, see docs/find.md and docs/encoder.md)
 weights: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/finder/train.py $(DATA) weights
 	OMP_NUM_THREADS=1 $(BIN)/python tools/encoder/train.py $(DATA) weights
-	OMP_NUM_THREADS=1 $(BIN)/python tools/encoder/train.py $(DATA) weights --backbone resnet18
 
 docs: $(VENV)/docs
 	$(BIN)/mkdocs build --quiet --strict --site-dir site

@@ -24,10 +24,12 @@ from cellkin.learning import packaged
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.multitask import UNKNOWN, Level, PretrainingLoss, code_weights, level_scores
 from cellkin.learning.networks import Network
-from cellkin.learning.packaged import write_packaged
+from cellkin.learning.packaged import FOLDERS, PACKAGED, write_packaged
 from cellkin.learning.pretraining import TaggedData
 from cellkin.learning.weights import initialize, pixels_seen_by
 from cellkin.report.card import unbeaten_start
+
+MOST_BYTES = 32_000_000
 
 
 def test_a_level_that_is_not_known_teaches_nothing() -> None:
@@ -171,6 +173,19 @@ def test_a_packaged_encoder_keeps_its_space_and_what_it_has_seen(
         initialize("resnet18", 3, "haematology", size=32, seed=1)
 
 
+def test_what_ships_is_small_whole_and_has_a_card() -> None:
+    folders = [PACKAGED / name for name in FOLDERS.values()]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    finder = [path for path in PACKAGED.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in (*files, *finder)) <= MOST_BYTES
+    for folder in folders:
+        encoder = Encoder.open(folder)
+        assert len(encoder.seen_pixels) > 1000
+        card = (folder / "model_card.md").read_text(encoding="utf-8")
+        for word in ("CC BY 4.0", "MIT", "research use", "held", "%"):
+            assert word in card, (folder, word)
+
+
 @pytest.mark.parametrize(
     ("start", "end", "told"),
     [(0.9, 0.9, True), (0.9, 0.8, True), (0.8, 0.9, False), (None, 0.9, False)],
@@ -181,3 +196,13 @@ def test_a_training_that_does_not_beat_its_start_says_so(
     sentence = unbeaten_start({"start_accuracy": start, "validation_accuracy": end})
     assert bool(sentence) == told
     assert not told or "did not beat its frozen start" in sentence
+
+
+def test_the_fifth_that_is_held_out_was_never_learned_from(real_data: Path) -> None:
+    known = {mark for name in FOLDERS for mark in pixels_seen_by("haematology", name)}
+    files = sorted((real_data / "pbc_large").glob("*/*.jpg"))[::40]
+    marks = [pixels_sha256(decode(path))[:16] for path in files]
+    held = [mark for mark in marks if int(mark[:8], 16) % 5 == 0]
+    assert len(held) > 10
+    assert not known & set(held)
+    assert set(marks) - set(held) <= known

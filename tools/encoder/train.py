@@ -1,7 +1,7 @@
 """Teach the packaged encoder: `train.py DATA OUT`; stopped, the same command goes on where it was.
 
 DATA is the folder with pbc_large, chula and cnmc2019 (see docs/encoder.md). OUT/NAME receives the
-encoder. About half an hour on one idle core for EfficientNet-Lite0, an hour for resnet18.
+encoder. About a quarter of an hour on one idle core.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("data", type=Path)
     asked.add_argument("out", type=Path)
-    asked.add_argument("--backbone", default="tf_efficientnet_lite0")
     asked.add_argument("--places", nargs="+", default=["pbc", "chula"], choices=library.PLACES)
     asked.add_argument("--epochs", type=int)
     asked.add_argument("--size", type=int)
@@ -43,7 +42,7 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     recipe = load_recipe(
-        "haematology" if given.backbone == "tf_efficientnet_lite0" else "haematology-resnet18",
+        "haematology",
         epochs=given.epochs, validate_from=given.epochs, size=given.size, view=given.view,
     )  # fmt: skip
     cells = library.read(given.data, recipe.geometry)

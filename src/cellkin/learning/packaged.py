@@ -18,7 +18,7 @@ from cellkin.core.errors import WeightsError, did_you_mean
 from cellkin.learning.encoder import Encoder
 
 HAEMATOLOGY = "haematology"
-FOLDERS = {"tf_efficientnet_lite0": "haematology", "resnet18": "haematology-resnet18"}
+FOLDERS = {"tf_efficientnet_lite0": HAEMATOLOGY}
 """The folders in the package, by backbone."""
 PACKAGED = Path(str(resources.files("cellkin") / "weights"))
 
