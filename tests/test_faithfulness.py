@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import brier_score_loss
 
+from cellkin.atlas import Atlas
 from cellkin.atlas.map import place
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.contrast import coverage
 from cellkin.core.errors import DataError, DecisionError
-from cellkin.core.records import Dataset
+from cellkin.core.records import Dataset, Evidence
 from cellkin.decision import Index, MinMaxScale
 from cellkin.drawing.masks import NUCLEUS, cell_masks
 from cellkin.evidence.attention import attention
+from cellkin.evidence.contrasting import Comparing
 from cellkin.evidence.faithfulness import blurred, covered, deletion, relevance_order
-from cellkin.evidence.probing import Probe, Space, method_maps, targets
+from cellkin.evidence.probing import Probe, Sides, method_maps, targets
 from cellkin.evidence.randomisation import LIMIT, randomisation, rank_correlation
 from cellkin.evidence.stability import CHANGES, map_stability
 from cellkin.imaging.preprocess import Preprocessor
@@ -262,6 +264,17 @@ def dss(atlas_folder: Path) -> DecisionSupport:
     return DecisionSupport.open(atlas_folder)
 
 
+def sides_of(atlas: Atlas, shown: list[Evidence]) -> Sides:
+    """The sides of their contrasts among all reference cells."""
+    found = [evidence.contrast for evidence in shown]
+    row = atlas.cells.positions
+    return Sides(
+        np.stack([atlas.image(i) for i in range(len(atlas.cells))]),
+        [[row[name] for name in one.kin] for one in found if one],
+        [[row[name] for name in one.opponents] for one in found if one],
+    )
+
+
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "manhattan"])
 def test_probed_maps_and_targets_are_those_of_the_page(
     dss: DecisionSupport, smears: Dataset, distance: str
@@ -275,12 +288,17 @@ def test_probed_maps_and_targets_are_those_of_the_page(
         np.stack([e.query_image for e in shown]),
         np.stack([e.reference_images[0] for e in shown]),
         [e.decision.label for e in shown],
+        sides_of(atlas, shown),
     )
-    space = Space(atlas.encoder, atlas.scale, distance)
+    space = Comparing(atlas.encoder, atlas.scale, distance)
     maps = method_maps(space, probe)
-    found = targets(space, probe, atlas.vectors[kin])
-    assert list(maps) == ["grad-cam", "likeness", "difference"]
+    found = targets(space, probe, atlas.vectors[kin], atlas.vectors)
+    assert list(maps) == ["contrast", "grad-cam", "likeness", "difference"]
     for i, evidence in enumerate(shown):
+        assert evidence.contrast is not None
+        why = evidence.contrast.on_query
+        assert maps["contrast"][i] == pytest.approx(why.values, rel=1e-3, abs=1e-3)
+        assert found["contrast"][i] == pytest.approx(why.margin, rel=1e-3, abs=1e-4)
         assert evidence.heatmap is not None
         near, far = evidence.pairs[0], evidence.differences[0]
         assert maps["grad-cam"][i] == pytest.approx(evidence.heatmap.values, abs=1e-5)
@@ -296,9 +314,18 @@ def test_probed_maps_and_targets_are_those_of_the_page(
 def test_a_head_that_does_not_know_the_class_has_no_grad_cam(dss: DecisionSupport) -> None:
     images = np.stack([dss.atlas.image(i) for i in range(2)])
     probe = Probe(["a", "b"], images, images[::-1], ["foreign", "normal"])
-    space = Space(dss.atlas.encoder, dss.atlas.scale, "euclidean")
+    space = Comparing(dss.atlas.encoder, dss.atlas.scale, "euclidean")
     assert list(method_maps(space, probe)) == ["likeness", "difference"]
     assert "grad-cam" not in targets(space, probe, dss.atlas.vectors[:2])
+
+
+def test_where_one_query_has_no_other_side_no_contrast_is_told(dss: DecisionSupport) -> None:
+    images = np.stack([dss.atlas.image(i) for i in range(2)])
+    sides = Sides(images, [[0], [1]], [[1], []])
+    probe = Probe(["a", "b"], images, images[::-1], ["normal", "normal"], sides)
+    space = Comparing(dss.atlas.encoder, dss.atlas.scale, "euclidean")
+    assert "contrast" not in method_maps(space, probe)
+    assert "contrast" in method_maps(space, probe.part([0]))
 
 
 def test_a_transformer_is_probed_as_well() -> None:
@@ -310,7 +337,7 @@ def test_a_transformer_is_probed_as_well() -> None:
     images = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3)).astype(np.uint8)
     scale = MinMaxScale.fit(encoder.vectors(images))
     probe = Probe(list("pq"), images[:2], images[2:], ["a", "b"])
-    maps = method_maps(Space(encoder, scale, "euclidean"), probe)
+    maps = method_maps(Comparing(encoder, scale, "euclidean"), probe)
     assert {name: values.shape for name, values in maps.items()} == dict.fromkeys(
         ("grad-cam", "likeness", "difference"), (2, 3, 3)
     )

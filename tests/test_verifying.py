@@ -152,7 +152,11 @@ def test_the_result_holds_every_measure(verified: tuple[Path, dict[str, Any]]) -
     assert result["tested"] == 12
     assert result["completeness"]["methods"]["likeness"]["refused"] == 0
     assert result["completeness"]["methods"]["difference"]["largest"] <= 1e-4
-    assert set(result["deletion"]) == {"grad-cam", "likeness", "difference"}
+    assert result["completeness"]["methods"]["contrast"]["largest"] <= 1e-4
+    every_map = {"contrast", "grad-cam", "likeness", "difference"}
+    assert set(result["deletion"]) == set(result["randomisation"]["methods"]) == every_map
+    for found in result["attention"]["regions"].values():
+        assert set(found) == {*every_map, "uniform"}
     assert result["attention"]["regions"].keys() == {"nucleus", "nucleus and cytoplasm"}
     assert "uniform" in result["attention"]["regions"]["nucleus"]
     assert result["stability"].keys() == {"jpeg", "rotation", "noise"}

@@ -13,10 +13,10 @@ from types import MappingProxyType
 import numpy as np
 
 from cellkin.core.arrays import Bytes, Floats, Ints, Singles
-from cellkin.decision import MinMaxScale
+from cellkin.decision import pair_distances
+from cellkin.evidence.contrasting import Comparing, Pictures, read
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 from cellkin.evidence.pairs import driving, measure_of
-from cellkin.learning.encoder import Encoder
 
 CHUNK = 16  # cells whose feature maps are in memory at once
 
@@ -32,17 +32,51 @@ METHODS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class Sides:
+    """The reference cells that the contrasts of M queries compare.
+
+    Attributes:
+        images: (R, S, S, 3) uint8, prepared, each cell once.
+        kin, opponents: for each query, rows of them; no opponents where there is no other side.
+    """
+
+    images: Bytes
+    kin: Sequence[Sequence[int]]
+    opponents: Sequence[Sequence[int]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every query has both."""
+        return all(map(len, self.opponents))
+
+    def part(self, rows: Ints) -> Sides:
+        """Those of some of the queries."""
+        return replace(
+            self, kin=[self.kin[i] for i in rows], opponents=[self.opponents[i] for i in rows]
+        )
+
+    def features(self, vectors: Singles) -> list[tuple[Singles, Singles]]:
+        """Of each query its kin and its opponents, out of the features (R, C) of `images`."""
+        return [
+            (vectors[list(kin)], vectors[list(others)])
+            for kin, others in zip(self.kin, self.opponents, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class Probe:
     """M queries, each with its nearest reference cell and the class that was voted.
 
     Attributes:
         ids: M names. images, kin: (M, S, S, 3) uint8, prepared. labels: the voted classes.
+        sides: what their contrasts compare; without it no contrast is made.
     """
 
     ids: Sequence[str]
     images: Bytes
     kin: Bytes
     labels: Sequence[str]
+    sides: Sides | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,6 +89,7 @@ class Probe:
             self.images[chosen],
             self.kin[chosen],
             [self.labels[i] for i in chosen],
+            None if self.sides is None else self.sides.part(chosen),
         )
 
     def with_images(self, images: Bytes) -> Probe:
@@ -62,30 +97,28 @@ class Probe:
         return replace(self, images=images)
 
 
-@dataclass(frozen=True)
-class Space:
-    """A network and the space that its features are compared in."""
-
-    encoder: Encoder
-    scale: MinMaxScale
-    distance: str
-
-
-def method_maps(space: Space, probe: Probe) -> dict[str, Floats]:
+def method_maps(space: Comparing, probe: Probe) -> dict[str, Floats]:
     """The heatmaps (M, h, w) on the queries, raw, by the names of `METHODS`.
 
-    "grad-cam" is absent where the class head does not know every voted class.
+    "grad-cam" is absent where the class head does not know every voted class, "contrast" where a
+    query has no other side.
     """
+    contrasted = probe.sides is not None and probe.sides.whole
+    vectors = space.encoder.vectors(probe.sides.images) if probe.sides and contrasted else None
     found: dict[str, list[Floats]] = {}
     for start in range(0, len(probe), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(probe)))
-        for name, values in _maps(space, probe.part(rows)).items():
+        part = probe.part(rows)
+        made = _maps(space, part)
+        if vectors is not None and part.sides is not None:
+            made["contrast"] = _contrasts(space, part, part.sides.features(vectors))
+        for name, values in made.items():
             found.setdefault(name, []).append(values)
     whole = {name: np.concatenate(values) for name, values in found.items()}
     return {name: whole[name] for name in METHODS if len(whole.get(name, ())) == len(probe)}
 
 
-def _maps(space: Space, probe: Probe) -> dict[str, Floats]:
+def _maps(space: Comparing, probe: Probe) -> dict[str, Floats]:
     encoder = space.encoder
     views, kin = encoder.view(probe.images), encoder.view(probe.kin)
     average = encoder.pooling == "average"
@@ -114,14 +147,36 @@ def _maps(space: Space, probe: Probe) -> dict[str, Floats]:
     return {name: np.asarray(values, np.float64) for name, values in made.items()}
 
 
-def targets(space: Space, probe: Probe, kin_vectors: Singles) -> dict[str, Floats]:
+def _contrasts(space: Comparing, probe: Probe, sides: Sequence[tuple[Singles, Singles]]) -> Floats:
+    """(M, h, w) on the queries."""
+    views = space.encoder.view(probe.images)
+    average = space.encoder.pooling == "average"
+    made = [
+        read(
+            space,
+            Pictures(
+                views.features[i : i + 1],
+                views.maps[i : i + 1] if average else None,
+                None if average else probe.images[i : i + 1],
+            ),
+            [both],
+        ).values[0, 0]
+        for i, both in enumerate(sides)
+    ]
+    return np.stack(made)
+
+
+def targets(
+    space: Comparing, probe: Probe, kin_vectors: Singles, side_vectors: Singles | None = None
+) -> dict[str, Floats]:
     """What each heatmap claims to explain, of the queries' pictures as they are: (M,) each.
 
-    The score of the voted class; the likeness to the nearest kin (a cosine in a cosine space); the
-    distance to it, squared in a Euclidean space.
+    The margin between the sides; the score of the voted class; the likeness to the nearest kin (a
+    cosine in a cosine space); the distance to it, squared in a Euclidean space.
 
     Args:
         kin_vectors: (M, C) raw features of the kin, which stay as they are.
+        side_vectors: (R, C) of `Probe.sides`, which stay as well.
     """
     vectors = space.encoder.vectors(probe.images)
     g_Q, g_P = space.scale.apply(vectors), space.scale.apply(kin_vectors)
@@ -129,6 +184,8 @@ def targets(space: Space, probe: Probe, kin_vectors: Singles) -> dict[str, Float
     if space.distance == "cosine":
         likeness /= np.linalg.norm(g_Q, axis=1) * np.linalg.norm(g_P, axis=1)
     found = {"likeness": likeness, "difference": _apart((g_Q, g_P), space.distance)}
+    if side_vectors is not None and probe.sides is not None and probe.sides.whole:
+        found["contrast"] = _margins(space, g_Q, probe.sides.features(side_vectors))
     classes = space.encoder.classes
     if set(probe.labels) <= set(classes):
         rows = [classes.index(label) for label in probe.labels]
@@ -142,3 +199,16 @@ def _apart(features: tuple[Floats, Floats], distance: str) -> Floats:
     g_Q, g_P = features[0], features[1][:, None]
     v, a, b = driving(g_Q, g_P, distance)
     return np.asarray((v * (a * g_Q[:, None] - b * g_P)).sum(axis=-1)[:, 0])
+
+
+def _margins(
+    space: Comparing, features: Floats, sides: Sequence[tuple[Singles, Singles]]
+) -> Floats:
+    """(M,) what the contrast adds up to."""
+    found = []
+    for g, both in zip(features, sides, strict=True):
+        to_kin, to_others = (
+            pair_distances(g, space.scale.apply(side), space.distance) for side in both
+        )
+        found.append(space.margin(to_others, to_kin))
+    return np.array(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellkin.atlas import decide
+from cellkin.atlas import consult, decide
 from cellkin.core.arrays import Bools, Bytes, Floats, Ints
 from cellkin.core.contrast import coverage
 from cellkin.core.progress import Progress
@@ -17,8 +17,9 @@ from cellkin.core.units import Owners
 from cellkin.decision import MinMaxScale
 from cellkin.drawing.masks import CYTOPLASM, NUCLEUS, cell_masks
 from cellkin.evidence.attention import attention
+from cellkin.evidence.contrasting import Comparing
 from cellkin.evidence.faithfulness import deletion
-from cellkin.evidence.probing import Probe, Space, method_maps, targets
+from cellkin.evidence.probing import Probe, Sides, method_maps, targets
 from cellkin.evidence.randomisation import randomisation
 from cellkin.evidence.stability import CHANGES, map_stability
 from cellkin.imaging.preprocess import Prepared
@@ -27,6 +28,7 @@ from cellkin.learning.untrained import untrained
 from cellkin.measures.intervals import mean_of, share_of
 from cellkin.proving.held_out import HeldOut
 from cellkin.system import DecisionSupport
+from cellkin.system.explainer import other_side
 
 CHUNK = 8  # cells explained at once
 SETTLING = 64  # reference cells that a random network is set up with
@@ -72,12 +74,37 @@ class Trial:
             self.images,
             np.stack([atlas.image(p) for p in self.kin_positions]),
             [self.decisions[i].label for i in self.chosen],
+            Sides(np.stack([atlas.image(p) for p in self.compared]), *self._rows),
         )
 
     @cached_property
-    def space(self) -> Space:
+    def _sides(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Of each cell of the sample the kin that voted, and as many of the other side."""
         atlas = self.dss.atlas
-        return Space(atlas.encoder, atlas.scale, atlas.distance)
+        names = [self.held.samples[i].id for i in self.chosen]
+        features = atlas.encoder.embed(self.images, names)
+        asked = consult(atlas, features, owners=self.owners, classes=True)
+        place = atlas.cells.positions
+        kin = [[place[n.id] for n in self.decisions[i].neighbors] for i in self.chosen]
+        others = [other_side(atlas, asked, row)[: atlas.k] for row in range(len(names))]
+        return kin, [[place[n.id] for n in found] for found in others]
+
+    @cached_property
+    def compared(self) -> list[int]:
+        """The reference cells of all contrasts, each once."""
+        return sorted({p for side in self._sides for found in side for p in found})
+
+    @property
+    def _rows(self) -> tuple[list[list[int]], list[list[int]]]:
+        """The sides as rows of `compared`."""
+        row = {p: i for i, p in enumerate(self.compared)}
+        kin, others = ([[row[p] for p in found] for found in side] for side in self._sides)
+        return kin, others
+
+    @cached_property
+    def space(self) -> Comparing:
+        atlas = self.dss.atlas
+        return Comparing(atlas.encoder, atlas.scale, atlas.distance)
 
     @cached_property
     def maps(self) -> dict[str, Floats]:
@@ -126,7 +153,7 @@ def _disc(image: Bytes) -> Bools:
 
 def completeness(trial: Trial, tell: Progress) -> dict[str, Any]:
     """Errors of every map of the sample's evidence, made through `explain`."""
-    errors: dict[str, list[float]] = {"likeness": [], "difference": []}
+    errors: dict[str, list[float]] = {"contrast": [], "likeness": [], "difference": []}
     exact = True
     for start in range(0, len(trial.images), CHUNK):
         part = slice(start, start + CHUNK)
@@ -138,6 +165,9 @@ def completeness(trial: Trial, tell: Progress) -> dict[str, Any]:
             more = found.counter
             pairs = (*found.pairs, *(more.pairs if more else ()))
             differences = (*found.differences, *(more.differences if more else ()))
+            if (why := found.contrast) is not None:
+                maps = (why.on_query, *why.on_others, *why.pairs)
+                errors["contrast"] += [one.completeness for one in maps]
             errors["likeness"] += [pair.completeness for pair in pairs]
             errors["difference"] += [d.completeness for d in differences]
             exact = exact and all(pair.exact for pair in pairs)
@@ -153,6 +183,7 @@ def completeness(trial: Trial, tell: Progress) -> dict[str, Any]:
                 "refused": sum(not value <= CLOSES for value in values) if exact else 0,
             }
             for name, values in errors.items()
+            if values
         },
     }
 
@@ -166,7 +197,7 @@ def randomised(networks: int, trial: Trial, tell: Progress) -> dict[str, Any]:
     for n in range(networks):
         encoder = untrained(atlas.encoder, settling, seed=1 + n + 1000 * trial.seed)
         scale = MinMaxScale.fit(encoder.vectors(settling))
-        maps = method_maps(Space(encoder, scale, atlas.distance), trial.probe)
+        maps = method_maps(Comparing(encoder, scale, atlas.distance), trial.probe)
         for name in trial.maps:
             found.setdefault(name, []).append(maps[name])
         tell("drawing heatmaps of random networks", n + 1, networks)
@@ -183,10 +214,13 @@ def randomised(networks: int, trial: Trial, tell: Progress) -> dict[str, Any]:
 
 def deleted(trial: Trial, tell: Progress) -> dict[str, Any]:
     """Every method by deletion and insertion."""
-    kin = np.asarray(trial.dss.atlas.vectors)[trial.kin_positions]
+    vectors = np.asarray(trial.dss.atlas.vectors)
+    kin = vectors[trial.kin_positions]
+    compared = vectors[trial.compared] if "contrast" in trial.maps else None
 
     def measure(images: Bytes, cells: Ints) -> dict[str, Floats]:
-        return targets(trial.space, trial.probe.part(cells).with_images(images), kin[cells])
+        shown = trial.probe.part(cells).with_images(images)
+        return targets(trial.space, shown, kin[cells], compared)
 
     tested = deletion(
         trial.images, trial.maps, measure, owners=trial.owners, seed=trial.seed, progress=tell

@@ -52,12 +52,12 @@ def _completeness(found: Data) -> Iterator[dict[str, str]]:
     methods = found["methods"].values()
     largest, maps = max(m["largest"] for m in methods), sum(m["maps"] for m in methods)
     state, gap = "good", number(largest, 2)
-    text = f"All {maps} pair maps add up to what they explain: largest error {gap}."
+    text = f"All {maps} maps add up to what they explain: largest error {gap}."
     if not found["exact"]:
-        state, text = "warn", f"The pair maps are approximate: the largest gap of {maps} is {gap}."
+        state, text = "warn", f"These maps are approximate: the largest gap of {maps} is {gap}."
     elif refused := sum(m["refused"] for m in methods):
         state = "bad"
-        text = f"{refused} of {maps} pair maps do not add up to what they explain: a defect."
+        text = f"{refused} of {maps} maps do not add up to what they explain: a defect."
     yield _verdict("completeness", state, text)
 
 

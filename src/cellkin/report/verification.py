@@ -16,12 +16,14 @@ from cellkin.report.words import unbroken
 Data = Mapping[str, Any]
 
 TITLES = {
+    "contrast": "Contrast map",
     "grad-cam": "Grad-CAM",
     "likeness": "Metric-Grad-CAM, likeness",
     "difference": "Metric-Grad-CAM, difference",
     "uniform": "A uniform map",
 }
 TARGETS = {
+    "contrast": "margin between the kin and the other side",
     "grad-cam": "score of the voted class",
     "likeness": "likeness to the nearest kin",
     "difference": "distance to the nearest kin",

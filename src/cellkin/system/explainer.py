@@ -81,6 +81,24 @@ def together(looks: Sequence[Look]) -> Features:
     return Features(tuple(look.query for look in looks), vectors, looks[0].features.space)
 
 
+def other_side(atlas: Atlas, asked: Consultation, row: int) -> tuple[Neighbor, ...]:
+    """The nearest references of the other side of one query, as many as kin vote, and as are shown;
+    none where nobody asked for the nearest of every class.
+    """
+    near, label, cells = asked.near, asked.decisions[row].label, atlas.cells
+    if near is None:
+        return ()
+    others = ~matching(near.classes, label, atlas.labels)
+    positions = near.positions[row][others].ravel()
+    distances = near.distances[row][others].ravel()
+    found = [(float(d), cells.ids[p], int(p)) for d, p in zip(distances, positions, strict=True)
+             if p >= 0]  # fmt: skip
+    return tuple(
+        Neighbor(name, cells.labels[p], distance, rank, cells.subjects[p])
+        for rank, (distance, name, p) in enumerate(sorted(found)[: max(atlas.k, COUNTER)], start=1)
+    )
+
+
 class Explainer:
     """Makes evidence with one atlas; remembers the maps of the reference cells it has looked at.
 
@@ -99,7 +117,7 @@ class Explainer:
         atlas = self.atlas
         features = together(looks)
         asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
-        others = [self._other_side(asked, row) for row in range(len(looks))]
+        others = [other_side(atlas, asked, row) for row in range(len(looks))]
         against = [found[:COUNTER] for found in others]
         neighbors = [
             (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)
@@ -264,23 +282,6 @@ class Explainer:
         return stood.alignment.on_maps(feature_map)
 
     # what speaks against it -------------------------------------------------------------------
-
-    def _other_side(self, asked: Consultation, row: int) -> tuple[Neighbor, ...]:
-        """The nearest references of the other side, as many as kin vote, and as are shown."""
-        near, label, cells = asked.near, asked.decisions[row].label, self.atlas.cells
-        if near is None:
-            return ()
-        others = ~matching(near.classes, label, self.atlas.labels)
-        positions = near.positions[row][others].ravel()
-        distances = near.distances[row][others].ravel()
-        found = [(float(d), cells.ids[p], int(p)) for d, p in zip(distances, positions, strict=True)
-                 if p >= 0]  # fmt: skip
-        return tuple(
-            Neighbor(name, cells.labels[p], distance, rank, cells.subjects[p])
-            for rank, (distance, name, p) in enumerate(
-                sorted(found)[: max(self.atlas.k, COUNTER)], start=1
-            )
-        )
 
     def _opposed_to(self, decision: Decision) -> str:
         if self.atlas.labels.positive is None:
