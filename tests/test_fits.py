@@ -91,12 +91,12 @@ def test_what_cannot_be_compared_is_refused(bad: tuple[list[float], list[float]]
 def test_the_same_cells_are_expected_to_be_as_right_as_they_were(rng: np.random.Generator) -> None:
     for n in (20, 77):
         sure = np.round(rng.uniform(size=n), 1)  # many ties
-        right, even = rng.uniform(size=n) < sure, np.ones(n)
-        assert above(sure, right, sure, even) == pytest.approx(right.mean())
+        right, even, once = rng.uniform(size=n) < sure, np.ones(n), np.ones(n)
+        assert above(sure, right, sure, even, once) == pytest.approx(right.mean())
         weights = rng.integers(1, 4, size=n)
         repeated = np.repeat(np.arange(n), weights)
-        assert above(sure, right, sure, weights.astype(float)) == pytest.approx(
-            above(sure[repeated], right[repeated], sure, np.ones(len(repeated)))
+        assert above(sure, right, sure, weights.astype(float), once) == pytest.approx(
+            above(sure[repeated], right[repeated], sure, np.ones(len(repeated)), once)
         )
 
 

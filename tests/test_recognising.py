@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cellkin import report
-from cellkin.atlas import Atlas, decide, recognised
-from cellkin.atlas.recognising import NEAR
+from cellkin.atlas import Atlas, decide
+from cellkin.atlas.recognising import NEAR, recognised
 from cellkin.cli.main import app
 from cellkin.core.arrays import Bytes
 from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE, Decision

@@ -17,7 +17,7 @@ from sklearn.manifold import trustworthiness
 
 from cellkin.atlas import Atlas, decide
 from cellkin.atlas import map as mapping
-from cellkin.atlas.building import _units, calibrated
+from cellkin.atlas.building import calibrated, exchangeable
 from cellkin.atlas.cells import Cells
 from cellkin.cli import main as cli
 from cellkin.core.artifacts import map_array, read_json, write_arrays, write_json, write_manifest
@@ -95,10 +95,10 @@ def test_scores_are_of_the_own_class_without_the_own_subject(atlas: Atlas) -> No
 def test_units_follow_the_split_and_need_a_name_for_every_cell(atlas: Atlas) -> None:
     cells = Cells("calibration", ("a", "b"), ("x", "x"), ("P1", None), ("F1", "F2"))
     by_subject = replace(atlas, facts={**atlas.facts, "split": {"unit": "subject"}})
-    assert _units(by_subject, cells) == Owners("cell", ("a", "b"))
+    assert exchangeable(by_subject, cells) == Owners("cell", ("a", "b"))
     for unit in ("slide", "field", "slide/field"):
         by_field = replace(atlas, facts={**atlas.facts, "split": {"unit": unit}})
-        assert _units(by_field, cells) == Owners(unit, ("F1", "F2"))
+        assert exchangeable(by_field, cells) == Owners(unit, ("F1", "F2"))
 
 
 def test_sets_abstain_and_do_not_depend_on_the_batch(atlas: Atlas) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellkin.core.arrays import Bools, Floats
+from cellkin.core.arrays import Array, Bools, Floats
 from cellkin.core.errors import DecisionError
 from cellkin.core.fits import Expected
-from cellkin.measures.intervals import RESAMPLES, middle
+from cellkin.measures.intervals import bootstrap
 
 ROUNDING = 1e-12
 LEAST = 20
@@ -44,21 +44,24 @@ def expected_accuracy(
             where=f"{len(right)} held-out calls, {len(new)} new ones",
             mend=f"give {LEAST} held-out calls or more, and one new call or more",
         )
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(RESAMPLES):
-        old = generator.integers(len(right), size=len(right))
-        some = generator.integers(len(new), size=len(new))
-        drawn.append(above(confidence[old], right[old], new[some], weights[old]))
-    low, high = middle(drawn)
-    ends: tuple[float | None, float | None] = (low, high) if high > low else (None, None)
-    share = above(confidence, right, new, weights)
-    return Expected(share, *ends, float(weights @ right / weights.sum()), len(right))
+    held, every = len(right), len(right) + len(new)
+
+    def drawn(times: Array) -> float | None:
+        if not times[held:].any():
+            return None
+        return above(confidence, right, new, weights * times[:held], times[held:])
+
+    ends = bootstrap(drawn, np.arange(every), "cell", seed=seed).ends
+    share = above(confidence, right, new, weights, np.ones(len(new)))
+    return Expected(share, *ends, float(weights @ right / weights.sum()), held)
 
 
-def above(confidence: Floats, right: Bools, new: Floats, weights: Floats) -> float:
+def above(confidence: Floats, right: Bools, new: Floats, weights: Floats, times: Array) -> float:
     """Share of the new confidences above the threshold; calls that are just as sure count in the
     share in which they count among the held-out ones. 0 where all weights are.
+
+    Args:
+        times: (M,) how often each new call counts, not all 0.
     """
     wanted = float(weights @ right)
     order = np.argsort(-confidence, kind="stable")
@@ -68,4 +71,4 @@ def above(confidence: Floats, right: Bools, new: Floats, weights: Floats) -> flo
     limit = confidence[order[np.searchsorted(filled, wanted * (1 - ROUNDING))]]
     surer, tied = (float(weights[some].sum()) for some in (confidence > limit, confidence == limit))
     share = (wanted - surer) / tied
-    return float((new > limit).mean() + share * (new == limit).mean())
+    return float(times @ ((new > limit) + share * (new == limit)) / times.sum())
