@@ -342,7 +342,7 @@ from cellkin.system import TrainOptions, train
 recipe = Recipe(name="killed", backbone="test_resnet", size=32, epochs=16, batch=8, lr=0.01, k=3,
                 precision="fp32", optimizer=sys.argv[3], warmup_epochs=1)
 resume = Path(sys.argv[2] + ".training").is_dir()
-options = TrainOptions(resume=resume)
+options = TrainOptions(resume=resume, novelty="off")
 train(datasets.open(sys.argv[1]), recipe, seed=0, out=sys.argv[2], options=options)
 """
 

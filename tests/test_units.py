@@ -304,7 +304,8 @@ def test_train_in_folds_and_evaluate_decide_alike(
         }
         (scored,) = study_rows(results)
     parts = datasets.folds(datasets.open(path), n=3, unit=unit)
-    out = cross_validate(datasets.open(path), recipe, out=tmp_path / "folds", parts=parts)
+    apart = {"out": tmp_path / "folds", "parts": parts, "options": TrainOptions(novelty="off")}
+    out = cross_validate(datasets.open(path), recipe, **apart)
     trained = {
         row["image"]: (row["label"], row["votes"], [n["id"] for n in row["neighbors"]])
         for row in read_json(tmp_path / "folds" / "predictions.json")
