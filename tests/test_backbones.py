@@ -27,7 +27,7 @@ from cellkin.learning.networks import BACKBONES, Network, timm
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.weights import initialize, seen_by
 from cellkin.system import DecisionSupport, train
-from cellkin.system.runs import frozen_encoder, open_encoder
+from cellkin.system.runs import open_encoder, starting_encoder
 
 TINY = "test_resnet"
 
@@ -299,9 +299,9 @@ def test_a_frozen_transformer_of_others_is_an_atlas_with_evidence(
     assert "--backbone" in caught.value.mend
     torch.save(published_layout(TINY, None, ""), tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="an encoder already"):
-        frozen_encoder(str(tmp_path / "atlas"), TINY, 32, "cpu")
+        starting_encoder(str(tmp_path / "atlas"), TINY, 32, "cpu")
     with pytest.raises(WeightsError, match="z-score"):
-        frozen_encoder(str(tmp_path / "w.pth"), TINY, 32, "cpu")
+        starting_encoder(str(tmp_path / "w.pth"), TINY, 32, "cpu")
 
 
 def test_what_does_not_fit_a_checkpoint_of_dinov2_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cellkin.core.arrays import Bytes, Floats
+from cellkin.datasets.parts.seen import MARK
 from cellkin.imaging.decode import decode
 from cellkin.imaging.fingerprints import pixels_sha256
 from cellkin.imaging.preprocess import Preprocessor
@@ -71,7 +72,7 @@ def read(folder: Path, preprocessor: Preprocessor) -> Library:
     marks = []
     for row, cell in enumerate(cells):
         pixels = decode(cell.path)
-        marks.append(pixels_sha256(pixels)[:16])
+        marks.append(pixels_sha256(pixels)[:MARK])
         images[row] = preprocessor.prepare(pixels)
         if row % 200 == 0:
             print(f"\rreading cells {row}/{len(cells)}", end="", file=sys.stderr, flush=True)

@@ -122,12 +122,6 @@ def main() -> None:
         encoder = open_encoder(Path(name), "cpu")
         cells = library.read(Path(sys.argv[1]), encoder.preprocessor)
         features = encoder.vectors(cells.images)
-        if len(name) > 30 or "/" in name:
-            np.savez(
-                Path(name).parent / "features.npz",
-                F=features, place=columns(cells)[0], label=columns(cells)[1], held=cells.held,
-                own=np.array([str(cell.unit or "") for cell in cells.cells]),
-            )  # fmt: skip
         row = [
             *across(features, cells),
             within(features, cells, "pbc"),

@@ -26,14 +26,14 @@ cellkin describe cells/ --json > descriptions.jsonl
 """)
 def describe(images: Images, json: Json = False) -> None:
     """Say what a cell looks like: eleven learned attributes, and measured geometry."""
+    from cellkin.system.describing import TRAINED_ON
     from cellkin.system.describing import describe as describe_cells
 
     with progress() as tell:
         found = describe_cells([ImageRef(path) for path in images_of(images)], progress=tell)
     for one in found:
         typer.echo(json_line(one.to_json()).rstrip() if json else said(one))
-    talk(f"Learned on {found[0].trained_on}." if found else "no images")
-    talk(NOTICE)
+    talk(f"Learned on {TRAINED_ON}.\n{NOTICE}")
 
 
 def said(one: Description) -> str:

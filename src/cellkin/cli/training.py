@@ -247,12 +247,12 @@ def index(
     """Build an atlas over other cells with an encoder that is there; nothing is trained."""
     from cellkin.system import DecisionSupport, IndexOptions
     from cellkin.system import index as index_cells
-    from cellkin.system.runs import frozen_encoder
+    from cellkin.system.runs import starting_encoder
 
     dataset = opened(data, clinical)
     with progress() as tell:
         folder = index_cells(
-            source if backbone is None else frozen_encoder(source, backbone, size, device),
+            source if backbone is None else starting_encoder(source, backbone, size, device),
             dataset,
             out=out,
             seed=seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +235,12 @@ class Split:
     def without(self, ids: Collection[str], note: str) -> Split:
         """The parts without some samples, and a sentence more in the note."""
         kept = {name: [i for i in part if i not in ids] for name, part in self.parts().items()}
-        notes = "; ".join(filter(None, (self.note, note)))
-        return Split.from_json({**kept, "unit": self.unit, "seed": self.seed, "note": notes})
+        told = {"unit": self.unit, "seed": self.seed, "note": self.note}
+        return Split.from_json({**kept, **told}).noted(note)
+
+    def noted(self, *sentences: str) -> Split:
+        """The same parts with some sentences more in the note; empty ones say nothing."""
+        return replace(self, note="; ".join(filter(None, (self.note, *sentences))))
 
     def to_json(self) -> dict[str, Any]:
         parts = {name: list(ids) for name, ids in self.parts().items()}

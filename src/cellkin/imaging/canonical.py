@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bytes, Singles
-from cellkin.core.errors import RecipeError, did_you_mean
 
 VIEWS = ("raw", "white", "density")
 """As it is; one white; one white and one strength of stain."""
@@ -58,21 +57,6 @@ def cut_out(rgb: Bytes) -> Bytes | None:
     black = rgb.max(axis=2) < BLACK
     edge = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
     return black if edge.mean() >= FRAMED else None
-
-
-def require_view(view: object) -> str:
-    """A view of `VIEWS`.
-
-    Raises:
-        RecipeError: another.
-    """
-    if view not in VIEWS:
-        raise RecipeError(
-            f"view = {view!r} is not possible",
-            where="view of the preprocessor",
-            mend=did_you_mean(str(view), VIEWS) or f"use one of {', '.join(VIEWS)}",
-        )
-    return str(view)
 
 
 def _middle(values: Singles) -> Singles:

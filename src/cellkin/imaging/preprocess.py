@@ -20,7 +20,7 @@ from PIL import Image
 
 from cellkin.core.arrays import Array, Bytes, Ints, Singles
 from cellkin.core.errors import DataError, ImageError, RecipeError, did_you_mean
-from cellkin.imaging.canonical import canonical, require_view
+from cellkin.imaging.canonical import VIEWS, canonical
 from cellkin.imaging.checks import require_rgb
 from cellkin.imaging.outline import alone
 from cellkin.imaging.sharpening import unsharpen
@@ -84,17 +84,15 @@ class Preprocessor:
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
             raise _impossible("size", self.size, f"a whole number from 1 to {MAX_SIZE}")
-        if self.interpolation not in INTERPOLATIONS:
-            near = did_you_mean(str(self.interpolation), INTERPOLATIONS)
-            raise _impossible(
-                "interpolation", self.interpolation, f"one of {', '.join(INTERPOLATIONS)}; {near}"
-            )
+        for key, known in (("interpolation", INTERPOLATIONS), ("view", VIEWS)):
+            if (given := getattr(self, key)) not in known:
+                near = did_you_mean(str(given), known)
+                raise _impossible(key, given, f"one of {', '.join(known)}; {near}")
         for key in ("unsharpen", "alone"):
             if type(getattr(self, key)) is not bool:
                 raise _impossible(key, getattr(self, key), "true or false")
         if self.unsharpen and self.size < MIN_SHARPENED:
             raise _impossible("size", self.size, f"at least {MIN_SHARPENED} to tell the focus")
-        require_view(self.view)
         if self.window is not None:
             least, most = WINDOWS
             if type(self.window) is not float or not least <= self.window <= most:

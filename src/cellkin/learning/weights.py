@@ -105,9 +105,8 @@ def first_network(
     )
     if preprocessor is None or recipe.zscore == "training":
         preprocessor = Preprocessor.fit(images[train], size=recipe.size)
-    seen = recipe.geometry
-    score = replace(seen, mean=preprocessor.mean, std=preprocessor.std)
-    return network, replace(score, interpolation=preprocessor.interpolation)
+    own = {key: getattr(preprocessor, key) for key in ("mean", "std", "interpolation")}
+    return network, replace(recipe.geometry, **own)
 
 
 def seen_by(init: str) -> tuple[str, ...]:
@@ -116,10 +115,8 @@ def seen_by(init: str) -> tuple[str, ...]:
     Raises:
         ArtifactError: the folder is no encoder or atlas.
     """
-    path = Path(init).expanduser()
-    if init in NAMES or names_a_hub(init) or not path.is_dir():
-        return ()
-    return tuple(read_json(_encoder_folder(path) / "settings.json")["trained_on"])
+    folder = None if init in NAMES else _own_folder(init)
+    return () if folder is None else tuple(read_json(folder / "settings.json")["trained_on"])
 
 
 def pixels_seen_by(init: str, backbone: str) -> tuple[str, ...]:
@@ -131,10 +128,14 @@ def pixels_seen_by(init: str, backbone: str) -> tuple[str, ...]:
     """
     if init == HAEMATOLOGY:
         return seen_pixels(packaged_folder(backbone))
+    folder = None if init in NAMES else _own_folder(init)
+    return () if folder is None else seen_pixels(folder)
+
+
+def _own_folder(init: str) -> Path | None:
+    """The folder of an encoder that lies at `init`; None where it is a hub or a file."""
     path = Path(init).expanduser()
-    if init in NAMES or names_a_hub(init) or not path.is_dir():
-        return ()
-    return seen_pixels(_encoder_folder(path))
+    return None if names_a_hub(init) or not path.is_dir() else _encoder_folder(path)
 
 
 def _encoder_folder(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from cellkin.core.errors import DataError, LabelError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Dataset, Sample
 from cellkin.core.units import IMAGE, SUBJECT, Owners, owner_of
-from cellkin.datasets.parts.seen import marked
-from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.outline import is_empty
+from cellkin.system.runs import learned_from
 
 PARTS = {
     "reference": "reference cells of the atlas",
@@ -74,12 +73,8 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
     why: Counter[str] = Counter()
     kept = []
     ids, owners = _known(atlas)
-    pixels = set(atlas.encoder.seen_pixels)
-    data = marked(data, progress=progress) if pixels else data
     for sample in data.samples:
         reason = ids.get(sample.id)
-        if reason is None and sample.pixels in pixels:
-            reason = TRAINED
         if reason is None and owner_of(sample, atlas.unit) in owners:
             reason = PERSON if atlas.unit == SUBJECT else FIELD
         if reason is None and sample.label not in atlas.labels.names:
@@ -90,10 +85,11 @@ def held_out(atlas: Atlas, data: Dataset, *, progress: Progress = silent) -> Hel
             why[reason] += 1
     sources, preprocessor = [s.image for s in kept], atlas.encoder.preprocessor
     images = load_prepared(sources, preprocessor, progress=progress, unfound=True)
-    trained = set(atlas.encoder.trained_on)
-    fresh = [i for i, mark in enumerate(fingerprints(images)) if mark not in trained]
+    known = replace(data, samples=tuple(kept))
+    learned = learned_from(known, images, atlas.encoder, progress=progress)
+    fresh = [i for i, sample in enumerate(kept) if sample.id not in learned]
     if len(fresh) < len(kept):
-        why[TRAINED] += len(kept) - len(fresh)
+        why[TRAINED] = len(kept) - len(fresh)
     if not fresh:
         raise nothing_left(data, why)
     held = HeldOut(tuple(kept[i] for i in fresh), images[fresh], why)

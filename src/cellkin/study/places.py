@@ -106,7 +106,7 @@ class Part:
             return replace(self, split=unseen)
         told = f"{len(gone)} of them are of {self.place!r} and take no part at all"
         kept = tuple(i for i in unseen.train if i not in tested)
-        return replace(self, split=replace(unseen, train=kept, note=f"{unseen.note}; {told}"))
+        return replace(self, split=replace(unseen, train=kept).noted(told))
 
 
 def parts_by_place(dataset: Dataset, seed: int) -> Iterator[Part]:
@@ -134,4 +134,4 @@ def parts_by_place(dataset: Dataset, seed: int) -> Iterator[Part]:
             for where, alone in ((f"place {place!r}", here - there), ("the others", there - here))
             if alone
         ]
-        yield Part(replace(split, note="; ".join([split.note, *told])), shared, place)
+        yield Part(split.noted(*told), shared, place)

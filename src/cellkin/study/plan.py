@@ -128,8 +128,10 @@ def plan(
     """
     unique: dict[str, Work] = {}
     trained = [source.name for source in experiment.trained_on]
+    recipes = _recipes(experiment, inits)
+    _refuse_seen(experiment, gathered, recipes)
     for name in [PLACES] if experiment.across_places else trained:
-        for setting in _settings(experiment, gathered[name], _recipes(experiment, inits)):
+        for setting in _settings(experiment, gathered[name], recipes):
             for work in _works(experiment, setting, gathered):  # one frozen look for all recipes
                 known = unique.get(work.key)
                 unique[work.key] = work if known is None else known.also(work)
@@ -140,21 +142,46 @@ def _settings(
     experiment: Experiment, own: Gathered, recipes: Sequence[tuple[str, Recipe]]
 ) -> Iterator[_Setting]:
     """Every combination, the folds of one seed and unit together."""
-    starts = {(recipe.init, recipe.backbone) for _, recipe in recipes}
-    marks = {mark for init, backbone in starts for mark in pixels_seen_by(init, backbone)}
+    marks, inits = _seen_by(recipes)
     known = marked(own.dataset) if marks else own.dataset
-    told = " or ".join(sorted({init for init, _ in starts}))
-
-    def unseen(cut: Sequence[Split]) -> tuple[Split, ...]:
-        return seen_to_training(cut, known, marks, init=told)
-
     for unit, seed in product(experiment.units, experiment.seeds):
         cut = _parts(experiment, own, unit, seed)
-        parts = [p.of(s) for p, s in zip(cut, unseen([p.split for p in cut]), strict=True)]
+        unseen = seen_to_training([part.split for part in cut], known, marks, init=inits)
+        parts = [part.of(split) for part, split in zip(cut, unseen, strict=True)]
         for fold, part in enumerate(parts, start=1):
             for injection, (init, recipe) in product(experiment.injections, recipes):
                 own_part = _restricted(part, own, injection)
                 yield _Setting(own, injection, init, recipe, own_part, seed, fold, len(parts))
+
+
+def _seen_by(recipes: Sequence[tuple[str, Recipe]]) -> tuple[set[str], str]:
+    """Marks of all cells that first weights of these recipes have learned from, and their names."""
+    starts = {(recipe.init, recipe.backbone) for _, recipe in recipes}
+    marks = {mark for init, backbone in starts for mark in pixels_seen_by(init, backbone)}
+    return marks, " or ".join(sorted({init for init, _ in starts}))
+
+
+def _refuse_seen(
+    experiment: Experiment,
+    gathered: Mapping[str, Gathered],
+    recipes: Sequence[tuple[str, Recipe]],
+) -> None:
+    """Refuse external tests on cells that first weights have learned from.
+
+    Raises:
+        SplitError: some of them were.
+    """
+    marks, inits = _seen_by(recipes)
+    if not marks or not {METHODS[name].kind for name in experiment.methods} & {"trained", "start"}:
+        return
+    for name in dict.fromkeys(external.test for external in experiment.external):
+        tested = gathered[name].dataset
+        if seen := sum(sample.pixels in marks for sample in marked(tested)):
+            raise SplitError(
+                f"{seen} of {len(tested)} cells of this external test were learned from before",
+                where=f"[[external]] {name}, init = {inits}",
+                mend='start from weights that do not know them: init = "imagenet"',
+            )
 
 
 def _parts(experiment: Experiment, own: Gathered, unit: str, seed: int) -> list[Part]:
@@ -311,28 +338,10 @@ def _rows(
         if external.train == own and method.kind != "histogram":
             other = gathered[external.test]
             mapping = sorted(external.classes.items())
-            _refuse_seen(setting.recipe, other, method)
             outer = digest([key, other.identity, mapping])
             job = _job(setting, method, outer)
             rows.append(Row(replace(job, tested_on=external.test), external))
     return rows
-
-
-def _refuse_seen(recipe: Recipe, other: Gathered, method: Method) -> None:
-    """Refuse an external test on cells that the first weights have learned from.
-
-    Raises:
-        SplitError: some of them were.
-    """
-    known = method.kind in ("trained", "start")
-    marks = set(pixels_seen_by(recipe.init, recipe.backbone)) if known else set()
-    seen = sum(s.pixels in marks for s in marked(other.dataset)) if marks else 0
-    if seen:
-        raise SplitError(
-            f"{seen} of {len(other.dataset)} cells of this external test were learned from before",
-            where=f"[[external]] {other.name}, init = {recipe.init}",
-            mend='start from weights that do not know them: init = "imagenet"',
-        )
 
 
 def _job(setting: _Setting, method: Method, key: str) -> Job:

@@ -145,13 +145,13 @@ def train(
         )
         refuse_seen(job.pictures((*split.calibration, *split.test)), seen, init=recipe.init)
         cells = job.training_data()
-        start = start_accuracy(cells, recipe, seed=seed, device=device)
         trained = train_encoder(
             cells, recipe, seed=seed, run=run, place=place, progress=job.progress
         )
+        if not trained.first:
+            return out
+        start = start_accuracy(cells, recipe, seed=seed, device=device)
         trained = replace(trained, best={**trained.best, "start_accuracy": start})
-    if not trained.first:
-        return out
     save_trained(job, trained, out=out, run=run, overwrite=options.overwrite)
     shutil.rmtree(run, ignore_errors=True)
     return out

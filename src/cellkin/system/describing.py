@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import softmax
 
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.descriptions import Attribute, Description
@@ -73,7 +74,7 @@ def attribute_shares(
     logits = encoder.view(prepared).logits
     ends = np.cumsum([len(codes) for codes in encoder.heads])[:-1]
     parts = zip(encoder.tasks, encoder.heads, np.split(logits, ends, axis=1), strict=True)
-    return {name: (codes, _softmax(own)) for name, codes, own in parts if name not in OTHERS}
+    return {name: (codes, softmax(own, axis=1)) for name, codes, own in parts if name not in OTHERS}
 
 
 @lru_cache(maxsize=1)
@@ -84,8 +85,3 @@ def _packaged() -> Encoder:
 def _likeliest(codes: tuple[str, ...], shares: Singles) -> Attribute:
     best = int(shares.argmax())
     return Attribute(codes[best], float(shares[best]))
-
-
-def _softmax(logits: Singles) -> Singles:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)

@@ -235,10 +235,10 @@ def packaged_encoder(size: int, device: str) -> Encoder:
     Raises:
         WeightsError: the data package with the weights is missing.
     """
-    return frozen_encoder("packaged", PACKAGED_BACKBONE, size, device)
+    return starting_encoder("packaged", PACKAGED_BACKBONE, size, device)
 
 
-def frozen_encoder(init: str, backbone: str, size: int, device: str) -> Encoder:
+def starting_encoder(init: str, backbone: str, size: int, device: str) -> Encoder:
     """An encoder that is its first weights, not trained any further.
 
     Args:

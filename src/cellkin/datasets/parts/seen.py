@@ -81,9 +81,8 @@ def _moved(split: Split, dataset: Dataset, seen: set[str], init: str) -> Split:
     note = f"{len(moved)} cells that the first weights know were moved to training"
     return replace(
         split,
-        train=(*split.train, *dict.fromkeys(moved)),
-        note="; ".join([*([split.note] if split.note else []), *([note] if moved else [])]),
+        train=(*split.train, *moved),
         val=kept["val"],
         calibration=kept["calibration"],
         test=kept["test"],
-    )
+    ).noted(note if moved else "")

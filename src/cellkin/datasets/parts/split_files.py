@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def open_splits(
 
 def _with_leaks(split: Split, found: Sequence[str]) -> Split:
     new = [f"LEAK, {sentence}" for sentence in found if sentence not in split.note]
-    return replace(split, note="; ".join([*([split.note] if split.note else []), *new]))
+    return split.noted(*new)
 
 
 def _splits(data: Any, path: Path) -> list[Split]:
