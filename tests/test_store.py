@@ -173,7 +173,6 @@ def test_cells_come_back_as_they_were_added(store: Store) -> None:
     )
     assert Decision.from_json(cell.decision) == new_cell(0, BLAST).decision
     assert store.image(cell.id) == png(0)
-    assert store.original(cell.id) is None
     for missing in (store.cell, store.image, store.original):
         with pytest.raises(NotFound):
             missing("nothing")

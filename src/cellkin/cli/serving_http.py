@@ -33,6 +33,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 cellkin serve atlas
 cellkin serve atlas --store ~/cases.sqlite --port 9000
 cellkin serve adopted --place Chula
+cellkin serve atlas --originals /data/originals --originals-quota 500
 cellkin serve atlas --accounts --host 0.0.0.0 --allow-host lab.example.org --behind-proxy
 """)
 def serve(
@@ -54,13 +55,22 @@ def serve(
             "--behind-proxy", help="A proxy on this machine speaks TLS: cookies travel over TLS."
         ),
     ] = False,
+    originals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL", help="Where uploaded files are kept; by default in the store."
+        ),
+    ] = None,
+    originals_quota: Annotated[
+        float, typer.Option(min=0.001, metavar="GIB", help="Room for uploaded files.")
+    ] = 50.0,
     place: PlaceName = None,
     device: Device = "auto",
 ) -> None:
     """Open the workstation: look at cells, decide, sign and report, in a browser."""
     door = open_door(port, host=host, accounts=accounts)
     from cellkin.web.settings import Settings
-    from cellkin.web.store import Store
+    from cellkin.web.store import Keeping, Shelf, Store
 
     settings = Settings(
         host=host,
@@ -70,7 +80,8 @@ def serve(
         secure_cookies=behind_proxy,
     )
     talk("Opening the store of cases")
-    opened = Store.open(store)
+    shelf = None if originals is None else Shelf(originals)
+    opened = Store.open(store, keeping=Keeping(shelf, round(originals_quota * 2**30)))
     try:
         _require_people(opened, settings, store)  # said before torch is loaded, which takes seconds
         talk("Loading what runs the network: some seconds")

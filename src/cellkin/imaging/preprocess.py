@@ -141,6 +141,16 @@ class Preprocessor:
             prepared = alone(prepared, square, where)
         return unsharpen(prepared) if self.unsharpen else prepared
 
+    def square_of(
+        self, width: int, height: int, um_per_pixel: float | None
+    ) -> tuple[int, int, int]:
+        """Left, top and side, in pixels of an image of this size, of the square that it sees."""
+        side = whole = min(width, height)
+        if self.window is not None and um_per_pixel is not None:
+            side = max(min(round(self.window / um_per_pixel), whole), 1)
+        inner = (whole - side) // 2
+        return (width - whole) // 2 + inner, (height - whole) // 2 + inner, side
+
     def prepare_many(self, images: Sequence[Bytes]) -> Bytes:
         """Prepare N images, each (H, W, 3) uint8 RGB of any size: (N, size, size, 3) uint8.
 

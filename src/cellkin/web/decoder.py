@@ -12,8 +12,10 @@ import resource
 import sys
 from typing import Any, BinaryIO
 
+from cellkin.core.arrays import Bytes
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
+from cellkin.imaging.formats import kind_of
 from cellkin.imaging.glimpse import glimpse
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.scale import png_of, um_per_pixel
@@ -40,21 +42,37 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The prepared picture as lossless PNG and the whole one at a glimpse, as it lies in memory; or
-    why there is none.
-    """
+    """What was wanted of an image; or why there is none."""
     try:
-        preprocessor = Preprocessor.from_json(head["preprocessor"])
         rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
-        um = None if preprocessor.window is None else um_per_pixel(data)
-        prepared, whole = preprocessor.prepare(rgb, um, where=head["name"]), glimpse(rgb)
+        return WANTED[head["want"]](head, data, rgb)
     except CellkinError as error:
         return {"what": error.what, "where": error.where, "mend": error.mend}, b""
     except MemoryError:
         mend = "give the crop of one cell"
         return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
+
+
+def _prepared(head: dict[str, Any], data: bytes, rgb: Bytes) -> tuple[dict[str, Any], bytes]:
+    """The prepared picture as lossless PNG, the whole one at a glimpse, as it lies in memory, and
+    what is known of the file.
+    """
+    um = um_per_pixel(data)
+    preprocessor = Preprocessor.from_json(head["preprocessor"])
+    prepared, whole = preprocessor.prepare(rgb, um, where=head["name"]), glimpse(rgb)
     png = png_of(prepared)
-    return {"png": len(png), "whole": whole.shape}, png + whole.tobytes()
+    height, width = rgb.shape[:2]
+    facts = {"kind": kind_of(data, head["name"]), "width": width, "height": height}
+    told = {"png": len(png), "whole": whole.shape, "file": {**facts, "um_per_pixel": um}}
+    return told, png + whole.tobytes()
+
+
+def _png(_head: dict[str, Any], _data: bytes, rgb: Bytes) -> tuple[dict[str, Any], bytes]:
+    """All pixels, upright, as lossless PNG."""
+    return {}, png_of(rgb)
+
+
+WANTED = {"prepared": _prepared, "png": _png}
 
 
 def _guard() -> None:

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
@@ -38,10 +39,12 @@ class Decoded(Prepared):
     Attributes:
         png: the same, lossless.
         whole: (h, w, 3) uint8, what was uploaded, at a glimpse.
+        file: kind, width, height and um_per_pixel of what was uploaded, see `Original`.
     """
 
     png: bytes
     whole: Bytes
+    file: Mapping[str, Any]
 
 
 class Decoders:
@@ -74,6 +77,15 @@ class Decoders:
             ImageError: it cannot be decoded, or not without guessing.
             Unanswered: not in time, or the process died on it.
         """
+        head, body = self._ask("prepared", data, name)
+        png, whole = body[: head["png"]], np.frombuffer(body[head["png"] :], np.uint8)
+        return Decoded(name, pixels(png), png, whole.reshape(head["whole"]), head["file"])
+
+    def png(self, data: bytes, name: str) -> bytes:
+        """All pixels of an image, upright, as lossless PNG; raises as `prepare` does."""
+        return self._ask("png", data, name)[1]
+
+    def _ask(self, want: str, data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
         process = self._free.get()
         kept = None
         try:
@@ -81,7 +93,8 @@ class Decoders:
                 process.kill()
                 process = None
             process = process or _Process()
-            head, body = process.ask({**self._head, "name": name}, data, self._seconds)
+            asked = {**self._head, "want": want, "name": name}
+            head, body = process.ask(asked, data, self._seconds)
             kept = process
         except _Silent as silence:
             raise _refused(name, silence.timed_out, self._seconds) from None
@@ -91,8 +104,7 @@ class Decoders:
             self._free.put(kept)
         if "what" in head:
             raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-        png, whole = body[: head["png"]], np.frombuffer(body[head["png"] :], np.uint8)
-        return Decoded(name, pixels(png), png, whole.reshape(head["whole"]))
+        return head, body
 
     def close(self) -> None:
         """End the processes; waits for images that are being decoded."""

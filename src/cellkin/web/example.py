@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import Sample
+from cellkin.core.records import ImageRef, Sample
+from cellkin.imaging.decode import decode
+from cellkin.imaging.formats import kind_of
 from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.preprocess import Prepared
-from cellkin.imaging.scale import png_of
+from cellkin.imaging.scale import png_of, um_per_pixel
 from cellkin.system import DecisionSupport
 from cellkin.web.app import register
 from cellkin.web.intake import look_of, stored
-from cellkin.web.store import Actor, Case, NewCell, Store
+from cellkin.web.store import Actor, Case, NewCell, Original, Store
 from cellkin.web.uploads import shown_name
 from cellkin.web.worklist.held import held_reasons
 
@@ -43,7 +45,9 @@ def prepare_case(
         if case.pseudonym == PSEUDONYM:
             return case
     register(support, store)
-    cells = _few(support, _decided(support, samples, progress))
+    made = _decided(support, samples, progress)
+    refs = {cell.sha256: sample.image for cell, sample in zip(made, samples, strict=True)}
+    cells = [_with_file(cell, refs[cell.sha256]) for cell in _few(support, made)]
     actor = Actor("cellkin", "reviewer", "demo")
     specimen = "drawn: no real blood" if support.atlas.provenance.drawn else None
     case = store.create_case(actor, PSEUDONYM, specimen=specimen, note=SELECTED)
@@ -65,6 +69,17 @@ def _decided(
         made = stored(support, decision, picture.name, sha256, png)
         cells.append(replace(made, look=look_of(picture, decision)))
     return cells
+
+
+def _with_file(cell: NewCell, ref: ImageRef) -> NewCell:
+    """A cell with the file that it came from, where that shows this cell alone."""
+    if (ref.member, ref.row, ref.box) != (None, None, None):
+        return cell
+    data, (height, width) = ref.path.read_bytes(), decode(ref).shape[:2]
+    sha256 = hashlib.sha256(data).hexdigest()
+    kind = kind_of(data, ref.path.name)
+    file = Original(sha256, len(data), kind, width, height, um_per_pixel(ref))
+    return replace(cell, sha256=sha256, original=(file, data))
 
 
 def _few(support: DecisionSupport, cells: Sequence[NewCell]) -> list[NewCell]:

@@ -18,7 +18,7 @@ from cellkin.smear.single import refuse_field
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Decoded, Unanswered
 from cellkin.web.station import Station
-from cellkin.web.store import NewCell
+from cellkin.web.store import NewCell, Original
 from cellkin.web.uploads import Refusal, Upload, unpacked
 
 TOGETHER = 32  # images of one upload that are in memory at once
@@ -73,10 +73,10 @@ def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Decoded] 
 
 def new_cell(station: Station, one: Decided) -> NewCell:
     """What the store keeps of an uploaded picture."""
-    data = one.upload.data
-    kept = data if station.settings.keep_originals else None
-    sha256, png = hashlib.sha256(data).hexdigest(), one.prepared.png
-    made = stored(station.support, one.decision, one.upload.name, sha256, png, kept)
+    data, png = one.upload.data, one.prepared.png
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = Original(sha256, len(data), **one.prepared.file), data
+    made = stored(station.support, one.decision, one.upload.name, sha256, png, file)
     return replace(made, look=look_of(one.prepared, one.decision))
 
 
@@ -93,12 +93,12 @@ def stored(
     name: str,
     sha256: str,
     png: bytes,
-    original: bytes | None = None,
+    original: tuple[Original, bytes] | None = None,
 ) -> NewCell:
     """A decision as the store keeps it.
 
     Args:
-        sha256: of the file. png: the prepared picture. original: the file, where it is kept.
+        sha256: of the file. png: the prepared picture. original: the file, where there is one.
     """
     found, sets = decision.quality, decision.prediction_set
     settings = {"coverage": None if sets is None else sets.coverage, "gate": found is not None}

@@ -30,7 +30,6 @@ class Settings:
         decode_seconds: time in which one image is decoded, or refused.
         workers: processes that decode, each with one image at a time.
         evidence_bytes: memory for evidence that was computed already.
-        keep_originals: also store the uploaded files themselves, beside the prepared pictures.
 
     Raises:
         RecipeError: a value is impossible, or the address is open to others without accounts.
@@ -51,7 +50,6 @@ class Settings:
     decode_seconds: float = 20.0
     workers: int = 2
     evidence_bytes: int = 64 * MEBIBYTE
-    keep_originals: bool = False
 
     def __post_init__(self) -> None:
         for name in ("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes"):

@@ -13,8 +13,9 @@ from cellkin.web.api.asking import Body, CellId, Line, Note, Reader, Reviewer, S
 from cellkin.web.decoding import pixels
 from cellkin.web.evidence import evidence_json
 from cellkin.web.problems import ProblemError
+from cellkin.web.security import API
 from cellkin.web.station import Station
-from cellkin.web.store import Case, Cell
+from cellkin.web.store import Case, Cell, Original
 
 router = APIRouter(prefix="/cells", tags=["cells"])
 
@@ -41,6 +42,33 @@ class Reviewed(BaseModel):
     case: Case
 
 
+class Uploaded(BaseModel):
+    """A file as it was uploaded, `square` (left, top, side) in its pixels is what the network saw,
+    `picture` and `file` are addresses: all its pixels as PNG, and its bytes.
+    """
+
+    kind: str
+    bytes: int
+    sha256: str
+    width: int
+    height: int
+    um_per_pixel: float | None
+    square: tuple[int, int, int]
+    picture: str
+    file: str
+
+
+def uploaded(station: Station, found: Original, address: str) -> Uploaded:
+    """What pages need to show an original."""
+    seen = station.support.atlas.encoder.preprocessor
+    return Uploaded(
+        **found.to_json(),
+        square=seen.square_of(found.width, found.height, found.um_per_pixel),
+        picture=f"{address}/picture",
+        file=f"{address}/file",
+    )
+
+
 @router.get("/{cell}")
 def one(cell: CellId, _: Reader, station: Stationed) -> Cell:
     """A cell: what was proposed beside what was decided."""
@@ -52,6 +80,31 @@ def picture(cell: CellId, _: Reader, station: Stationed) -> Response:
     """Its picture, PNG, as the network saw it."""
     content = station.store.image(cell)
     return Response(content, media_type="image/png", headers=FOR_A_DAY)
+
+
+@router.get("/{cell}/original")
+def original(cell: CellId, _: Reader, station: Stationed) -> Uploaded:
+    """The file that was uploaded: its size and scale, and which square of it the network saw."""
+    return uploaded(station, station.store.original(cell), f"{API}/cells/{cell}/original")
+
+
+@router.get("/{cell}/original/picture", response_class=Response)
+def original_picture(cell: CellId, _: Reader, station: Stationed) -> Response:
+    """All pixels of the uploaded file, upright, as lossless PNG."""
+    found = station.store.original(cell)
+    data = station.store.original_bytes(found.sha256)
+    content = station.decoders.png(data, f"{found.sha256[:12]}.{found.kind.lower()}")
+    return Response(content, media_type="image/png", headers=FOR_A_DAY)
+
+
+@router.get("/{cell}/original/file", response_class=Response)
+def original_file(cell: CellId, _: Reader, station: Stationed) -> Response:
+    """The bytes that were uploaded, to be saved."""
+    found = station.store.original(cell)
+    name = f"{found.sha256[:16]}.{found.kind.lower()}"
+    headers = {**FOR_A_DAY, "Content-Disposition": f'attachment; filename="{name}"'}
+    data = station.store.original_bytes(found.sha256)
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 @router.post("/{cell}/opened")

@@ -12,6 +12,7 @@ from cellkin.web.store.errors import (
     StoreError,
     Throttled,
 )
+from cellkin.web.store.originals import Keeping
 from cellkin.web.store.records import (
     DISPOSITIONS,
     ROLES,
@@ -24,10 +25,12 @@ from cellkin.web.store.records import (
     LogCheck,
     LogEntry,
     NewCell,
+    Original,
     Revision,
     Session,
     User,
 )
+from cellkin.web.store.shelf import Shelf
 from cellkin.web.store.store import Store
 
 __all__ = [
@@ -43,13 +46,16 @@ __all__ = [
     "Cell",
     "Conflict",
     "Forbidden",
+    "Keeping",
     "LogCheck",
     "LogEntry",
     "NewCell",
     "NotFound",
+    "Original",
     "Refused",
     "Revision",
     "Session",
+    "Shelf",
     "Store",
     "StoreError",
     "Throttled",

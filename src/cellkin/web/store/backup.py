@@ -20,8 +20,10 @@ from sqlalchemy.engine import URL
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, OutputError
 from cellkin.core.progress import Progress, silent
+from cellkin.web.store import originals
 from cellkin.web.store.database import Database, address
 from cellkin.web.store.migrating import HEAD, migrate, schema_version
+from cellkin.web.store.shelf import Shelf
 from cellkin.web.store.tables import audit_head, cases, metadata, users
 from cellkin.web.store.verifying import verify
 
@@ -29,8 +31,13 @@ PAGES = 2000  # of SQLite, copied between two reports of progress
 ROWS = 200
 
 
-def write(database: Database, path: Path, progress: Progress = silent) -> Path:
-    """Write a backup; it appears whole or not at all.
+def write(
+    database: Database, path: Path, progress: Progress = silent, shelf: Shelf | None = None
+) -> Path:
+    """Write a backup, with all originals in it; it appears whole or not at all.
+
+    Args:
+        shelf: where originals are kept outside the store.
 
     Raises:
         OutputError: there is something at `path`, or it cannot be written.
@@ -43,6 +50,7 @@ def write(database: Database, path: Path, progress: Progress = silent) -> Path:
             _copy_file(Path(str(database.url.database)), building, progress)
         else:
             _copy_rows(database, address(building), progress)
+        _gather(database, address(building), shelf)
         os.rename(building, path)
     return path
 
@@ -69,6 +77,20 @@ def _copy_file(source: Path, target: Path, progress: Progress) -> None:
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=PAGES, progress=tell)
     _make_one_file(target)
+
+
+def _gather(source: Database, target: URL, shelf: Shelf | None) -> None:
+    """Bring originals that lie outside the store into its copy."""
+    copy = Database(target)
+    try:
+        with copy.reading() as new:
+            outside = originals.elsewhere(new)
+        if outside:
+            with source.reading() as old, copy.writing() as tx:
+                originals.gather(old, tx.conn, shelf)
+    finally:
+        copy.close()
+    _make_one_file(Path(str(target.database)))
 
 
 def _make_one_file(path: Path) -> None:

@@ -60,10 +60,7 @@ def add(
     rows, duplicates = _rows(tx, case_id, found.cells, new)
     if rows:
         tx.conn.execute(cells.insert(), [row for row, _ in rows])
-        shown = [
-            {"cell": row["id"], "png": item.image_png, "original": item.original}
-            for row, item in rows
-        ]
+        shown = [{"cell": row["id"], "png": item.image_png} for row, item in rows]
         tx.conn.execute(pictures.insert(), shown)
         drift.keep(tx, rows)
     ids = [row["id"] for row, _ in rows]
@@ -256,13 +253,6 @@ def image(conn: Connection, cell_id: str) -> bytes:
     if found is None:
         raise NotFound("there is no such cell", where=cell_id, mend="choose one of the case")
     return bytes(found)
-
-
-def original(conn: Connection, cell_id: str) -> bytes | None:
-    """The uploaded bytes of a cell, None where they were not kept."""
-    image(conn, cell_id)
-    found = conn.execute(select(pictures.c.original).where(pictures.c.cell == cell_id)).scalar()
-    return None if found is None else bytes(found)
 
 
 # looking ----------------------------------------------------------------------------------------

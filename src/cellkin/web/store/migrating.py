@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from cellkin.core.errors import ArtifactError
 from cellkin.web.store.database import Database
 
-HEAD = "0002"
+HEAD = "0003"
 FOLDER = Path(__file__).parent / "migrations"
 
 

@@ -88,6 +88,23 @@ class Case(Record):
 
 
 @dataclass(frozen=True)
+class Original(Record):
+    """An uploaded file: the digest and number of its bytes, and what was read from it.
+
+    Attributes:
+        kind: "PNG", "JPEG", "BMP" or "TIFF". width, height: pixels of the upright picture.
+        um_per_pixel: as the file says it, None where it says nothing that can be a microscope's.
+    """
+
+    sha256: str
+    bytes: int
+    kind: str
+    width: int
+    height: int
+    um_per_pixel: float | None
+
+
+@dataclass(frozen=True)
 class NewCell:
     """A cell to add: its picture, what the atlas says, and where that comes from.
 
@@ -95,7 +112,7 @@ class NewCell:
         name: the file's name as the uploader called it; only ever shown, never a path here.
         sha256: of the uploaded bytes, hex; a case holds it once.
         image_png: the prepared picture, as the network saw it, PNG.
-        original: the uploaded bytes, or None where they are not kept.
+        original: what was uploaded, with its bytes; None where there is no file of its own.
         gate: what the quality gate found: `{"reasons": [keys of QUALITY]}`, or `{}` where the atlas
             has none.
         look: what was measured of its picture, for the chart of drift; empty: nothing.
@@ -105,7 +122,7 @@ class NewCell:
     name: str
     sha256: str
     image_png: bytes = field(repr=False)
-    original: bytes | None = field(repr=False)
+    original: tuple[Original, bytes] | None = field(repr=False)
     decision: Decision
     gate: Mapping[str, Any]
     provenance: Mapping[str, Any]

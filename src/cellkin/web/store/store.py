@@ -18,6 +18,7 @@ from cellkin.web.store import (
     drift,
     gallery,
     log,
+    originals,
     registry,
     reviewing,
     signing,
@@ -35,6 +36,7 @@ from cellkin.web.store.records import (
     LogCheck,
     LogEntry,
     NewCell,
+    Original,
     Revision,
 )
 
@@ -45,23 +47,31 @@ class Store(Accounts):
     >>> store = Store.open("workstation.sqlite")                        # doctest: +SKIP
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keeping: originals.Keeping = originals.IN_STORE) -> None:
         super().__init__(database)
+        self.keeping = keeping
         self._pictures: dict[str, registry.PictureSource] = {}
 
     @classmethod
-    def open(cls, url_or_path: str | Path, *, clock: Clock = utc_now) -> Store:
+    def open(
+        cls,
+        url_or_path: str | Path,
+        *,
+        clock: Clock = utc_now,
+        keeping: originals.Keeping = originals.IN_STORE,
+    ) -> Store:
         """Open a store, made or brought to the newest schema where need be.
 
         Args:
             url_or_path: an SQLite file, or `postgresql://...`. clock: tells the time in UTC.
+            keeping: where uploaded files are kept.
 
         Raises:
             ArtifactError: it cannot be opened, or belongs to something else.
         """
         database = Database(address(url_or_path), clock)
         migrate(database)
-        return cls(database)
+        return cls(database, keeping)
 
     def close(self) -> None:
         """Close all connections."""
@@ -172,6 +182,8 @@ class Store(Accounts):
         with self.database.writing() as tx:
             added = gallery.add(tx, actor, case_id, cells, key)
             if not added.replayed:
+                files = [cell.original for cell in cells if cell.original is not None]
+                originals.keep(tx, files, self.keeping)
                 registry.keep_kin(tx, added.cells, self._pictures)
         return added
 
@@ -203,10 +215,23 @@ class Store(Accounts):
         with self.database.reading() as conn:
             return gallery.image(conn, cell_id)
 
-    def original(self, cell_id: str) -> bytes | None:
-        """The uploaded bytes of a cell, None where they were not kept. Raises NotFound."""
+    def original(self, cell_id: str) -> Original:
+        """What is known of the file that a cell was uploaded as.
+
+        Raises:
+            NotFound: no such cell, or its file was not kept.
+        """
         with self.database.reading() as conn:
-            return gallery.original(conn, cell_id)
+            return originals.of_cell(conn, cell_id)
+
+    def original_bytes(self, sha256: str) -> bytes:
+        """The bytes of an original, as they were uploaded.
+
+        Raises:
+            NotFound: it was not kept. ArtifactError: it is gone from where it was kept.
+        """
+        with self.database.reading() as conn:
+            return originals.read(conn, sha256, self.keeping.shelf)
 
     def daily_looks(self, atlas: str) -> drift.Daily:
         """What was measured of the cells that an atlas decided, by day, see `drift.daily`."""
@@ -338,7 +363,7 @@ class Store(Accounts):
         Raises:
             OutputError: there is something at `path`, or it cannot be written.
         """
-        return backup.write(self.database, Path(path), progress)
+        return backup.write(self.database, Path(path), progress, self.keeping.shelf)
 
     @classmethod
     def restore(

@@ -6,6 +6,7 @@ Times and JSON are text, so that what was written comes back byte for byte on ev
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -109,7 +110,25 @@ pictures = Table(
     metadata,
     Column("cell", ID, ForeignKey("cells.id"), primary_key=True),
     Column("png", LargeBinary, nullable=False),
-    Column("original", LargeBinary),
+)
+
+originals = Table(
+    "originals",
+    metadata,
+    Column("sha256", HASH, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("um_per_pixel", Float(53)),
+    Column("place", Text, nullable=False),
+)
+
+original_bytes = Table(
+    "original_bytes",
+    metadata,
+    Column("sha256", HASH, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
 
 looks = Table(

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from cellkin.core.progress import Progress, silent
+from cellkin.web.store import originals
 from cellkin.web.store.gallery import record_hash
 from cellkin.web.store.log import FIRST, hash_of, head, walk
 from cellkin.web.store.records import LogCheck, LogEntry
@@ -36,6 +37,7 @@ def verify(
     replay = Replay()
     faults, number, hash_ = _chain(conn, witness, replay, progress)
     faults += [*_cells(conn, replay, progress), *_cases(conn, replay), *_people(conn, replay)]
+    faults += originals.faults(conn)
     if len(faults) > LISTED:
         faults = [*faults[:LISTED], f"and {len(faults) - LISTED} more"]
     return LogCheck(number, hash_, tuple(faults))

@@ -28,10 +28,15 @@ def upgrade() -> None:
     for index in INDEXES:
         op.create_index(*index)
     op.execute(f"INSERT INTO audit_head (id, number, hash) VALUES (1, 0, '{'0' * 64}')")
-    guard = _guard_sqlite if op.get_bind().dialect.name == "sqlite" else _guard_postgresql
     for table, words in APPEND_ONLY.items():
         guard(table, words, "")
     guard("revisions", SIGNED, "OLD.signed IS NOT NULL")
+
+
+def guard(table: str, words: str, when: str) -> None:
+    """Triggers that refuse to change or remove rows of a table, `when` a condition holds."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    (_guard_sqlite if sqlite else _guard_postgresql)(table, words, when)
 
 
 def _guard_sqlite(table: str, words: str, when: str) -> None:
