@@ -113,8 +113,14 @@ def test_the_contrast_comes_first_and_says_how_much_is_inside(
     first = html[html.index('id="why"') : html.index('id="sure"')]
     assert first.count(said) == 1 + 5 + 1  # the query, its kin, the one against it
     assert first.count("margin <span") == 7
-    assert html.index('id="sure"') < html.index("<details") < html.index('id="gradcam"')
-    more = html[html.index("<details") : html.index("</details>")]
+    assert (
+        html.index('id="why"')
+        < html.index("<details")
+        < html.index('id="sure"')
+        < html.index('id="gradcam"')
+    )
+    start = html.index("<summary>More maps")
+    more = html[start : html.index("</details>", start)]
     for one in ("gradcam", "pairs", "differences"):
         assert f'id="{one}"' in more
     told = evidence_json(evidence, {"id": "q", "image": ""})
@@ -189,7 +195,8 @@ def test_abstention_is_a_warning_in_the_head_of_the_page(tmp_path: Path) -> None
         reasons=("unlike",),
     )  # fmt: skip
     html, tags = page_of(evidence_of(decision, PBC), tmp_path)
-    assert "Unlike anything in this atlas: do not use this call." in html[: html.index("</header>")]
+    head = html[: html.index("</header>")]
+    assert "Does not fit this atlas because it is unlike every class of it: do not use" in head
     assert "not to be used" in tags.words()
 
 
@@ -259,12 +266,19 @@ def test_page_workstation_and_command_line_say_the_same(tmp_path: Path) -> None:
     evidence = replace(evidence_of(decision, BLASTS), influence=influence(3))
     said = telling.tell(decision, BLASTS, evidence.influence)
     answers = (*said.prediction_set, *said.head)
-    sentences = (*said.verdict, said.agreement, said.percentile, *said.warnings, said.left_out)
+    sentences = (
+        *said.verdict,
+        said.agreement,
+        said.percentile,
+        *said.because,
+        said.line,
+        said.left_out,
+    )
     page = page_of(evidence, tmp_path)[1].words()
     sent = evidence_json(evidence, {})["confidence"]
     for words in (*sentences, *answers, *said.flip, said.rest):
         assert words in page
         assert words in str(sent)
     line = sentence(decision, BLASTS)
-    for words in (said.percentile, *said.warnings, *said.prediction_set):
+    for words in (said.line, said.percentile, *said.because, *said.prediction_set):
         assert words in line

@@ -67,7 +67,7 @@ def test_only_listed_files_are_static(web: Workstation, name: str) -> None:
 
 def test_why_a_cell_is_held_is_worded_in_one_place(web: Workstation) -> None:
     sent = web.client().get(f"/static/{digest()}/held.js").text
-    held = json.loads(sent.removeprefix("export const HELD = ").removesuffix(";\n"))
+    held = json.loads(sent.removeprefix("export const HELD = ").partition(";\n")[0])
     assert list(held) == list(REASONS) == list(TILES)
     assert held == {reason: [TILES[reason], words] for reason, words in REASONS.items()}
     scripts = "".join(path.read_text(encoding="utf-8") for path in STATIC)

@@ -132,7 +132,7 @@ def test_a_picture_that_fails_abstains(atlas_folder: Path, tmp_path: Path) -> No
     evidence = dss.explain(path)
     assert evidence.decision.quality == gated.quality
     page = report.save(evidence, tmp_path / "page.html").read_text()
-    assert "The picture failed the quality gate: do not use this call." in page
+    assert "Does not fit this atlas because" in page
 
 
 def test_cells_of_the_atlas_pass_in_the_command(

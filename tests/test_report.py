@@ -37,6 +37,7 @@ from cellkin.core.records import (
     Provenance,
 )
 from cellkin.report import DecisionRow, curves, facts, figures, heatmaps, pages, scatter, words
+from cellkin.report.first_line import sureness_json
 
 BLASTS = LabelSet(
     ("nothing", "normal", "monocyte", "lymphoblast (1)", "lymphoblast (2)"),
@@ -472,8 +473,9 @@ def test_save_all_writes_every_file_and_nothing_else(tmp_path: Path) -> None:
              "metric_grad_cam.png", "difference.png", "map.png"]  # fmt: skip
     assert [path.name for path in written] == names
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+    first = sureness_json(evidence.decision, evidence.labels)
     assert json.loads(written[1].read_text(encoding="utf-8")) == json.loads(
-        json.dumps(evidence.to_json())
+        json.dumps({**evidence.to_json(), **first})
     )
     for path in written[2:]:
         with Image.open(path) as picture:

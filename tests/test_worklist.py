@@ -15,13 +15,14 @@ from storing import decision as plain
 from cellkin.core.errors import DecisionError, LabelError
 from cellkin.core.kinds import kind
 from cellkin.core.records import Decision, LabelSet
+from cellkin.core.sureness import FAR
 from cellkin.measures.differential import (
     SELECTED,
     Counted,
     differential,
 )
 from cellkin.measures.intervals import clopper_pearson
-from cellkin.web.worklist import FAR, FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
+from cellkin.web.worklist import FLAGS, REASONS, CaseFacts, case_flags, held_reasons, worry
 
 PBC = LabelSet(
     ("neutrophil", "ig", "erythroblast"),

@@ -77,7 +77,7 @@ def _from(atlas: Atlas, one: Adopted) -> Atlas:
 def _told(one: Adopted) -> dict[str, Any]:
     """What differs, for cells of this place, of what an atlas tells."""
     judged = one.facts["judged"]
-    return {"adopted": {one.place: one.facts}, "test": judged, "triage": None}
+    return {"adopted": {one.place: one.facts}, "test": judged, "triage": None, "sure": None}
 
 
 def joined(home: Cells, own: Cells) -> Cells:

@@ -40,6 +40,8 @@ COLUMNS = (
     "image",
     "label",
     "clinical",
+    "sureness",
+    "because",
     "state",
     "reasons",
     "quality",
@@ -192,14 +194,21 @@ def _written(
         if not number:
             _tell_subject(decision)
         if table:
-            yield csv_line(_row(decision))
+            yield csv_line(_row({**decision.to_json(), **_first(decision, dss)}))
         else:
             known = {"in_atlas": decision.twin == SAME_IMAGE}  # its own label votes
-            yield json_line({**decision.to_json(), **known, "provenance": provenance})
+            told = {**decision.to_json(), **_first(decision, dss), **known}
+            yield json_line({**told, "provenance": provenance})
 
 
-def _row(decision: Decision) -> list[object]:
-    data = plain(decision.to_json())
+def _first(decision: Decision, dss: DecisionSupport) -> dict[str, Any]:
+    from cellkin.report.first_line import sureness_json
+
+    return sureness_json(decision, dss.atlas.labels)
+
+
+def _row(told: dict[str, Any]) -> list[object]:
+    data = plain(told)
     cells = (data[name] for name in COLUMNS)
     return [" ".join(map(str, c)) if isinstance(c, list) else c for c in cells]
 
@@ -225,21 +234,22 @@ def _answered(
 
 def sentence(decision: Decision, labels: LabelSet) -> str:
     """One decision in a line, in the words of its page."""
+    from cellkin.report.first_line import FIRST
     from cellkin.report.telling import in_line, tell, twin_words
 
     told = tell(decision, labels)
     votes = ", ".join(f"{n} {title}" for _, title, n in told.votes)
-    withheld = "NOT TO BE USED: " if decision.reasons or decision.quality else ""
     parts = (
-        f"{decision.query}: {withheld}{told.title} ({told.clinical})",
+        f"{told.title} ({told.clinical})",
         f"kin: {votes} of {len(decision.neighbors)}",
         twin_words(decision.twin),
         f"mean distance {told.mean_distance}, {told.percentile}",
         f"vote {told.state}" if decision.tie else "",
         f"prediction set {in_line(told.prediction_set)}",
         in_line(told.novelty) if decision.novelty else "",
+        *told.because[FIRST:],
     )
-    return ". ".join(("; ".join(filter(None, parts)), " ".join(told.warnings))).removesuffix(". ")
+    return f"{decision.query}: {told.line} {'; '.join(filter(None, parts))}"
 
 
 def _tell_subject(decision: Decision) -> None:
@@ -292,7 +302,8 @@ def explain(
             evidence = dss.finer(evidence, fine)
         report.save_all(evidence, folder)
         if json:
-            print_json({**evidence.to_json(), "page": str(folder / "evidence.html")})
+            first = _first(evidence.decision, dss)
+            print_json({**evidence.to_json(), **first, "page": str(folder / "evidence.html")})
         else:
             talk(sentence(evidence.decision, dss.atlas.labels))
             typer.echo(folder / "evidence.html")
@@ -384,12 +395,16 @@ def _window(told: dict[str, Any]) -> str:
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
-    """Prediction sets, triage, map and stored maps, where this atlas has them."""
+    """Prediction sets, sure calls, triage, map and stored maps, where this atlas has them."""
+    from cellkin.report.first_line import sure_words
+
     lines = []
     if sets := facts["conformal"]:
         units = ", ".join(f"{n} {facts['titles'][name]}" for name, n in sets["units"].items())
         note = f" ({sets['note']})" if sets["note"] else ""
         lines.append(f"sets        calibrated by {sets['unit']}: {units}{note}")
+    if told := sure_words(facts.get("sure")):
+        lines.append(f"sure        {told}")
     if curve := facts.get("triage"):
         name = "errors" if curve["missed"] is None else "missed"
         what = "call is wrong" if curve["missed"] is None else "lymphoblast is missed"

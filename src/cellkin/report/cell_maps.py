@@ -24,6 +24,11 @@ def opponents(evidence: Evidence) -> int:
     return min(len(evidence.counter.neighbors), max(1, room))
 
 
+def led_columns(others: int) -> int:
+    """Columns of a row in which the query takes two by two places, and others stand beside it."""
+    return 2 + (others + 1) // 2
+
+
 @dataclass(frozen=True)
 class Picture:
     """One cell of an evidence and where it lies in its picture; None where no outline is found."""
@@ -68,7 +73,7 @@ def contrast_maps(evidence: Evidence) -> dict[str, Any]:
         "opponents": len(why.opponents),
         "looks": looks_words(why),
         "warning": why.warning,
-        "columns": 2 + len(cells) // 2,
+        "columns": led_columns(len(cells) - 1),
     }
 
 

@@ -24,10 +24,12 @@ from cellkin.report.cell_maps import (
     contrast_maps,
     difference_maps,
     grad_cam_maps,
+    led_columns,
     opponents,
     pair_maps,
 )
 from cellkin.report.facts import fact_rows, provenance_rows
+from cellkin.report.first_line import FIRST, sure_words
 from cellkin.report.scatter import (
     COLORS,
     MARKERS,
@@ -64,13 +66,16 @@ def evidence_context(evidence: Evidence) -> dict[str, Any]:
         "query_path": decision.query,
         "told": told,
         "decision": decision,
+        "measured": sure_words(evidence.atlas_facts.get("sure")),
         "votes": [(_class_style(labels, name), title, n) for name, title, n in told.votes],
         "query_image": data_uri(evidence.query_image, lossless=True),
         "kin": _kin(evidence),
         "against": (against := _against(evidence)),
         "against_rows": [{**row, "opposed": True} for row in against],
         "against_title": counter_title(evidence),
+        "more_because": told.because[FIRST:],
         "columns": min(COLUMNS, len(decision.neighbors) + 1 + opponents(evidence)),
+        "led": led_columns(len(decision.neighbors) + opponents(evidence)),
         "why": contrast_maps(evidence),
         "grad_cam": grad_cam_maps(evidence),
         "pairs": pair_maps(evidence),

@@ -16,6 +16,7 @@ from cellkin.core.artifacts import write_bytes, write_json, write_table
 from cellkin.core.counts import LEFT_OUT, Count, CountedCell, CountedField
 from cellkin.core.numbers import number, percent, percent_range
 from cellkin.core.records import LabelSet, Provenance
+from cellkin.core.sureness import SURE
 from cellkin.report.context import foot
 from cellkin.report.counting import (
     cell_rows,
@@ -231,7 +232,7 @@ class _Page:
             "call": "" if told.title == self._title(cell) else told.title,
             "agreement": told.agreement,
             "why": LEFT_OUT.get(cell.left_out, ""),
-            "warnings": told.warnings,
+            "line": "" if told.sureness == SURE else told.line,
             "reviewed": _by_person(cell, labels),
             "kin": [
                 {

@@ -25,6 +25,7 @@ from cellkin.core.records import Decision, Evidence, LabelSet, Provenance
 from cellkin.report.canvas import data_uri, write_figure
 from cellkin.report.context import evidence_context, foot
 from cellkin.report.facts import recall_rows, test_rows
+from cellkin.report.first_line import sure_words, sureness_json
 from cellkin.report.heatmaps import resized
 from cellkin.report.triage import triage_view
 from cellkin.report.words import agreement_words, percentile_words, shown_name
@@ -59,7 +60,8 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
 
     folder = Path(folder)
     written = [save(evidence, folder / "evidence.html"), folder / "evidence.json"]
-    write_json(written[1], evidence.to_json())
+    first = sureness_json(evidence.decision, evidence.labels)
+    write_json(written[1], {**evidence.to_json(), **first})
     drawings = {
         "neighbors.png": figures.neighbors_figure,
         "contrast.png": figures.contrast_figure,
@@ -119,6 +121,7 @@ def save_table(
         },
         "test": test_rows(test, labels),
         "recall": recall_rows(test, labels),
+        "sure": sure_words(facts.get("sure")),
         "triage": triage_view(facts.get("triage")),
         "no_verdict": labels.positive is None,
         **foot(facts, labels, provenance),

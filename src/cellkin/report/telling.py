@@ -11,14 +11,15 @@ from cellkin.core.decisions import NEAR_COPY, SAME_IMAGE
 from cellkin.core.numbers import MINUS, number, percent
 from cellkin.core.records import (
     LYMPHOBLAST,
-    QUALITY,
     Decision,
     Evidence,
     Influence,
     LabelSet,
     PredictionSet,
 )
+from cellkin.core.sureness import sureness
 from cellkin.core.units import plural
+from cellkin.report.first_line import clauses, first_line
 from cellkin.report.words import (
     agreement_words,
     counted,
@@ -31,20 +32,14 @@ from cellkin.report.words import (
 Words = tuple[str, str]
 """A short answer, and what must stand beside it."""
 
-ABSTAIN = {
-    "quality": "The picture failed the quality gate: do not use this call.",
-    "unlike": "Unlike anything in this atlas: do not use this call.",
-    "unknown": "Of no kind that this atlas knows: do not use this call.",
-    "ambiguous": "The prediction set leaves several verdicts open: a person must decide.",
-    "set": "The prediction set holds another class than the vote: a person must decide.",
-}
-
 
 @dataclass(frozen=True)
 class Telling:
     """A decision in words.
 
     Attributes:
+        line: how sure the call is and why, in one line: the first that is read. sureness: "sure",
+            "unsure" or "does not fit". because: all that the line rests on, one clause each.
         verdict: the call and its reason, and what must follow it. title: of the class.
         clinical: the clinical class, or that there is none.
         votes: name, title and number of neighbours of each class that has votes.
@@ -52,10 +47,12 @@ class Telling:
         mean_distance: of the kin; percentile: how far that is.
         state: of the vote. prediction_set, flip, head: a short answer, and what stands beside it.
         novelty: how usual it is in a space that was not trained on these classes.
-        warnings: why the call should not be used, one sentence each.
         left_out: that cells of the same subject were left out, or an empty string.
     """
 
+    line: str
+    sureness: str
+    because: tuple[str, ...]
     verdict: tuple[str, ...]
     title: str
     clinical: str
@@ -69,7 +66,6 @@ class Telling:
     flip: Words
     head: Words
     novelty: Words
-    warnings: tuple[str, ...]
     left_out: str
 
 
@@ -79,7 +75,12 @@ def tell(decision: Decision, labels: LabelSet, influence: Influence | None = Non
     Raises:
         LabelError: it names a class that is not among `labels`.
     """
+    found = sureness(decision, labels)
+    because = clauses(found, decision, labels)
     return Telling(
+        line=first_line(found, because, labels.title(decision.label)),
+        sureness=found.state,
+        because=because,
         verdict=verdict(decision, labels),
         title=labels.title(decision.label),
         clinical=decision.clinical or "no clinical verdict",
@@ -93,7 +94,6 @@ def tell(decision: Decision, labels: LabelSet, influence: Influence | None = Non
         flip=_flip(influence),
         head=_head(decision, labels),
         novelty=_novelty(decision, labels),
-        warnings=tuple(_reasons(decision)),
         left_out=left_out_words(decision),
     )
 
@@ -109,15 +109,6 @@ def twin_words(twin: str) -> str:
 def in_line(words: Words) -> str:
     """A short answer with what stands beside it, within a line."""
     return f"{words[0]} ({words[1]})"
-
-
-def _reasons(decision: Decision) -> list[str]:
-    """Why this call should not be used, one sentence each; empty where nothing is said."""
-    told = [ABSTAIN[reason] for reason in decision.reasons]
-    if not decision.quality:
-        return told
-    faults = listed([QUALITY[name] for name in decision.quality])
-    return [f"{faults[0].upper()}{faults[1:]}.", *told]
 
 
 def _set(decision: Decision, labels: LabelSet) -> Words:

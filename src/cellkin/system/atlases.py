@@ -29,6 +29,7 @@ from cellkin.learning.selection import start_accuracy
 from cellkin.learning.training import Place, Trained, TrainingData, train_encoder
 from cellkin.learning.weights import pixels_seen_by, seen_by
 from cellkin.measures.scores import score_samples
+from cellkin.measures.sure import sure_calls
 from cellkin.measures.triage import triage
 from cellkin.system.cards import atlas_card, data_facts, documents, made_now
 from cellkin.system.runs import (
@@ -334,7 +335,8 @@ def _measure(
         for d, s in zip(decisions, samples, strict=True)
     ]
     curve = triage(decisions, cells.labels, atlas.labels).to_json() if decisions else None
-    return {"test": scores.to_json(), "triage": curve}, predictions
+    sure = sure_calls(decisions, cells.labels, atlas.labels).to_json()
+    return {"test": scores.to_json(), "triage": curve, "sure": sure}, predictions
 
 
 def _with_seen_cells_as_references(split: Split, seen: Collection[str]) -> Split:

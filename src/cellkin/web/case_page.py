@@ -12,9 +12,11 @@ from PIL import Image
 
 from cellkin.core.numbers import number
 from cellkin.core.records import Decision, LabelSet, Provenance
+from cellkin.core.sureness import misfits, sureness
 from cellkin.report.context import foot
 from cellkin.report.counting import differential_view
 from cellkin.report.facts import fact_rows
+from cellkin.report.first_line import case_line
 from cellkin.report.pages import picture_uri
 from cellkin.report.telling import in_line, tell
 from cellkin.report.words import NO_VERDICT
@@ -51,7 +53,7 @@ def case_context(report: CaseReport, cell: CellPicture, kin: KinPictures) -> dic
         "signed": report.signed,
         "signature": data,
         "amended_for": _reason(data),
-        "warnings": _warnings(data, sets),
+        "warnings": [*_misfit(cells, sets), *_warnings(data, sets)],
         "summary": _summary(cells),
         "differential": differential_view(data["differential"]),
         "changes": _changes(cells, sets),
@@ -112,6 +114,13 @@ def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
             "and not counted twice."
         )
     return found
+
+
+def _misfit(cells: Sequence[Cell], sets: Mapping[str, LabelSet]) -> list[str]:
+    """That most cells do not fit, said once."""
+    decided = [(Decision.from_json(cell.decision), _labels(cell, sets)) for cell in cells]
+    told = case_line(misfits([sureness(one, labels) for one, labels in decided]), len(cells))
+    return [told] if told else []
 
 
 def _summary(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:

@@ -17,6 +17,8 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cellkin.core.records import NOTICE
+from cellkin.report.first_line import MOST_MISFIT
+from cellkin.web.worklist.flags import UNFIT
 from cellkin.web.worklist.held import REASONS, TILES
 
 HERE = Path(__file__).parent
@@ -57,7 +59,9 @@ _FILES = {
     if path.suffix in TYPES
 }
 _HELD = {reason: (TILES[reason], words) for reason, words in REASONS.items()}
-_FILES["held.js"] = (f"export const HELD = {json.dumps(_HELD)};\n".encode(), TYPES[".js"])
+_UNFIT = f"export const UNFIT = {json.dumps([UNFIT, MOST_MISFIT])};\n"
+_KNOWN = f"export const HELD = {json.dumps(_HELD)};\n{_UNFIT}"
+_FILES["held.js"] = (_KNOWN.encode(), TYPES[".js"])
 
 
 def digest() -> str:

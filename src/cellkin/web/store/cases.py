@@ -23,6 +23,7 @@ from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Actor, Case
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
+from cellkin.web.worklist.held import MISFITS
 
 STATUSES = ("open", "signed", "amended")
 CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note")
@@ -179,6 +180,7 @@ def refresh(tx: Transaction, case_id: str, *, decided: bool) -> Case:
         duplicates=old.duplicates,
         specimen=old.specimen,
         atlas_specimens=_specimens(tx.conn, {g.atlas for g in groups}),
+        misfits=_sum(groups, lambda g: bool(MISFITS & set(json.loads(g.held_reasons)))),
     )
     new = {
         "cells": total,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
-from cellkin.web.worklist.held import FAR, REASONS, held_reasons, worry
+from cellkin.web.worklist.held import REASONS, held_reasons, worry
 
-__all__ = ["FAR", "FLAGS", "REASONS", "CaseFacts", "case_flags", "held_reasons", "worry"]
+__all__ = ["FLAGS", "REASONS", "CaseFacts", "case_flags", "held_reasons", "worry"]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cellkin.core.sureness import most_misfit
+
+UNFIT = "most cells do not fit"
+
 FLAGS = (
     "lymphoblast proposed",
     "held cells",
     "poor quality",
     "far",
+    UNFIT,
     "other specimen",
     "duplicates",
     "fewer than 100 cells",
@@ -26,7 +31,7 @@ class CaseFacts:
     Attributes:
         reasons: all reasons for which a cell of the case is held.
         to_confirm: held cells that nobody decided yet.
-        cells, duplicates: how many.
+        cells, duplicates: how many. misfits: cells that do not fit the atlas.
         specimen: of the case. atlas_specimens: of the atlases that decided; None where unknown.
     """
 
@@ -36,6 +41,7 @@ class CaseFacts:
     duplicates: int
     specimen: str | None
     atlas_specimens: tuple[str | None, ...] = ()
+    misfits: int = 0
 
 
 def case_flags(facts: CaseFacts) -> tuple[str, ...]:
@@ -45,6 +51,7 @@ def case_flags(facts: CaseFacts) -> tuple[str, ...]:
         "held cells": facts.to_confirm > 0,
         "poor quality": "failed quality" in facts.reasons,
         "far": bool(facts.reasons & {"far", "no class fits"}),
+        UNFIT: most_misfit(facts.misfits, facts.cells),
         "other specimen": other_specimen(facts.specimen, facts.atlas_specimens),
         "duplicates": facts.duplicates > 0,
         "fewer than 100 cells": facts.cells < FEW,

@@ -11,10 +11,7 @@ from typing import Any
 
 from cellkin.core.kinds import ERYTHROBLAST, IMMATURE, NOTHING, kind
 from cellkin.core.records import LYMPHOBLAST, Decision, LabelSet
-
-FAR = 95.0
-"""Percentile of the distance from which a cell is far from its kin: farther than 95 of 100 held-out
-cells of its class. It holds a cell back for a look; it decides nothing."""
+from cellkin.core.sureness import FAR
 
 _SAID = {
     "lymphoblast proposed": ("a lymphoblast is proposed", "lymphoblast?"),
@@ -48,6 +45,10 @@ REASONS: Mapping[str, str] = MappingProxyType({key: words for key, (words, _) in
 
 TILES: Mapping[str, str] = MappingProxyType({key: few for key, (_, few) in _SAID.items()})
 """The same in the few words that fit under a small picture."""
+
+
+MISFITS = frozenset({"failed quality", "no class fits"})
+"""Reasons for which a cell does not fit its atlas, see `cellkin.core.sureness`."""
 
 
 def held_reasons(decision: Decision, gate: Mapping[str, Any], labels: LabelSet) -> tuple[str, ...]:

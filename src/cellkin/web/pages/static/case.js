@@ -3,6 +3,7 @@ import { atlas, classes, isBlast, mark, title } from "./classes.js";
 import { $, ask, errorState, h, loading, memory, plural, said, toast, when } from "./dom.js";
 import { filesOf, picturesOf, send } from "./dropping.js";
 import { Gallery } from "./gallery.js";
+import { UNFIT } from "./held.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
 import { SPECIMENS, missingForSigning } from "./words.js";
@@ -83,7 +84,8 @@ function drawHead() {
         h("span", {}, record.specimen ?? "specimen not stated"),
         h("span", {}, record.consecutive ? "consecutive cells" : "selected cells: not a differential"),
         h("span", {}, `made ${when(record.created)}${record.created_by ? ` by ${record.created_by}` : ""}`),
-        record.note ? h("span", {}, record.note) : null)),
+        record.note ? h("span", {}, record.note) : null),
+      record.flags.includes(UNFIT[0]) ? h("p", { class: "verdict line does-not-fit" }, UNFIT[1]) : null),
     h("div", { class: "actions" },
       writable() ? h("button", { type: "button", onclick: edit }, "Edit") : null,
       record.cells ? h("a", { class: "button", href: `${caseUrl(id)}/report` }, "Report") : null,

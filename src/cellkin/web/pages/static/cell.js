@@ -162,18 +162,19 @@ function back() {
 }
 
 function drawEvidence(evidence) {
-  const [head, ...rest] = evidence.confidence.verdict;
-  const why = [...evidence.confidence.warnings, ...(cell.held ? [`Held: ${cell.held_reasons.map(heldLong).join("; ")}.`] : [])];
+  const { line, sureness, because, verdict, left_out } = evidence.confidence;
+  const why = [...because.slice(2), ...(cell.held ? [`Held: ${cell.held_reasons.map(heldLong).join("; ")}.`] : [])];
   strip = new Strip(evidence, { link: linkFromPicture, spot: (words) => { $("#spot-words").textContent = words || rest_(); } });
   if (strip.offers(mode)) strip.mode = mode;
   const rest_ = () => (strip.tensorLimit ? "Move over a picture: what matches that spot shows at once in the others. Click to pin it." : "This network has no point-to-point map.");
   $("#evidence").replaceChildren(
-    h("div", { class: "heads" }, h("p", { class: "verdict" }, head),
-      h("p", { class: "verdict-more" }, [...rest, evidence.confidence.left_out].filter(Boolean).join(" "))),
+    h("div", { class: "heads" }, h("p", { class: `verdict line ${sureness.replaceAll(" ", "-")}` }, line),
+      h("p", { class: "verdict-more" }, [...verdict, left_out].filter(Boolean).join(" "))),
     why.length ? h("ul", { class: "why", "aria-label": "Cautions" }, why.map((w) => h("li", {}, w))) : "",
     strip.node,
     h("div", { class: "look" }, modeButtons(evidence), strip.bar.node, h("p", { class: "say", id: "spot-words", role: "status" }, rest_())));
-  $("#sure").replaceChildren(h("h2", {}, "How sure"), confidencePanel(evidence));
+  $("#sure").replaceChildren(h("details", { open: memory.get("numbers") === true, ontoggle: (e) => memory.set("numbers", e.target.open) },
+    h("summary", {}, h("h2", {}, "How sure: the numbers")), confidencePanel(evidence)));
   $("#more").replaceChildren(h("div", { class: "provenance" }, provenancePanel(evidence)));
   drawMap(evidence);
 }
