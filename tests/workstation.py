@@ -22,8 +22,9 @@ from PIL import Image
 from cellkin.core.records import Dataset
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
-from cellkin.web.settings import Settings
+from cellkin.web.settings import Settings, Traffic
 from cellkin.web.store import Actor, Store
+from cellkin.web.traffic import configured
 
 PASSWORD = "a long enough one"
 HOST = "http://localhost"
@@ -122,10 +123,11 @@ def workstation(
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: Any, traffic: Traffic | None = None, *, proxied: bool = False) -> Iterator[str]:
     """The app behind a real port of the loopback interface; gives its address."""
+    bounds = traffic or app.state.station.settings.traffic
     with socket.create_server(("127.0.0.1", 0)) as door:
-        config = uvicorn.Config(app, log_level="warning", lifespan="off")
+        config = configured(app, bounds, proxied=proxied, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()

@@ -138,15 +138,13 @@ def run(support: Any, store: Any, settings: Any, door: socket.socket) -> None:
     import uvicorn
 
     from cellkin.web.app import create_app
+    from cellkin.web.traffic import configured
 
     app = create_app(support, store, settings)
-    config = uvicorn.Config(
+    config = configured(
         app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=settings.secure_cookies,
-        forwarded_allow_ips="127.0.0.1",
+        settings.traffic,
+        proxied=settings.secure_cookies,
         timeout_graceful_shutdown=GRACE,
     )
     shown, port = door.getsockname()[:2]

@@ -14,7 +14,8 @@ import cellkin
 from cellkin.core.records import NOTICE
 from cellkin.system import DecisionSupport
 from cellkin.web import api, pages, problems
-from cellkin.web.security import API, Bounded, Guard, KnownHost, Sealed
+from cellkin.web.bodies import Bounded
+from cellkin.web.security import API, Guard, KnownHost, Sealed
 from cellkin.web.settings import Settings
 from cellkin.web.station import Station
 from cellkin.web.store import Store
@@ -50,7 +51,7 @@ def create_app(atlas: Path | DecisionSupport, store: Store, settings: Settings) 
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     # the last one added is the first to see a request
     app.add_middleware(Guard, identities=station.identities)
-    app.add_middleware(Bounded, settings=settings)
+    app.add_middleware(Bounded, settings=settings, uploads=api.takes_uploads)
     app.add_middleware(KnownHost, settings=settings)
     app.add_middleware(Sealed, secure=settings.secure_cookies)
     app.openapi = _openapi(app)  # type: ignore[method-assign]

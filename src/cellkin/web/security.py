@@ -22,6 +22,7 @@ from cellkin.core.errors import CellkinError
 from cellkin.web.identity import Identities, Who
 from cellkin.web.problems import ProblemError, answer
 from cellkin.web.settings import Settings
+from cellkin.web.sharing import ASKER
 
 API = "/api/v1"
 CSRF_HEADER = "x-csrf-token"
@@ -30,7 +31,6 @@ PUBLIC = frozenset(
     {("GET", "/healthz"), ("GET", "/login"), ("POST", f"{API}/session"), ("GET", "/favicon.ico")}
 )
 STATIC = "/static/"
-SMALL_BODY = 2**20  # bytes of a request that uploads nothing
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -132,47 +132,6 @@ def _name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-class Bounded:
-    """Refuses bodies that are too long, by their header and while they come in."""
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.largest = app, settings.max_upload_bytes + SMALL_BODY
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
-        most = self.largest if upload else SMALL_BODY
-        promised = headers.get("content-length", "0")
-        if not promised.isdecimal() or int(promised) > most:
-            await answer(_too_long(most))(scope, receive, send)
-            return
-        got = 0
-
-        async def counted() -> Message:
-            nonlocal got
-            message = await receive()
-            got += len(message.get("body", b""))
-            if got > most:
-                raise _too_long(most)
-            return message
-
-        await self.app(scope, counted, send)
-
-
-def _too_long(most: int) -> ProblemError:
-    return ProblemError(
-        413,
-        "too-large",
-        f"this request is longer than the {most} bytes allowed",
-        where="body",
-        mend="upload fewer images at once",
-        headers={"Connection": "close"},
-    )
-
-
 class Guard:
     """Finds out who asks, and lets nobody in unknown.
 
@@ -187,6 +146,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        ASKER.set((scope.get("client") or ("",))[0])
         try:
             refused = await self._refusal(scope)
         except CellkinError as error:
@@ -205,6 +165,7 @@ class Guard:
         if method not in SAFE:
             _require_csrf(who, headers)
         scope.setdefault("state", {})["who"] = who
+        ASKER.set(who.actor.user)
         return None
 
 

@@ -3,13 +3,59 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cellkin.core.errors import RecipeError
 from cellkin.imaging.decode import Limits
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+KIBIBYTE = 2**10
 MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How many connections there may be, and how slow one may be.
+
+    Attributes:
+        connections: in all. per_address: of one address (of one /64 network in IPv6).
+        header_seconds: until the header of a request is whole, from the connection or the answer
+            before.
+        grace_seconds: patience with a body, or with a client that takes its answer, beside
+        least_rate: bytes per second on average.
+
+    Raises:
+        RecipeError: a value is not above 0.
+    """
+
+    connections: int = 512
+    per_address: int = 100
+    header_seconds: float = 15.0
+    grace_seconds: float = 15.0
+    least_rate: int = 32 * KIBIBYTE
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise RecipeError(
+                    f"{name} is impossible", where=f"{name} = {value}", mend="give a number above 0"
+                )
+
+    def patience(self, size: int) -> float:
+        """Seconds in which so many bytes must have passed."""
+        return self.grace_seconds + size / self.least_rate
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long each kind of work waits for its turn, in seconds."""
+
+    reading: float = 5.0
+    writing: float = 15.0
+    login: float = 10.0
+    reports: float = 30.0
+    evidence: float = 30.0
+    uploads: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +76,8 @@ class Settings:
         decode_seconds: time in which one image is decoded, or refused.
         workers: processes that decode, each with one image at a time.
         evidence_bytes: memory for evidence that was computed already.
+        traffic: how many connections there may be, and how slow one may be.
+        waiting: how long each kind of work waits for its turn.
 
     Raises:
         RecipeError: a value is impossible, or the address is open to others without accounts.
@@ -50,6 +98,8 @@ class Settings:
     decode_seconds: float = 20.0
     workers: int = 2
     evidence_bytes: int = 64 * MEBIBYTE
+    traffic: Traffic = field(default_factory=Traffic)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def __post_init__(self) -> None:
         for name in ("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes"):

@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from anyio import CapacityLimiter
-
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
@@ -16,9 +14,8 @@ from cellkin.web.evidence import EvidenceCache
 from cellkin.web.identity import Identities
 from cellkin.web.model_thread import Deciding
 from cellkin.web.settings import Settings
+from cellkin.web.sharing import Rooms
 from cellkin.web.store import Store
-
-INTAKES = 4  # uploads that are unpacked and decided at once; the others wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +25,7 @@ class Station:
     Attributes:
         support: the atlas; its network is asked by `deciding` alone.
         kept: answers that are the same for every request, made for the first.
-        threads: hand images to the decoding processes. intakes: bounds uploads in work.
+        threads: hand images to the decoding processes. rooms: where each kind of work is done.
     """
 
     support: DecisionSupport
@@ -39,7 +36,7 @@ class Station:
     identities: Identities
     evidence: EvidenceCache
     threads: ThreadPoolExecutor
-    intakes: CapacityLimiter
+    rooms: Rooms
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -54,7 +51,7 @@ class Station:
             identities=Identities(store, settings),
             evidence=EvidenceCache(settings.evidence_bytes),
             threads=ThreadPoolExecutor(settings.workers, "decoding"),
-            intakes=CapacityLimiter(INTAKES),
+            rooms=Rooms(settings.waiting, 2 * settings.max_upload_bytes),
         )
 
     def warm(self) -> None:

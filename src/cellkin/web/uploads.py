@@ -10,14 +10,11 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
 from cellkin.core.errors import CellkinError, ImageError
 from cellkin.web.problems import ProblemError
@@ -71,42 +68,8 @@ def shown_name(name: str | None) -> str:
     return shown[-LONGEST_NAME:] or "unnamed"
 
 
-@asynccontextmanager
-async def read_form(request: Request, settings: Settings) -> AsyncIterator[list[UploadFile]]:
-    """The files of an upload; large ones lie in unnamed temporary files until the block ends.
-
-    Raises:
-        ProblemError: 413 for too many files, 422 for what is no form, or holds no file.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise _no_form(f"content type {kind or 'missing'}")
-    try:
-        form = await request.form(max_files=settings.max_files, max_fields=20)
-    except HTTPException as error:
-        if "Too many files" in str(error.detail):
-            raise _too_many(settings) from None
-        raise _no_form(str(error.detail)) from None
-    try:
-        found = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
-        if not found:
-            raise _no_form(f"no file in the field {FIELD!r}")
-        yield found
-    finally:
-        await form.close()
-
-
-def _no_form(why: str) -> ProblemError:
-    return ProblemError(
-        422,
-        "no-images",
-        f"this upload cannot be read: {why}",
-        where="body",
-        mend=f"send multipart/form-data with images, or zips of images, in the field {FIELD!r}",
-    )
-
-
-def _too_many(settings: Settings) -> ProblemError:
+def too_many(settings: Settings) -> ProblemError:
+    """The refusal of an upload of more images than one may hold."""
     return ProblemError(
         413,
         "too-many",
@@ -128,7 +91,7 @@ def unpacked(files: Sequence[UploadFile], settings: Settings) -> Iterator[Upload
         for one in _images(file.file, name, settings):
             count += 1
             if count > settings.max_files:
-                raise _too_many(settings)
+                raise too_many(settings)
             if isinstance(one, Upload):
                 total += len(one.data)
                 if total > settings.max_unpacked_bytes:
@@ -176,7 +139,7 @@ def _zipped(stream: BinaryIO, name: str, settings: Settings) -> Iterator[Upload 
             members = [m for m in archive.infolist() if not m.is_dir()]
             members = [m for m in members if not JUNK.search(m.filename)]
             if len(members) > settings.max_files:
-                raise _too_many(settings)
+                raise too_many(settings)
             if not members:
                 mend = "put images into it"
                 raise ImageError("this zip holds no images", where=name, mend=mend)
@@ -202,7 +165,7 @@ def _check_directory(stream: BinaryIO, name: str, settings: Settings) -> None:
     entries, length = struct.unpack("<HI", tail[at + 10 : at + 16])
     large = tail[max(0, at - 20) : at].startswith(ZIP64)
     if large or length > ENTRY_BYTES * settings.max_files or entries == 0xFFFF:
-        raise _too_many(settings)
+        raise too_many(settings)
 
 
 def _member(

@@ -1,5 +1,5 @@
 """The API under /api/v1: the same operations as the pages, for programs too."""
 
-from cellkin.web.api.routes import router
+from cellkin.web.api.routes import router, takes_uploads
 
-__all__ = ["router"]
+__all__ = ["router", "takes_uploads"]

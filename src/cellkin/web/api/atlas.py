@@ -13,9 +13,10 @@ from cellkin.report.words import trust_words
 from cellkin.system import DecisionSupport
 from cellkin.web.api.asking import Cursor, Items, Limit, Line, Reader, Stationed
 from cellkin.web.evidence import cell_address
+from cellkin.web.sharing import Housed
 from cellkin.web.store import DISPOSITIONS, NotFound
 
-router = APIRouter(prefix="/atlas", tags=["atlas"])
+router = APIRouter(route_class=Housed, prefix="/atlas", tags=["atlas"])
 
 FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
@@ -27,11 +26,13 @@ from cellkin.web.api.asking import (
 )
 from cellkin.web.api.stateless import UPLOAD
 from cellkin.web.intake import Decided, decided, new_cell
+from cellkin.web.receiving import read_form
+from cellkin.web.sharing import Housed
 from cellkin.web.station import Station
 from cellkin.web.store import Actor, Case, Cell
-from cellkin.web.uploads import Refusal, read_form
+from cellkin.web.uploads import Refusal
 
-router = APIRouter(prefix="/cases", tags=["cases"])
+router = APIRouter(route_class=Housed, prefix="/cases", tags=["cases"])
 
 Key = Annotated[
     str | None,
@@ -153,11 +154,9 @@ async def upload(
 
     Images that cannot be used are refused one by one; the others are added.
     """
-    await to_thread.run_sync(station.store.case, case)  # an unknown case costs no decoding
-    async with read_form(request, station.settings) as files:
-        return await to_thread.run_sync(
-            _add, station, actor, (case, key), files, limiter=station.intakes
-        )
+    await station.rooms.reading.run(station.store.case, case)  # an unknown case costs no decoding
+    async with read_form(request, station) as files:
+        return await station.rooms.uploads.run(_add, station, actor, (case, key), files)
 
 
 def _add(

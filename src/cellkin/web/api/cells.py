@@ -14,10 +14,11 @@ from cellkin.web.decoding import pixels
 from cellkin.web.evidence import evidence_json
 from cellkin.web.problems import ProblemError
 from cellkin.web.security import API
+from cellkin.web.sharing import Housed, works_in
 from cellkin.web.station import Station
 from cellkin.web.store import Case, Cell, Original
 
-router = APIRouter(prefix="/cells", tags=["cells"])
+router = APIRouter(route_class=Housed, prefix="/cells", tags=["cells"])
 
 FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}  # a stored picture never changes
 
@@ -130,6 +131,7 @@ def review(cell: CellId, verdict: Review, actor: Reviewer, station: Stationed) -
 
 
 @router.get("/{cell}/evidence", response_class=Response)
+@works_in("evidence")
 def evidence(cell: CellId, _: Reader, station: Stationed) -> Response:
     """Why: neighbours, counter-evidence, maps, confidence (see `Evidence` in the documentation).
 

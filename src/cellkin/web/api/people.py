@@ -19,10 +19,11 @@ from cellkin.web.api.asking import (
     Stationed,
 )
 from cellkin.web.problems import ProblemError
+from cellkin.web.sharing import Housed, works_in
 from cellkin.web.station import Station
 from cellkin.web.store import ApiToken, LogCheck, LogEntry, User
 
-router = APIRouter()
+router = APIRouter(route_class=Housed)
 
 TokenId = Annotated[Identifier, Path(description="Id of a token.")]
 UserName = Annotated[Line, Path(description="Name of a person.")]
@@ -66,12 +67,14 @@ def users(_: Admin, station: Stationed) -> Items[User]:
 
 
 @router.post("/users", tags=["people"], status_code=201)
+@works_in("login")
 def add_user(new: NewUser, actor: Admin, station: Stationed) -> User:
     """Make an account."""
     return station.store.add_user(actor, new.name, new.password, new.role)
 
 
 @router.patch("/users/{name}", tags=["people"])
+@works_in("login")
 def change_user(name: UserName, wanted: UserChange, actor: Admin, station: Stationed) -> User:
     """Change role or password of an account, or close it; its sessions end."""
     store = station.store
@@ -128,6 +131,7 @@ def log(
 
 
 @router.get("/log/check", tags=["log"])
+@works_in("reports")
 def check_log(_: Admin, station: Stationed) -> LogCheck:
     """Whether every link of the log holds."""
     return station.store.verify_log()

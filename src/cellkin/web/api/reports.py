@@ -17,9 +17,10 @@ from cellkin.web.reporting import (
     report_pdf,
     report_policy,
 )
+from cellkin.web.sharing import Housed, works_in
 from cellkin.web.store import Revision
 
-router = APIRouter(prefix="/cases", tags=["reports"])
+router = APIRouter(route_class=Housed, prefix="/cases", tags=["reports"])
 
 Which = Annotated[
     int | None, Query(alias="revision", ge=1, le=10_000, description="The latest if not given.")
@@ -33,6 +34,7 @@ def revisions(case: CaseId, _: Reader, station: Stationed) -> Items[Revision]:
 
 
 @router.get("/{case}/report.html", response_class=Response)
+@works_in("reports")
 def page(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
     """The report as a page, whole in itself, under a policy that lets it load nothing."""
     made = report_html(station.store, case, revision)
@@ -41,6 +43,7 @@ def page(case: CaseId, _: Reader, station: Stationed, revision: Which = None) ->
 
 
 @router.get("/{case}/report.pdf", response_class=Response)
+@works_in("reports")
 def pdf(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
     """The same page as PDF."""
     try:
@@ -52,6 +55,7 @@ def pdf(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> 
 
 
 @router.get("/{case}/report.csv", response_class=Response)
+@works_in("reports")
 def table(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
     """One row for each cell."""
     made = report_csv(station.store, case, revision).encode()
@@ -59,6 +63,7 @@ def table(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -
 
 
 @router.get("/{case}/report.json", response_class=Response)
+@works_in("reports")
 def data(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
     """The document; of a signed revision, the very bytes that were signed."""
     made = report_json(station.store, case, revision)

@@ -11,10 +11,11 @@ from starlette.datastructures import Headers
 from cellkin.web.api.asking import Body, Line, Stationed, Whoever
 from cellkin.web.identity import Who
 from cellkin.web.problems import ProblemError
+from cellkin.web.sharing import Housed, works_in
 from cellkin.web.station import Station
 from cellkin.web.store import Forbidden, Throttled
 
-router = APIRouter(tags=["session"])
+router = APIRouter(route_class=Housed, tags=["session"])
 
 
 class Login(Body):
@@ -35,6 +36,7 @@ class Me(BaseModel):
 
 
 @router.post("/session", status_code=201)
+@works_in("login")
 def sign_in(login: Login, request: Request, response: Response, station: Stationed) -> Me:
     """Sign in; the session is a cookie. Failed attempts are slowed down."""
     if not station.settings.accounts:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import UploadFile
 
@@ -16,10 +15,12 @@ from cellkin.web.api.asking import Reader, Stationed
 from cellkin.web.evidence import evidence_json
 from cellkin.web.intake import Decided, decided, prepared
 from cellkin.web.problems import ProblemError
+from cellkin.web.receiving import read_form
+from cellkin.web.sharing import Housed
 from cellkin.web.station import Station
-from cellkin.web.uploads import FIELD, Refusal, read_form
+from cellkin.web.uploads import FIELD, Refusal
 
-router = APIRouter(tags=["decide"])
+router = APIRouter(route_class=Housed, tags=["decide"])
 
 UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -47,8 +48,8 @@ UPLOAD: dict[str, Any] = {
 @router.post("/decide", openapi_extra=UPLOAD)
 async def decide(request: Request, _: Reader, station: Stationed) -> dict[str, Any]:
     """Decisions on images, in order; nothing is stored."""
-    async with read_form(request, station.settings) as files:
-        return await to_thread.run_sync(_decisions, station, files, limiter=station.intakes)
+    async with read_form(request, station) as files:
+        return await station.rooms.uploads.run(_decisions, station, files)
 
 
 def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
 @router.post("/explain", openapi_extra=UPLOAD)
 async def explain(request: Request, _: Reader, station: Stationed) -> Response:
     """The evidence of one image; nothing is stored."""
-    async with read_form(request, station.settings) as files:
-        content = await to_thread.run_sync(_evidence, station, files, limiter=station.intakes)
+    async with read_form(request, station) as files:
+        content = await station.rooms.uploads.run(_evidence, station, files)
     return Response(content, media_type="application/json")
 
 
