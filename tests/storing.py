@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,8 @@ from PIL import Image
 
 from cellkin.core.records import Decision, LabelSet, Provenance
 from cellkin.web.store import Actor, Case, Cell, NewCell, Store
-from cellkin.web.store.database import utc_now
+from cellkin.web.store.database import one_connection, utc_now
+from cellkin.web.store.verifying import verify
 
 ANNA = Actor("anna", "reviewer", "page")
 BEN = Actor("ben", "reviewer", "api")
@@ -42,6 +45,9 @@ FACTS = {
     "k": 3,
     "provenance": Provenance("0", "none", ATLAS, "none", 0, "2026-01-01T00:00:00Z").to_json(),
 }
+
+
+Change = Callable[[sqlite3.Connection], None]
 
 
 class Clock:
@@ -169,3 +175,63 @@ def pages(store: Store, case_id: str, limit: int = 3) -> Iterator[Cell]:
 
 def ids(cells: Sequence[Cell]) -> list[str]:
     return [cell.id for cell in cells]
+
+
+def worked(store: Store) -> Store:
+    """A store in which everything that the log knows has happened once."""
+    store.add_user(ROOT, "anna", "a long enough secret", "reviewer")
+    case, cells = filled(store)
+    case = store.update_case(ANNA, case.id, case.version, note="x")
+    _, case = store.review(ANNA, cells[0].id, case.version, label="ig", reason="granules")
+    _, case = store.undo(ANNA, case.id, case.version)
+    _, case = store.review(BEN, cells[0].id, case.version, disposition="artefact", reason="dirt")
+    case = store.confirm_many(ANNA, case.id, case.version, ids(cells[2:4]))
+    case = store.sign(ANNA, case.id, decide_all(store, case.id).version)
+    case = store.amend(ANNA, case.id, case.version, "again")
+    _, case = store.review(ANNA, cells[1].id, case.version, label="ig", reason="x")
+    store.sign(BEN, case.id, case.version)
+    return store
+
+
+class Altered:
+    """A store that is altered beside its log again and again; each time it is taken back."""
+
+    def __init__(self, path: Path) -> None:
+        self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database = one_connection(self._base)
+
+    def faults(self, *changes: str | Change, again: bool = True) -> tuple[str, ...]:
+        """What a verification says after some changes."""
+        with self._database.engine.connect() as conn, conn.begin() as change:
+            altered(self._base, changes, again=again)
+            found = verify(conn).faults
+            change.rollback()
+        return found
+
+
+def altered(base: sqlite3.Connection, changes: Sequence[str | Change], *, again: bool) -> None:
+    """Change a store as somebody does who owns the file: triggers are no hindrance.
+
+    Args:
+        again: put the triggers back afterwards.
+    """
+    triggers = base.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    known = dict(triggers.fetchall())
+    for name in known:
+        base.execute(f"DROP TRIGGER {name}")
+    for change in changes:
+        if isinstance(change, str):
+            base.execute(change)
+            assert base.execute("SELECT changes()").fetchone()[0] > 0, change
+        else:
+            change(base)
+    for sql in known.values() if again else ():
+        base.execute(sql)
+
+
+def tamper(path: Path, *changes: str | Change, again: bool = True) -> None:
+    """The same in a file."""
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("PRAGMA synchronous = OFF")
+        base.execute("BEGIN")
+        altered(base, changes, again=again)

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from cellkin.cli.console import err, print_json, progress, say, talk
 from cellkin.cli.options import Json, examples
-from cellkin.cli.serving_http import STORE, StoreAt, adding_people, require_web
+from cellkin.cli.serving_http import (
+    STORE,
+    AuditKeyAt,
+    StoreAt,
+    adding_people,
+    read_key,
+    require_web,
+)
 from cellkin.core.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
@@ -37,8 +44,8 @@ def _actor() -> Actor:
 
 
 @contextmanager
-def _opened(place: str, *, new: bool = False) -> Iterator[Store]:
-    """The store at a place; `new` allows to make one."""
+def _opened(place: str, key: Path | None = None, *, new: bool = False) -> Iterator[Store]:
+    """The store at a place, its log sealed with a key; `new` allows to make one."""
     require_web()
     from cellkin.web.store import Store
 
@@ -48,7 +55,7 @@ def _opened(place: str, *, new: bool = False) -> Iterator[Store]:
             where=place,
             mend="give --store, the one that cellkin serve was given",
         )
-    store = Store.open(place)
+    store = Store.open(place, key=read_key(key))
     try:
         yield store
     finally:
@@ -85,10 +92,11 @@ def add(
     ] = "reviewer",
     stdin: FromInput = False,
     store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
     json: Json = False,
 ) -> None:
     """Make an account; the first one, of an admin, makes the store as well."""
-    with _opened(store, new=True) as kept:
+    with _opened(store, audit_key, new=True) as kept:
         made = kept.add_user(_actor(), name, _password(stdin), role)
     if json:
         print_json(made.to_json())
@@ -117,9 +125,14 @@ def list_(store: StoreAt = str(STORE), json: Json = False) -> None:
 cellkin users password anna
 pass show anna | cellkin users password anna --stdin
 """)
-def password(name: Name, stdin: FromInput = False, store: StoreAt = str(STORE)) -> None:
+def password(
+    name: Name,
+    stdin: FromInput = False,
+    store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
+) -> None:
     """Give a person a new password; all their sessions end."""
-    with _opened(store) as kept:
+    with _opened(store, audit_key) as kept:
         kept.set_password(_actor(), kept.user(name).name, _password(stdin))
     talk(f"{name} has a new password")
 
@@ -132,9 +145,10 @@ def disable(
     name: Name,
     undo: Annotated[bool, typer.Option("--undo", help="Let them in again.")] = False,
     store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
 ) -> None:
     """Shut a person out: sessions end and tokens do nothing. What they signed stays theirs."""
-    with _opened(store) as kept:
+    with _opened(store, audit_key) as kept:
         kept.change_user(_actor(), name, disabled=not undo)
     talk(f"{name} may sign in again" if undo else f"{name} is shut out")
 
@@ -150,6 +164,8 @@ for verb, called in ((add, "add"), (list_, "list"), (password, "password"), (dis
 cellkin log --verify
 cellkin log --verify --heads /mnt/elsewhere/heads.txt
 cellkin log --verify --witness 812:5f0c...e1 (from a signed report)
+cellkin log --verify --audit-key /etc/cellkin/audit.key
+cellkin log --seal --audit-key /etc/cellkin/audit.key (from that day on)
 cellkin log --case ID --json
 """)
 def log(
@@ -166,13 +182,20 @@ def log(
             help="A file kept elsewhere: its last line must be in the log, then a line is added."
         ),
     ] = None,
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Verify, then begin to seal the log with --audit-key.")
+    ] = False,
     case: Annotated[str | None, typer.Option(help="Only entries about this case (its id).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest entries.")] = 50,
     store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
     json: Json = False,
 ) -> None:
     """Show who did what, or verify that the log is whole; exits with 2 where it is not."""
-    with _opened(store) as kept:
+    with _opened(store, audit_key) as kept:
+        if seal:
+            _seal(kept)
+            return
         if verify or witness or heads:
             _verify(kept, _witness(witness, heads), heads, json)
             return
@@ -203,10 +226,18 @@ def _witness(given: str | None, heads: Path | None) -> tuple[int, str] | None:
     return int(number), found.strip()
 
 
+def _seal(store: Store) -> None:
+    number = store.seal_log(_actor())
+    talk("The log is sealed from now on: everything that writes to this store needs the key.")
+    typer.echo(f"{number}:{store.verify_log().head}")
+
+
 def _verify(store: Store, witness: tuple[int, str] | None, heads: Path | None, json: bool) -> None:
     with progress() as tell:
         found = store.verify_log(witness, tell)
     whole = f"intact: {found.entries} entries, the last one is {found.entries}:{found.head}"
+    if found.sealed and store.database.key is None:
+        talk("The log is sealed with a key that was not given: its seal was not checked.")
     told = {**found.to_json(), "intact": found.intact}
     say(json, told, [whole] if found.intact else found.faults)
     if not found.intact:
@@ -227,11 +258,12 @@ cellkin backup backup.sqlite --store postgresql://cellkin@db/cellkin
 def backup(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
     store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
     json: Json = False,
 ) -> None:
     """Write all cases, people and the log into one file, while the workstation is in use."""
-    with _opened(store) as kept, progress() as tell:
-        path = kept.backup(out, tell)
+    with _opened(store, audit_key) as kept, progress() as tell:
+        path = kept.backup(out, tell, actor=_actor())
     say(json, {"out": str(path), "bytes": path.stat().st_size}, [str(path)])
 
 
@@ -242,6 +274,7 @@ cellkin restore backup.sqlite --store postgresql://cellkin@db/cellkin
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What cellkin backup wrote.")],
     store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
     json: Json = False,
 ) -> None:
     """Check a backup and put it where nothing is yet; nothing is ever overwritten."""
@@ -249,7 +282,7 @@ def restore(
     from cellkin.web.store import Store
 
     with progress() as tell:
-        kept = Store.restore(file, store, tell)
+        kept = Store.restore(file, store, tell, key=read_key(audit_key))
     entries, people = kept.log(limit=1)[0], kept.users()
     kept.close()
     told = {"store": store, "entries": entries[0].number if entries else 0, "users": len(people)}

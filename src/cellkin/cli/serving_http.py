@@ -26,6 +26,12 @@ StoreAt = Annotated[
         "--store", metavar="FILE|URL", help="Where cases are kept: an SQLite file, or postgresql://"
     ),
 ]
+AuditKeyAt = Annotated[
+    Path | None,
+    typer.Option(
+        "--audit-key", metavar="FILE", help="The key that seals the log, kept off the database."
+    ),
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
 
@@ -64,6 +70,7 @@ def serve(
     originals_quota: Annotated[
         float, typer.Option(min=0.001, metavar="GIB", help="Room for uploaded files.")
     ] = 50.0,
+    audit_key: AuditKeyAt = None,
     place: PlaceName = None,
     device: Device = "auto",
 ) -> None:
@@ -81,7 +88,8 @@ def serve(
     )
     talk("Opening the store of cases")
     shelf = None if originals is None else Shelf(originals)
-    opened = Store.open(store, keeping=Keeping(shelf, round(originals_quota * 2**30)))
+    keeping = Keeping(shelf, round(originals_quota * 2**30))
+    opened = Store.open(store, keeping=keeping, key=read_key(audit_key))
     try:
         _require_people(opened, settings, store)  # said before torch is loaded, which takes seconds
         talk("Loading what runs the network: some seconds")
@@ -92,6 +100,13 @@ def serve(
     finally:
         door.close()
         opened.close()
+
+
+def read_key(path: Path | None) -> Any:
+    """The key of the log in a file, None where none was given. Raises ArtifactError."""
+    from cellkin.web.store import AuditKey
+
+    return None if path is None else AuditKey.read(path)
 
 
 def require_web() -> None:

@@ -35,38 +35,42 @@ def revisions(case: CaseId, _: Reader, station: Stationed) -> Items[Revision]:
 
 @router.get("/{case}/report.html", response_class=Response)
 @works_in("reports")
-def page(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
+def page(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """The report as a page, whole in itself, under a policy that lets it load nothing."""
     made = report_html(station.store, case, revision)
+    station.store.given(actor, case, revision, "page")
     headers = {"Content-Security-Policy": report_policy(made), "X-Frame-Options": "SAMEORIGIN"}
     return Response(made, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get("/{case}/report.pdf", response_class=Response)
 @works_in("reports")
-def pdf(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
+def pdf(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """The same page as PDF."""
     try:
         made = report_pdf(station.store, case, revision)
     except OutputError as error:
         raise ProblemError(501, "no-pdf", error.what, where=error.where, mend=error.mend) from None
+    station.store.given(actor, case, revision, "PDF")
     name = file_name(station.store, case, "pdf", revision)
     return _file(made, name, "application/pdf")
 
 
 @router.get("/{case}/report.csv", response_class=Response)
 @works_in("reports")
-def table(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
+def table(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """One row for each cell."""
     made = report_csv(station.store, case, revision).encode()
+    station.store.given(actor, case, revision, "table")
     return _file(made, file_name(station.store, case, "csv", revision), "text/csv; charset=utf-8")
 
 
 @router.get("/{case}/report.json", response_class=Response)
 @works_in("reports")
-def data(case: CaseId, _: Reader, station: Stationed, revision: Which = None) -> Response:
+def data(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """The document; of a signed revision, the very bytes that were signed."""
     made = report_json(station.store, case, revision)
+    station.store.given(actor, case, revision, "data")
     return _file(made, file_name(station.store, case, "json", revision), "application/json")
 
 

@@ -30,6 +30,7 @@ from cellkin.web.store.records import (
     Session,
     User,
 )
+from cellkin.web.store.sealing import AuditKey
 from cellkin.web.store.shelf import Shelf
 from cellkin.web.store.store import Store
 
@@ -40,6 +41,7 @@ __all__ = [
     "Actor",
     "Added",
     "ApiToken",
+    "AuditKey",
     "Busy",
     "Case",
     "CaseReport",

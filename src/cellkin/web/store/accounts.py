@@ -15,10 +15,10 @@ from cellkin.web.store.converting import new_id, require_role, storable
 from cellkin.web.store.errors import NotFound, Refused
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.people import People, iso, person, user_of
-from cellkin.web.store.records import SCOPES, Actor, ApiToken, Session
+from cellkin.web.store.records import LONGEST_SESSION, SCOPES, Actor, ApiToken, Session
+from cellkin.web.store.relied import row_hash
 from cellkin.web.store.tables import api_tokens, sessions, users
 
-LONGEST_SESSION = 12  # hours
 LONGEST_TOKEN = 366  # days
 
 
@@ -31,11 +31,14 @@ class Accounts(People):
         """
         secret = secrets.token_urlsafe(32)
         with self.database.writing() as tx:
-            person(tx.conn, user)
+            found = person(tx.conn, user)
             tx.conn.execute(delete(sessions).where(sessions.c.expires <= tx.now))
             expires = iso(datetime.fromisoformat(tx.now) + timedelta(minutes=minutes))
             row: dict[str, Any] = {"hash": _hashed(secret), "user": user, "minutes": minutes}
-            tx.conn.execute(sessions.insert().values(**row, started=tx.now, expires=expires))
+            row["started"] = tx.now
+            tx.conn.execute(sessions.insert().values(**row, expires=expires))
+            actor = Actor(found.name, found.role, "page")
+            tx.log(actor, "session started", after={"session": row_hash("sessions", row)})
         return secret
 
     def session(self, secret: str) -> Session | None:
@@ -68,12 +71,13 @@ class Accounts(People):
         """End a session; nothing happens where it ended already."""
         chosen = sessions.c.hash == _hashed(secret)
         with self.database.writing() as tx:
-            name = tx.conn.execute(select(sessions.c.user).where(chosen)).scalar()
-            if name is None:
+            row = tx.conn.execute(select(sessions).where(chosen)).mappings().one_or_none()
+            if row is None:
                 return
             tx.conn.execute(delete(sessions).where(chosen))
-            found = person(tx.conn, str(name))
-            tx.log(Actor(found.name, found.role, "page"), "logged out")
+            found = person(tx.conn, str(row["user"]))
+            ended = {"session": row_hash("sessions", row)}
+            tx.log(Actor(found.name, found.role, "page"), "logged out", after=ended)
 
     def add_token(
         self, actor: Actor, user: str, scopes: Sequence[str], days: int = 90, title: str = ""
@@ -96,6 +100,7 @@ class Accounts(People):
             row |= {"created": tx.now, "expires": expires}
             tx.conn.execute(api_tokens.insert().values(row))
             after = {"id": found, "user": user, "scopes": kept, "expires": expires}
+            after["fixed"] = row_hash("api_tokens", row)
             tx.log(actor, "token made", after=after)
             (made,) = _tokens(tx.conn, api_tokens.c.id == found)
             return secret, made

@@ -31,7 +31,6 @@ COUNTED = (
     "proposed",
     "final",
     "disposition",
-    "held",
     "held_reasons",
     "seen",
     "opened",
@@ -170,30 +169,38 @@ def require_open(found: Case) -> None:
 def refresh(tx: Transaction, case_id: str, *, decided: bool) -> Case:
     """Count a case anew after its cells changed; `decided` makes it a new version."""
     old = get(tx.conn, case_id)
-    groups = _groups(tx.conn, case_id)
-    to_confirm = _sum(groups, lambda g: g.held and not (g.opened and g.confirmed == "singly"))
+    new = {**counted(tx.conn, old), "version": old.version + int(decided)}
+    tx.conn.execute(update(cases).where(cases.c.id == case_id).values(new))
+    return get(tx.conn, case_id)
+
+
+def counted(conn: Connection, case: Case) -> dict[str, Any]:
+    """What is counted of the cells of a case, as `cases` holds it."""
+    groups = _groups(conn, case.id)
+    to_confirm = _sum(groups, lambda g: _held(g) and not (g.opened and g.confirmed == "singly"))
     total = _sum(groups, lambda g: True)
     facts = CaseFacts(
         reasons=frozenset(reason for g in groups for reason in json.loads(g.held_reasons)),
         to_confirm=to_confirm,
         cells=total,
-        duplicates=old.duplicates,
-        specimen=old.specimen,
-        atlas_specimens=_specimens(tx.conn, {g.atlas for g in groups}),
+        duplicates=case.duplicates,
+        specimen=case.specimen,
+        atlas_specimens=_specimens(conn, {g.atlas for g in groups}),
         misfits=_sum(groups, lambda g: bool(MISFITS & set(json.loads(g.held_reasons)))),
     )
-    new = {
+    return {
         "cells": total,
-        "held": _sum(groups, lambda g: g.held),
+        "held": _sum(groups, _held),
         "to_confirm": to_confirm,
-        "unseen": _sum(groups, lambda g: not g.held and not g.seen),
+        "unseen": _sum(groups, lambda g: not _held(g) and not g.seen),
         "flags": plain_json(case_flags(facts)),
         "counts": plain_json(_by_name(groups, lambda g: g.proposed)),
         "finals": plain_json(_by_name(groups, _decided_as)),
-        "version": old.version + int(decided),
     }
-    tx.conn.execute(update(cases).where(cases.c.id == case_id).values(new))
-    return get(tx.conn, case_id)
+
+
+def _held(group: Any) -> bool:
+    return bool(group.held_reasons != "[]")
 
 
 def _groups(conn: Connection, case_id: str) -> Sequence[Any]:

@@ -72,7 +72,8 @@ def cell_of(row: Any) -> Cell:
     data = {key: value for key, value in dict(row).items() if key != "atlas"}
     for name in ("decision", "gate", "provenance"):
         data[name] = json.loads(data[name])
-    return Cell(**{**data, "held_reasons": tuple(json.loads(data["held_reasons"]))})
+    reasons = tuple(json.loads(data["held_reasons"]))
+    return Cell(**{**data, "held_reasons": reasons, "held": bool(reasons)})
 
 
 def paged(

@@ -7,6 +7,7 @@ changes happen one after another and each is in the log or did not happen.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import StaticPool
 
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, CellkinError, OutputError
 from cellkin.web.store.errors import Busy
 from cellkin.web.store.log import append
 from cellkin.web.store.records import Actor
+from cellkin.web.store.sealing import AuditKey
 from cellkin.web.store.tables import audit_head
 
 Clock = Callable[[], datetime]
@@ -66,10 +69,13 @@ def _no_store(text: str) -> ArtifactError:
 
 @dataclass(frozen=True)
 class Transaction:
-    """One change in the making: its connection and the time it is said to happen at."""
+    """One change in the making: its connection, the time it is said to happen at, and the key that
+    seals the log.
+    """
 
     conn: Connection
     now: str
+    key: AuditKey | None = None
 
     def log(
         self,
@@ -82,16 +88,24 @@ class Transaction:
         after: Any = None,
     ) -> int:
         """Append an entry to the log; returns its number."""
-        return append(self.conn, self.now, actor, (action, case, cell), before, after)
+        what = (action, case, cell)
+        return append(self.conn, self.now, actor, what, (before, after), self.key)
 
 
 class Database:
     """An engine with the two ways to use it: `reading` and `writing`."""
 
-    def __init__(self, url: URL, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        url: URL,
+        clock: Clock = utc_now,
+        key: AuditKey | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.url = url
         self.clock = clock
-        self.engine = _engine(url)
+        self.key = key
+        self.engine = engine or _engine(url)
         self._one_writer = threading.RLock()
 
     @property
@@ -126,17 +140,17 @@ class Database:
             conn = conn.execution_options(writing=True)
             with conn.begin():
                 conn.execute(select(audit_head.c.number).with_for_update())
-                yield Transaction(conn, self.now())
+                yield Transaction(conn, self.now(), self.key)
 
     @contextmanager
-    def migrating(self) -> Iterator[Connection]:
-        """A connection for changes of the schema, alone on the store."""
+    def migrating(self) -> Iterator[Transaction]:
+        """A change of the schema, alone on the store."""
         with self._one_writer, self._connected() as conn:
             conn = conn.execution_options(writing=True)
             with conn.begin():
                 if not self.sqlite:
                     conn.exec_driver_sql("SELECT pg_advisory_xact_lock(20260101)")
-                yield conn
+                yield Transaction(conn, self.now(), self.key)
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -200,6 +214,13 @@ def _engine(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def one_connection(base: sqlite3.Connection) -> Database:
+    """A database that is one connection to SQLite, open already; nobody else can reach it."""
+    engine = create_engine("sqlite://", creator=lambda: base, poolclass=StaticPool)
+    event.listen(engine, "begin", _begin_sqlite)
+    return Database(engine.url, engine=engine)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import NewCell
+from cellkin.web.store.relied import row_hash
 from cellkin.web.store.tables import looks
 
 DAYS = 366  # days that are told, the last ones
@@ -18,8 +19,10 @@ Daily = dict[str, list[Mapping[str, float]]]
 """Day in ISO 8601, ascending -> what was measured of each of its cells."""
 
 
-def keep(tx: Transaction, rows: Sequence[tuple[Mapping[str, Any], NewCell]]) -> None:
-    """Keep what was measured of the pictures of new cells; nothing of those that were not."""
+def keep(tx: Transaction, rows: Sequence[tuple[Mapping[str, Any], NewCell]]) -> dict[str, str]:
+    """Keep what was measured of the pictures of new cells, nothing of those that were not; gives
+    the hash of each by the cell's id.
+    """
     kept = [
         {
             "cell": row["id"],
@@ -32,6 +35,7 @@ def keep(tx: Transaction, rows: Sequence[tuple[Mapping[str, Any], NewCell]]) -> 
     ]
     if kept:
         tx.conn.execute(looks.insert(), kept)
+    return {str(row["cell"]): row_hash("looks", row) for row in kept}
 
 
 def daily(conn: Connection, atlas: str, days: int = DAYS) -> Daily:

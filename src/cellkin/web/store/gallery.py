@@ -26,23 +26,12 @@ from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound, Refused
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import CELL, Actor, Added, Cell, NewCell
-from cellkin.web.store.tables import atlases, cases, cells, pictures, uploads
+from cellkin.web.store.relied import row_hash
+from cellkin.web.store.tables import HELD, atlases, cases, cells, pictures, uploads
 from cellkin.web.worklist.held import held_reasons, worry
 
 NAME = 255  # characters of a file name that are kept
 ORDERS = ("worry", "position")
-FIXED = (
-    "id",
-    "case",
-    "name",
-    "sha256",
-    "proposed",
-    "held_reasons",
-    "decision",
-    "gate",
-    "provenance",
-)
-
 
 # adding -----------------------------------------------------------------------------------------
 
@@ -62,13 +51,17 @@ def add(
         tx.conn.execute(cells.insert(), [row for row, _ in rows])
         shown = [{"cell": row["id"], "png": item.image_png} for row, item in rows]
         tx.conn.execute(pictures.insert(), shown)
-        drift.keep(tx, rows)
+    looks = drift.keep(tx, rows)
     ids = [row["id"] for row, _ in rows]
+    upload = None
     if key is not None:
         told = {"cells": plain_json(ids), "duplicates": plain_json(duplicates), "at": tx.now}
         row = {"case": case_id, "key": key, "content": content, **told}
         tx.conn.execute(uploads.insert().values(row))
-    _note(tx, actor, case_id, rows, duplicates)
+        upload = {"key": key, "fixed": row_hash("uploads", row)}
+    after = {"cells": _told(rows, looks), "duplicates": list(duplicates), "upload": upload}
+    _count(tx, case_id, rows, duplicates)
+    tx.log(actor, "cells added", case=case_id, after=after)
     return Added(tuple(many(tx.conn, ids)), tuple(duplicates), replayed=False)
 
 
@@ -136,7 +129,6 @@ def _row(item: NewCell, labels: LabelSet) -> dict[str, Any]:
         "disposition": CELL,
         "state": "proposed",
         "confirmed": None,
-        "held": bool(reasons),
         "held_reasons": plain_json(reasons),
         "seen": False,
         "opened": False,
@@ -152,34 +144,33 @@ def _row(item: NewCell, labels: LabelSet) -> dict[str, Any]:
     }
 
 
-def _note(
+def _count(
     tx: Transaction,
-    actor: Actor,
     case_id: str,
     rows: Sequence[tuple[Mapping[str, Any], NewCell]],
     duplicates: Sequence[str],
 ) -> None:
-    """Count the case anew and write the upload into the log."""
+    """Count the case anew."""
     more: dict[str, Any] = {"duplicates": cases.c.duplicates + len(duplicates)}
     if rows:
         more["atlas"] = rows[-1][0]["atlas"]
     tx.conn.execute(update(cases).where(cases.c.id == case_id).values(more))
     refresh(tx, case_id, decided=False)
-    told = [
+
+
+def _told(
+    rows: Sequence[tuple[Mapping[str, Any], NewCell]], looks: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What the log tells of new cells: hashes of all that never changes."""
+    return [
         {
             **{key: row[key] for key in ("id", "proposed", "atlas")},
-            "record": record_hash(row),
+            "fixed": row_hash("cells", row),
             "picture": hashlib.sha256(item.image_png).hexdigest(),
+            "look": looks.get(row["id"]),
         }
         for row, item in rows
     ]
-    after = {"cells": told, "duplicates": list(duplicates)}
-    tx.log(actor, "cells added", case=case_id, after=after)
-
-
-def record_hash(row: Mapping[str, Any]) -> str:
-    """SHA-256 of what a cell was added with and what never changes, from a row of `cells`."""
-    return digest([row[name] for name in FIXED])
 
 
 # reading ----------------------------------------------------------------------------------------
@@ -227,7 +218,7 @@ def listed(
     if wanted.label is not None:
         query = query.where(cells.c.proposed == wanted.label)
     if wanted.held is not None:
-        query = query.where(cells.c.held == wanted.held)
+        query = query.where(HELD if wanted.held else ~HELD)
     if cursor is not None:
         query = query.where(_after(cursor, by_worry))
     keys = (cells.c.worry.desc(), cells.c.position) if by_worry else (cells.c.position,)

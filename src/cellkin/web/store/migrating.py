@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, inspect, text
 
 from cellkin.core.errors import ArtifactError
+from cellkin.web.store import guards, upgrading
 from cellkin.web.store.database import Database
 
-HEAD = "0003"
+HEAD = "0004"
+TOLD = "0004"  # from this schema on the log tells all that people rely on
 FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -31,9 +33,13 @@ def migrate(database: Database) -> None:
     with database.reading() as conn:
         if schema_version(conn) == HEAD:
             return
-    with database.migrating() as conn:
-        _check(conn, database.where)
-        _upgrade(conn)
+    with database.migrating() as tx:
+        _check(tx.conn, database.where)
+        before = schema_version(tx.conn)
+        _upgrade(tx.conn)
+        guards.renew(tx.conn)
+        if before is not None and before < TOLD:
+            upgrading.tell(tx)
 
 
 def _check(conn: Connection, where: str) -> None:

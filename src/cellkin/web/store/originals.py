@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, select
 
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound, Refused
-from cellkin.web.store.records import Original
+from cellkin.web.store.records import PROGRAM, Original
+from cellkin.web.store.relied import row_hash
 from cellkin.web.store.shelf import Shelf
 from cellkin.web.store.tables import cells, original_bytes, originals
 
@@ -56,12 +57,16 @@ def keep(tx: Transaction, new: Iterable[tuple[Original, bytes]], keeping: Keepin
             mend="start the workstation with a larger --originals-quota",
         )
     place = keeping.shelf.place if keeping.shelf else ""
+    told: dict[str, str] = {}
     for one, data in wanted.values():
         if keeping.shelf:
             keeping.shelf.put(one.sha256, data)
         else:
             tx.conn.execute(original_bytes.insert().values(sha256=one.sha256, data=data))
-        tx.conn.execute(originals.insert().values(**one.to_json(), place=place))
+        row = {**one.to_json(), "place": place}
+        tx.conn.execute(originals.insert().values(row))
+        told[one.sha256] = row_hash("originals", row)
+    tx.log(PROGRAM, "originals kept", after={"fixed": told})
 
 
 def kept_bytes(conn: Connection) -> int:
@@ -137,7 +142,11 @@ def gather(source: Connection, target: Connection, shelf: Shelf | None) -> None:
 
 
 def faults(conn: Connection) -> Iterator[str]:
-    """Of originals in the store: those whose bytes are not what their digest says."""
+    """Of originals in the store: those whose bytes are gone, or not what their digest says."""
+    inside = select(originals.c.sha256).where(originals.c.place == "")
+    gone = inside.where(originals.c.sha256.not_in(select(original_bytes.c.sha256)))
+    for sha256 in conn.execute(gone).scalars():
+        yield f"the original {sha256[:12]} is gone"
     rows = conn.execute(select(original_bytes).execution_options(yield_per=20)).mappings()
     for row in rows:
         if hashlib.sha256(row["data"]).hexdigest() != row["sha256"]:

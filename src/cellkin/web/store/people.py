@@ -15,6 +15,7 @@ from cellkin.web.store.converting import require_role, storable
 from cellkin.web.store.database import Database, Transaction
 from cellkin.web.store.errors import Forbidden, NotFound, Refused, Throttled
 from cellkin.web.store.records import ROLES, Actor, User
+from cellkin.web.store.relied import row_hash
 from cellkin.web.store.tables import attempts, sessions, users
 
 SHORTEST = 10
@@ -50,7 +51,8 @@ class People:
             row = {"name": kept, "password": _hasher().hash(password), "role": role}
             row |= {"created": tx.now, "created_by": actor.user}
             tx.conn.execute(users.insert().values(**row, disabled=False))
-            tx.log(actor, "user added", after={"name": kept, "role": role})
+            told = {"name": kept, "role": role, "fixed": row_hash("users", row)}
+            tx.log(actor, "user added", after=told)
             return person(tx.conn, kept)
 
     def users(self) -> list[User]:
@@ -76,9 +78,11 @@ class People:
             found = person(tx.conn, name)
             _check_password(name, password)
             changed = update(users).where(users.c.name == name)
-            tx.conn.execute(changed.values(password=_hasher().hash(password)))
+            row = {"name": name, "password": _hasher().hash(password)}
+            tx.conn.execute(changed.values(row))
             tx.conn.execute(delete(sessions).where(sessions.c.user == name))
-            tx.log(actor, "password changed", after={"name": name})
+            told = {"name": name, "fixed": row_hash("users", row)}
+            tx.log(actor, "password changed", after=told)
             return found
 
     def change_user(

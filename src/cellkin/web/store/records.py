@@ -14,6 +14,9 @@ ROLES = ("viewer", "reviewer", "admin")
 SCOPES = ("read", "upload", "review", "admin")
 """What a token of the API may be used for; never more than its person's role allows."""
 
+LONGEST_SESSION = 12
+"""Hours after which a session ends, used or not."""
+
 CELL = "cell"
 DISPOSITIONS = (CELL, "smudge cell", "artefact", "unidentifiable")
 """What an object is: a cell of some class, or one of the things that are not counted."""
@@ -40,6 +43,10 @@ class Actor(Record):
     user: str
     role: str
     how: str
+
+
+PROGRAM = Actor("cellkin", "program", "program")
+"""The workstation itself, of what it does without being asked."""
 
 
 @dataclass(frozen=True)
@@ -240,11 +247,13 @@ class LogCheck(Record):
     Attributes:
         entries: how many there are. head: hash of the last one.
         faults: what is wrong, one sentence each; empty where nothing is.
+        sealed: whether its end is sealed with a key; where one was given, its seal was checked.
     """
 
     entries: int
     head: str
     faults: tuple[str, ...]
+    sealed: bool = False
 
     @property
     def intact(self) -> bool:

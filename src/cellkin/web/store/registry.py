@@ -14,12 +14,12 @@ from cellkin.core.records import LabelSet
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound
 from cellkin.web.store.log import plain_json
-from cellkin.web.store.records import Actor, Cell
+from cellkin.web.store.records import PROGRAM, Cell
+from cellkin.web.store.relied import row_hash
 from cellkin.web.store.tables import atlases, references
 
 SIDE = 112  # pixels of a kept picture's longer side
 TOGETHER = 500  # pictures that are read at once
-PROGRAM = Actor("cellkin", "program", "program")
 
 PictureSource = Callable[[Sequence[str]], Sequence[bytes]]
 """Reference ids -> their pictures, PNG, in that order."""
@@ -30,8 +30,9 @@ def register(tx: Transaction, atlas: str, labels: LabelSet, facts: Mapping[str, 
     if tx.conn.execute(select(atlases.c.id).where(atlases.c.id == atlas)).scalar() is not None:
         return
     row = {"id": atlas, "labels": plain_json(labels.to_json()), "facts": plain_json(facts)}
-    tx.conn.execute(atlases.insert().values(**row, registered=tx.now))
-    tx.log(PROGRAM, "atlas registered", after={"atlas": atlas})
+    row["registered"] = tx.now
+    tx.conn.execute(atlases.insert().values(row))
+    tx.log(PROGRAM, "atlas registered", after={"atlas": atlas, "fixed": row_hash("atlases", row)})
 
 
 def get(conn: Connection, atlas: str) -> tuple[LabelSet, dict[str, Any]]:
@@ -67,6 +68,7 @@ def keep_kin(tx: Transaction, added: Sequence[Cell], sources: Mapping[str, Pictu
             wanted.setdefault(atlas, set()).update(kin)
     for atlas, ids in wanted.items():
         missing = sorted(ids - pictures(tx.conn, atlas, sorted(ids)).keys())
+        told: dict[str, str] = {}
         for start in range(0, len(missing), TOGETHER):
             part = missing[start : start + TOGETHER]
             rows = [
@@ -74,6 +76,9 @@ def keep_kin(tx: Transaction, added: Sequence[Cell], sources: Mapping[str, Pictu
                 for name, png in zip(part, sources[atlas](part), strict=True)
             ]
             tx.conn.execute(references.insert(), rows)
+            told |= {str(row["id"]): row_hash("reference_pictures", row) for row in rows}
+        if told:
+            tx.log(PROGRAM, "pictures of kin kept", after={"atlas": atlas, "fixed": told})
 
 
 def small(png: bytes) -> bytes:

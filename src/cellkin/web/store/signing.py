@@ -11,14 +11,16 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 import cellkin
 from cellkin.web.store import gallery
 from cellkin.web.store.cases import get, locked, refresh, require_open
+from cellkin.web.store.comparing import case_faults
 from cellkin.web.store.converting import cell_of, require_role, written
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.documents import CaseReport, compose, counts_of
 from cellkin.web.store.errors import NotFound, Refused
-from cellkin.web.store.log import head, plain_json, walk
+from cellkin.web.store.log import READ, head, plain_json, walk
 from cellkin.web.store.records import Actor, Case, Cell, Revision
+from cellkin.web.store.replaying import Replay
 from cellkin.web.store.reviewing import together
-from cellkin.web.store.tables import atlases, cases, cells, revisions
+from cellkin.web.store.tables import HELD, atlases, cases, cells, revisions
 
 NAMED = 5
 
@@ -28,6 +30,7 @@ def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     require_open(case)
+    _require_told(tx.conn, case)
     if todo := missing(tx.conn, case):
         raise Refused(
             "this case cannot be signed yet",
@@ -45,13 +48,28 @@ def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
     return signed
 
 
+def _require_told(conn: Connection, case: Case) -> None:
+    """Refuse to sign what was changed beside the log: a cell that is no longer held, or opened by
+    nobody.
+    """
+    replay = Replay()
+    for entry in walk(conn, case.id):
+        replay.take(entry)
+    if faults := case_faults(conn, replay, case.id):
+        raise Refused(
+            "this case was changed beside the log, and cannot be signed",
+            where=f"{case.pseudonym}: {faults[0]}",
+            mend="keep the store as it is (cellkin log --verify), and restore a backup beside",
+        )
+
+
 def missing(conn: Connection, case: Case) -> list[str]:
     """What has to be done before a case can be signed, one sentence each."""
     found = [] if case.cells else ["add cells: the case is empty"]
     single = or_(~cells.c.opened, cells.c.confirmed.is_(None), cells.c.confirmed != "singly")
-    if names := _names(conn, case.id, and_(cells.c.held, single)):
+    if names := _names(conn, case.id, and_(HELD, single)):
         found.append(f"open and decide {_count(names)} that must be looked at singly")
-    if names := _names(conn, case.id, and_(~cells.c.held, ~cells.c.seen)):
+    if names := _names(conn, case.id, and_(~HELD, ~cells.c.seen)):
         found.append(f"look at {_count(names)} in the gallery that nobody has seen yet")
     if case.cells and case.consecutive and not _white_cells(conn, case):
         found.append(
@@ -120,7 +138,7 @@ def _composed(conn: Connection, case: Case, signing: dict[str, Any]) -> dict[str
         case,
         found,
         atlases=known,
-        history=list(walk(conn, case.id)),
+        history=[entry for entry in walk(conn, case.id) if entry.action not in READ],
         revisions=_revisions(conn, case.id),
         signing={**signing, "witness": {"number": number, "hash": hash_}},
         version=cellkin.__version__,

@@ -17,31 +17,29 @@ from cellkin.web.store import (
     cases,
     drift,
     gallery,
-    log,
     originals,
     registry,
     reviewing,
     signing,
-    verifying,
 )
-from cellkin.web.store.accounts import Accounts
 from cellkin.web.store.database import Clock, Database, address, utc_now
 from cellkin.web.store.documents import CaseReport
+from cellkin.web.store.logbook import Logbook
 from cellkin.web.store.migrating import migrate
 from cellkin.web.store.records import (
+    PROGRAM,
     Actor,
     Added,
     Case,
     Cell,
-    LogCheck,
-    LogEntry,
     NewCell,
     Original,
     Revision,
 )
+from cellkin.web.store.sealing import AuditKey
 
 
-class Store(Accounts):
+class Store(Logbook):
     """Cases, cells, decisions, people and the log.
 
     >>> store = Store.open("workstation.sqlite")                        # doctest: +SKIP
@@ -59,17 +57,19 @@ class Store(Accounts):
         *,
         clock: Clock = utc_now,
         keeping: originals.Keeping = originals.IN_STORE,
+        key: AuditKey | None = None,
     ) -> Store:
         """Open a store, made or brought to the newest schema where need be.
 
         Args:
             url_or_path: an SQLite file, or `postgresql://...`. clock: tells the time in UTC.
             keeping: where uploaded files are kept.
+            key: seals the log; a sealed one takes no entry without it.
 
         Raises:
             ArtifactError: it cannot be opened, or belongs to something else.
         """
-        database = Database(address(url_or_path), clock)
+        database = Database(address(url_or_path), clock, key)
         migrate(database)
         return cls(database, keeping)
 
@@ -334,40 +334,29 @@ class Store(Accounts):
         with self.database.reading() as conn:
             return signing.listed(conn, case_id)
 
-    # log --------------------------------------------------------------------------------
-
-    def log(
-        self, case: str | None = None, cursor: str | None = None, limit: int = 100
-    ) -> tuple[list[LogEntry], str | None]:
-        """A page of the log, the newest entry first, and the cursor of the next page."""
-        with self.database.reading() as conn:
-            return log.page(conn, case, cursor, limit)
-
-    def verify_log(
-        self, witness: tuple[int, str] | None = None, progress: Progress = silent
-    ) -> LogCheck:
-        """Check the chain of the log, and what the tables hold against it.
-
-        Args:
-            witness: number and hash of an entry that were written down elsewhere (a signed report
-                prints them); finds a log that was cut off or made anew.
-        """
-        with self.database.reading() as conn:
-            return verifying.verify(conn, witness, progress)
-
     # backup -----------------------------------------------------------------------------------
 
-    def backup(self, path: str | Path, progress: Progress = silent) -> Path:
-        """Write everything into one SQLite file, while the store is in use.
+    def backup(
+        self, path: str | Path, progress: Progress = silent, *, actor: Actor = PROGRAM
+    ) -> Path:
+        """Write everything into one SQLite file, as of one moment, while the store is in use.
 
         Raises:
             OutputError: there is something at `path`, or it cannot be written.
         """
-        return backup.write(self.database, Path(path), progress, self.keeping.shelf)
+        path = backup.free(Path(path))
+        with self.database.writing() as tx:
+            tx.log(actor, "backup begun", after={"file": path.name})
+        return backup.write(self.database, path, progress, self.keeping.shelf)
 
     @classmethod
     def restore(
-        cls, path: str | Path, url_or_path: str | Path, progress: Progress = silent
+        cls,
+        path: str | Path,
+        url_or_path: str | Path,
+        progress: Progress = silent,
+        *,
+        key: AuditKey | None = None,
     ) -> Store:
         """Fill an empty place with what a backup holds, and open it.
 
@@ -375,5 +364,5 @@ class Store(Accounts):
             ArtifactError: the backup is damaged, or its log was tampered with.
             OutputError: there is something at the place already.
         """
-        backup.restore(Path(path).expanduser(), address(url_or_path), progress)
-        return cls.open(url_or_path)
+        backup.restore(Path(path).expanduser(), address(url_or_path), progress, key)
+        return cls.open(url_or_path, key=key)

@@ -86,7 +86,6 @@ cells = Table(
     Column("disposition", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("confirmed", String(16)),
-    Column("held", Boolean, nullable=False),
     Column("held_reasons", Text, nullable=False),
     Column("seen", Boolean, nullable=False),
     Column("opened", Boolean, nullable=False),
@@ -103,6 +102,8 @@ cells = Table(
     UniqueConstraint("case", "sha256"),
     UniqueConstraint("case", "position"),
 )
+HELD = cells.c.held_reasons != "[]"
+"""Whether a cell must be opened singly: there is a reason; that is derived, never stored."""
 Index("cells_by_worry", cells.c.case, cells.c.worry.desc(), cells.c.position)
 
 pictures = Table(
@@ -206,6 +207,7 @@ audit_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("number", Integer, nullable=False),
     Column("hash", HASH, nullable=False),
+    Column("seal", HASH),
 )
 
 users = Table(

@@ -2,138 +2,112 @@
 
 The chain finds an entry that was changed, removed or put in between. That the tables agree with
 the log finds what was changed beside it; and because each decision must have its entry, also a log
-whose end was cut off.
+whose end was cut off. A key outside the database finds every other end.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from cellkin.core.progress import Progress, silent
-from cellkin.web.store import originals
-from cellkin.web.store.gallery import record_hash
-from cellkin.web.store.log import FIRST, hash_of, head, walk
-from cellkin.web.store.records import LogCheck, LogEntry
+from cellkin.web.store import guards
+from cellkin.web.store.comparing import EVERY, all_faults
+from cellkin.web.store.log import FIRST, SET_BACK, hash_of, head, head_seal, walk
+from cellkin.web.store.records import PROGRAM, LogCheck, LogEntry
 from cellkin.web.store.replaying import Replay
-from cellkin.web.store.tables import audit, cases, cells, pictures, revisions, users
+from cellkin.web.store.sealing import AuditKey
+from cellkin.web.store.tables import audit
 
-MISSING = object()
 LISTED = 50  # faults that are told one by one
-EVERY = 500  # rows between two reports of progress
+
+Witness = tuple[int, str]
+"""Number and hash of an entry that were written down elsewhere."""
 
 
 def verify(
-    conn: Connection, witness: tuple[int, str] | None = None, progress: Progress = silent
+    conn: Connection,
+    witness: Witness | None = None,
+    progress: Progress = silent,
+    key: AuditKey | None = None,
 ) -> LogCheck:
-    """Walk the chain, then compare the tables with what it tells; all faults, not only the first.
+    """Check the database, walk the chain, then compare the tables with what it tells; all faults,
+    not only the first.
 
     Args:
-        witness: number and hash of an entry that were written down elsewhere.
+        key: what the log's end is sealed with, where it is.
     """
+    found: list[str] = []
+    (number, hash_), seal = (0, FIRST), None
+    try:
+        (number, hash_), seal = head(conn), head_seal(conn)
+        if key is not None and not key.holds(number, hash_, seal):
+            found.append("the end of the log is not sealed with this key")
+        for fault in _faults(conn, witness, progress):
+            found.append(fault)
+    except (SQLAlchemyError, ValueError, KeyError, TypeError) as error:
+        found.append(f"the database cannot be read: {str(error).splitlines()[0]}")
+    if len(found) > LISTED:
+        found = [*found[:LISTED], f"and {len(found) - LISTED} more"]
+    return LogCheck(number, hash_, tuple(found), seal is not None)
+
+
+def _faults(conn: Connection, witness: Witness | None, progress: Progress) -> Iterator[str]:
     replay = Replay()
-    faults, number, hash_ = _chain(conn, witness, replay, progress)
-    faults += [*_cells(conn, replay, progress), *_cases(conn, replay), *_people(conn, replay)]
-    faults += originals.faults(conn)
-    if len(faults) > LISTED:
-        faults = [*faults[:LISTED], f"and {len(faults) - LISTED} more"]
-    return LogCheck(number, hash_, tuple(faults))
+    yield from _pages(conn)
+    yield from guards.schema_faults(conn)
+    yield from guards.faults(conn)
+    yield from _chain(conn, witness, replay, progress)
+    yield from all_faults(conn, replay, progress)
+
+
+def _pages(conn: Connection) -> Iterator[str]:
+    """Whether the pages of an SQLite file are those of a sound one."""
+    if conn.dialect.name == "sqlite":
+        for (told,) in conn.exec_driver_sql("PRAGMA integrity_check(5)"):
+            if told != "ok":
+                yield f"the database is damaged: {told}"
 
 
 def _chain(
-    conn: Connection, witness: tuple[int, str] | None, replay: Replay, progress: Progress
-) -> tuple[list[str], int, str]:
-    faults: list[str] = []
-    previous, expected, witnessed = FIRST, 1, None
+    conn: Connection, witness: Witness | None, replay: Replay, progress: Progress
+) -> Iterator[str]:
+    previous, witnessed = _before_the_first(), None
     total = int(conn.execute(select(func.count()).select_from(audit)).scalar_one())
+    late: list[int] = []
     for i, entry in enumerate(walk(conn)):
-        faults += _links(entry, previous, expected)
+        yield from _links(entry, previous)
+        if entry.at < previous.at and (entry.action, entry.user) != (SET_BACK, PROGRAM.user):
+            late.append(entry.number)
         if witness is not None and entry.number == witness[0]:
             witnessed = entry.hash
-        previous, expected = entry.hash, entry.number + 1
+        previous = entry
         replay.take(entry)
         if i % EVERY == 0:
             progress("reading the log", i, total)
     progress("reading the log", total, total)
-    if head(conn) != (expected - 1, previous):
-        last = head(conn)[0]
-        faults.append(
-            f"the log ends with entry {expected - 1}, but {last} was the last one written"
-        )
+    for number in late:
+        if number not in replay.backwards:
+            yield f"entry {number} is older than the one before it"
+    last = head(conn)
+    if last != (previous.number, previous.hash):
+        yield f"the log ends with entry {previous.number}, but {last[0]} was the last one written"
     if witness is not None and witnessed != witness[1]:
-        faults.append(f"entry {witness[0]} is not the one that was witnessed")
-    return faults, expected - 1, previous
+        yield f"entry {witness[0]} is not the one that was witnessed"
 
 
-def _links(entry: LogEntry, previous: str, expected: int) -> list[str]:
-    found = []
+def _before_the_first() -> LogEntry:
+    return LogEntry(0, "", "", "", "", "", None, None, None, None, "", FIRST)
+
+
+def _links(entry: LogEntry, before: LogEntry) -> Iterator[str]:
+    expected = before.number + 1
     if entry.number != expected:
         gap = f"entry {expected} is" if entry.number == expected + 1 else "entries are"
-        found.append(f"{gap} missing before entry {entry.number}")
-    if entry.previous != previous:
-        found.append(f"entry {entry.number} does not follow the one before it")
+        yield f"{gap} missing before entry {entry.number}"
+    if entry.previous != before.hash:
+        yield f"entry {entry.number} does not follow the one before it"
     if hash_of(entry) != entry.hash:
-        found.append(f"entry {entry.number} was changed")
-    return found
-
-
-def _cells(conn: Connection, replay: Replay, progress: Progress) -> Iterator[str]:
-    total = int(conn.execute(select(func.count()).select_from(cells)).scalar_one())
-    query = select(cells, pictures.c.png).outerjoin(pictures, pictures.c.cell == cells.c.id)
-    rows = conn.execute(query.execution_options(yield_per=100)).mappings()
-    left = set(replay.cells)
-    for i, row in enumerate(rows):
-        left.discard(row["id"])
-        where = f"cell {row['id']} of case {row['case']}"
-        told = replay.cells.get(row["id"])
-        if told is None:
-            yield f"{where} is not in the log"
-            continue
-        if record_hash(dict(row)) != told.record:
-            yield f"{where}: what the atlas said was changed"
-        if row["png"] is None or hashlib.sha256(row["png"]).hexdigest() != told.picture:
-            yield f"{where}: its picture was changed"
-        if wrong := _differing(row, told.state):
-            yield f"{where}: {wrong} is not what the log says"
-        if i % EVERY == 0:
-            progress("comparing cells", i, total)
-    progress("comparing cells", total, total)
-    yield from (f"cell {name} is in the log, but no longer in the store" for name in sorted(left))
-
-
-def _differing(row: Any, state: dict[str, Any]) -> str:
-    return ", ".join(name for name, value in state.items() if row.get(name, MISSING) != value)
-
-
-def _cases(conn: Connection, replay: Replay) -> Iterator[str]:
-    left = set(replay.cases)
-    for row in conn.execute(select(cases)).mappings():
-        left.discard(row["id"])
-        if (told := replay.cases.get(row["id"])) is None:
-            yield f"case {row['id']} is not in the log"
-        elif wrong := _differing(row, told):
-            yield f"case {row['id']}: {wrong} is not what the log says"
-    yield from (f"case {name} is in the log, but no longer in the store" for name in sorted(left))
-    frozen = dict(replay.documents)
-    signed = select(revisions).where(revisions.c.signed.is_not(None))
-    for row in conn.execute(signed).mappings():
-        where = f"revision {row['revision']} of case {row['case']}"
-        told_hash = frozen.pop((row["case"], row["revision"]), None)
-        if told_hash != hashlib.sha256(row["document"] or b"").hexdigest():
-            yield f"{where}: the document is not the one that was signed"
-    yield from (f"revision {n} of case {case} was signed, but is gone" for case, n in frozen)
-
-
-def _people(conn: Connection, replay: Replay) -> Iterator[str]:
-    left = set(replay.users)
-    for row in conn.execute(select(users)).mappings():
-        left.discard(row["name"])
-        told = replay.users.get(row["name"])
-        if told is None:
-            yield f"the account {row['name']} is not in the log"
-        elif wrong := _differing(row, told):
-            yield f"the account {row['name']}: {wrong} is not what the log says"
-    yield from (f"the account {name} is in the log, but no longer in the store" for name in left)
+        yield f"entry {entry.number} was changed"
