@@ -19,10 +19,11 @@ from cellkin.core.records import LYMPHOBLAST
 from cellkin.imaging.preprocess import Prepared
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
-from cellkin.web.decoding import Decoders, Unanswered
-from cellkin.web.evidence import EvidenceCache, cell_address, evidence_json, tensor_text
+from cellkin.web.evidence import cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
+from cellkin.web.frames import Helper, Silent
 from cellkin.web.model_thread import Deciding
+from cellkin.web.remembering import Remembered
 from cellkin.web.settings import Settings
 from cellkin.web.store import Store
 
@@ -212,15 +213,15 @@ def test_an_image_that_hangs_the_decoder_refuses_the_upload(
     tried: list[str] = []
     answered = threading.Event()
 
-    def silent(self: object, data: bytes, name: str) -> None:
-        tried.append(name)
+    def silent(self: object, head: dict[str, str], data: bytes, seconds: float) -> None:
+        tried.append(head["name"])
         if len(tried) > 1:
             answered.wait(30)
-        raise Unanswered("not decoded in time", where=name, mend="leave it out")
+        raise Silent(timed_out=True)
 
     client = web.client("rolf")
     case = web.case(client)["id"]
-    monkeypatch.setattr(Decoders, "prepare", silent)
+    monkeypatch.setattr(Helper, "ask", silent)
     answer = upload(client, case, web.cells[:10])
     answered.set()
     assert answer.status_code == 422
@@ -385,7 +386,7 @@ def test_evidence_is_remembered_within_bounds(web: Workstation) -> None:
 
 
 def test_the_memory_of_evidence_forgets_the_longest_unused() -> None:
-    cache = EvidenceCache(10)
+    cache = Remembered(10)
     cache.put("a", b"1234")
     cache.put("b", b"5678")
     assert cache.get("a") == b"1234"

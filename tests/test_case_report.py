@@ -25,12 +25,12 @@ from cellkin.core.errors import OutputError
 from cellkin.core.records import NOTICE
 from cellkin.report.exports import guarded
 from cellkin.web import case_page
+from cellkin.web.printer import pdf_of
 from cellkin.web.reporting import (
     file_name,
     report_csv,
     report_html,
     report_json,
-    report_pdf,
     report_policy,
 )
 from cellkin.web.store import NotFound, Refused, Store
@@ -214,7 +214,7 @@ def test_a_long_case_lists_its_beginning_and_says_so(
 
 def test_the_pdf_is_the_page(store: Store) -> None:
     pytest.importorskip("weasyprint", exc_type=(ImportError, OSError))  # type: ignore[arg-type]
-    made = report_pdf(store, signed(store))
+    made = pdf_of(report_html(store, signed(store)))
     assert made.startswith(b"%PDF-")
     assert made.rstrip().endswith(b"%%EOF")
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", made, re.DOTALL)
@@ -240,7 +240,7 @@ def test_what_pdf_needs_is_said(
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(OutputError, match=words) as told:
-        report_pdf(store, case)
+        pdf_of(report_html(store, case))
     assert "install" in told.value.mend
 
 

@@ -267,28 +267,37 @@ def test_a_process_that_hangs_is_killed_and_replaced(
         started.append(real(words, **options))  # type: ignore[call-overload]
         return started[-1]
 
-    monkeypatch.setattr("cellkin.web.decoding.subprocess.Popen", start)
+    monkeypatch.setattr("cellkin.web.frames.subprocess.Popen", start)
     decoders = Decoders(preprocessor, replace(SETTINGS, decode_seconds=0.3))
     with pytest.raises(ImageError, match=r"not decoded within 0\.3 seconds"):
         decoders.prepare(png(64, 64), "slow.png")
     assert started[0].poll() is not None, "the silent process lives on"
     patient = replace(SETTINGS, decode_seconds=10)
-    decoders._seconds = patient.decode_seconds
+    decoders.seconds = patient.decode_seconds
     assert decoders.prepare(png(64, 64), "cell.png").image.shape == (48, 48, 3)
     decoders.close()
     assert started[1].poll() is not None
 
 
-def test_a_process_that_was_killed_is_replaced(preprocessor: Preprocessor) -> None:
+def test_a_process_that_was_killed_is_replaced(
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def start(words: list[str], **options: object) -> subprocess.Popen[bytes]:
+        started.append(real(words, **options))  # type: ignore[call-overload]
+        return started[-1]
+
+    monkeypatch.setattr("cellkin.web.frames.subprocess.Popen", start)
     decoders = Decoders(preprocessor, SETTINGS)
     decoders.prepare(png(64, 64), "cell.png")
-    process = decoders._free.get()
-    assert process is not None
-    process._popen.kill()
-    process._popen.wait()
-    decoders._free.put(process)
+    started[0].kill()
+    started[0].wait()
     assert decoders.prepare(png(64, 64), "cell.png").image.shape == (48, 48, 3)
+    assert len(started) == 2
     decoders.close()
+    assert started[1].poll() is not None
 
 
 def test_the_process_can_write_no_file(tmp_path: Path) -> None:

@@ -1,59 +1,33 @@
 """The guarded process that decodes: bytes of strangers on stdin, prepared pictures on stdout.
 
 It is a program of its own (`python -m cellkin.web.decoder`) without the network, the store or the
-atlas: whatever a hostile image does to it, it can be killed and started again. Frames in both
-directions are a line of JSON with a `size`, then so many bytes; nothing is unpickled.
+atlas: whatever a hostile image does to it, it can be killed and started again (`cellkin.web.frames`
+says how it is talked to).
 """
 
 from __future__ import annotations
 
-import json
 import resource
-import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from cellkin.core.arrays import Bytes
-from cellkin.core.errors import CellkinError
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.formats import kind_of
 from cellkin.imaging.glimpse import glimpse
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.scale import png_of, um_per_pixel
+from cellkin.web.frames import Frame, answer_all
 
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
-LONGEST = 64 * 1024  # of a header line
 
 
-def write_frame(stream: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
-    """Send a header and its bytes."""
-    stream.write(json.dumps({**head, "size": len(body)}).encode() + b"\n")
-    stream.write(body)
-    stream.flush()
+def _answer(head: dict[str, Any], data: bytes) -> Frame:
+    """What was wanted of an image."""
+    rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
+    return WANTED[head["want"]](head, data, rgb)
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """The next header and its bytes; None at the end of the stream."""
-    line = stream.readline(LONGEST)
-    if not line.endswith(b"\n"):
-        return None
-    head: dict[str, Any] = json.loads(line)
-    body = stream.read(head["size"])
-    return (head, body) if len(body) == head["size"] else None
-
-
-def _answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """What was wanted of an image; or why there is none."""
-    try:
-        rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
-        return WANTED[head["want"]](head, data, rgb)
-    except CellkinError as error:
-        return {"what": error.what, "where": error.where, "mend": error.mend}, b""
-    except MemoryError:
-        mend = "give the crop of one cell"
-        return {"what": "this image needs too much memory", "where": "", "mend": mend}, b""
-
-
-def _prepared(head: dict[str, Any], data: bytes, rgb: Bytes) -> tuple[dict[str, Any], bytes]:
+def _prepared(head: dict[str, Any], data: bytes, rgb: Bytes) -> Frame:
     """The prepared picture as lossless PNG, the whole one at a glimpse, as it lies in memory, and
     what is known of the file.
     """
@@ -67,7 +41,7 @@ def _prepared(head: dict[str, Any], data: bytes, rgb: Bytes) -> tuple[dict[str, 
     return told, png + whole.tobytes()
 
 
-def _png(_head: dict[str, Any], _data: bytes, rgb: Bytes) -> tuple[dict[str, Any], bytes]:
+def _png(_head: dict[str, Any], _data: bytes, rgb: Bytes) -> Frame:
     """All pixels, upright, as lossless PNG."""
     return {}, png_of(rgb)
 
@@ -85,10 +59,7 @@ def _guard() -> None:
 def main() -> None:
     """Answer frame after frame until stdin ends."""
     _guard()
-    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    write_frame(outgoing, {"ready": True})
-    while (frame := read_frame(incoming)) is not None:
-        write_frame(outgoing, *_answer(*frame))
+    answer_all(_answer)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
-"""A pool of guarded processes that decode, and what happens when one of them does not answer."""
+"""The processes that decode, shared out fairly, and what happens when one does not answer."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import queue
-import select
-import subprocess
-import sys
+import threading
 import time
+from collections import Counter, deque
 from collections.abc import Mapping
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,11 +17,11 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.preprocess import Prepared, Preprocessor
-from cellkin.web.decoder import write_frame
+from cellkin.web.frames import Frame, Helper, Silent
+from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 
-STARTING = 60.0  # seconds in which a process must be ready
-PIECE = 1 << 20
+PROGRAM = "cellkin.web.decoder"
 
 
 class Unanswered(ImageError):
@@ -47,13 +43,49 @@ class Decoded(Prepared):
     file: Mapping[str, Any]
 
 
+@dataclass(eq=False)
+class Batch:
+    """Images that somebody wants decoded: whose they are, and how many seconds of work all of them
+    together may take.
+    """
+
+    person: str = ""
+    seconds: float = float("inf")
+
+    def require_time(self, name: str) -> None:
+        """Refuse the next image where the seconds are used up.
+
+        Raises:
+            ProblemError: 422.
+        """
+        if self.seconds <= 0:
+            raise ProblemError(
+                422,
+                "too-slow",
+                "these images take too long to decode together",
+                where=name,
+                mend="upload them in several parts",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    head: dict[str, Any]
+    data: bytes
+    batch: Batch
+    answer: Future[Frame]
+
+
 class Decoders:
     """Decodes and prepares uploaded images, each in a process that can be killed.
+
+    Of the people who wait, whoever has least in work comes next; where there are accounts, nobody
+    has all processes to himself.
 
     Args:
         preprocessor: of the atlas. settings: limits, seconds, number of processes.
 
-    Threads may share it; a thread waits while all processes are busy.
+    Threads may share it.
     """
 
     def __init__(self, preprocessor: Preprocessor, settings: Settings) -> None:
@@ -61,59 +93,119 @@ class Decoders:
             "preprocessor": preprocessor.identity(),
             "limits": asdict(settings.image_limits),
         }
-        self._seconds = settings.decode_seconds
-        self._free: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
-        self._count = settings.workers
-        for _ in range(self._count):
-            self._free.put(None)  # started when it is first needed
+        self.seconds = settings.decode_seconds
+        self._share = max(1, settings.workers - settings.accounts)
+        self._waiting: dict[str, deque[_Asked]] = {}
+        self._working: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._open = True
+        self._threads = [
+            threading.Thread(target=self._work, name=f"decoding {i}", daemon=True)
+            for i in range(settings.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def prepare(self, data: bytes, name: str) -> Decoded:
-        """Decode one image.
+        """Decode one image and wait for it; see `submit`."""
+        return decoded(name, self.submit(data, name, Batch()).result())
+
+    def png(self, data: bytes, name: str, person: str = "") -> bytes:
+        """All pixels of an image, upright, as lossless PNG; raises as `prepare` does."""
+        return self._asked("png", data, name, Batch(person)).result()[1]
+
+    def submit(self, data: bytes, name: str, batch: Batch) -> Future[Frame]:
+        """Have an image decoded and prepared when its turn comes.
 
         Args:
             data: the uploaded bytes. name: what to call it, and whose extension is checked.
 
+        Returns:
+            what `decoded` makes a picture of, or one of these:
+
         Raises:
             ImageError: it cannot be decoded, or not without guessing.
             Unanswered: not in time, or the process died on it.
+            ProblemError: 422, the time of its batch is used up.
         """
-        head, body = self._ask("prepared", data, name)
-        png, whole = body[: head["png"]], np.frombuffer(body[head["png"] :], np.uint8)
-        return Decoded(name, pixels(png), png, whole.reshape(head["whole"]), head["file"])
+        return self._asked("prepared", data, name, batch)
 
-    def png(self, data: bytes, name: str) -> bytes:
-        """All pixels of an image, upright, as lossless PNG; raises as `prepare` does."""
-        return self._ask("png", data, name)[1]
+    def _asked(self, want: str, data: bytes, name: str, batch: Batch) -> Future[Frame]:
+        asked = _Asked({**self._head, "want": want, "name": name}, data, batch, Future())
+        with self._changed:
+            if not self._open:
+                raise RuntimeError("the workstation is shutting down")
+            self._waiting.setdefault(batch.person, deque()).append(asked)
+            self._changed.notify_all()
+        return asked.answer
 
-    def _ask(self, want: str, data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        process = self._free.get()
-        kept = None
+    def _work(self) -> None:
+        process: Helper | None = None  # started when it is first needed
+        while (asked := self._next()) is not None:
+            try:
+                if asked.answer.set_running_or_notify_cancel():
+                    process = self._answered(asked, process)
+            finally:
+                with self._changed:
+                    self._working[asked.batch.person] -= 1
+                    self._changed.notify_all()
+        if process is not None:
+            process.kill()
+
+    def _next(self) -> _Asked | None:
+        """What to decode; None where all is done and the doors are closed."""
+        with self._changed:
+            while not (able := [p for p in self._waiting if self._working[p] < self._share]):
+                if not self._open and not self._waiting:
+                    return None
+                self._changed.wait()
+            person = min(able, key=lambda one: self._working[one])
+            turns = self._waiting.pop(person)
+            asked = turns.popleft()
+            if turns:
+                self._waiting[person] = turns  # behind the others from now on
+            self._working[person] += 1
+            return asked
+
+    def _answered(self, asked: _Asked, process: Helper | None) -> Helper | None:
+        """Answer one image; the process that is good for the next one."""
+        name, started = asked.head["name"], time.monotonic()
         try:
+            asked.batch.require_time(name)
             if process is not None and not process.alive():
                 process.kill()
                 process = None
-            process = process or _Process()
-            asked = {**self._head, "want": want, "name": name}
-            head, body = process.ask(asked, data, self._seconds)
-            kept = process
-        except _Silent as silence:
-            raise _refused(name, silence.timed_out, self._seconds) from None
-        finally:
-            if kept is None and process is not None:
-                process.kill()
-            self._free.put(kept)
-        if "what" in head:
-            raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-        return head, body
-
-    def close(self) -> None:
-        """End the processes; waits for images that are being decoded."""
-        for _ in range(self._count):
-            process = self._free.get()
+            process = process or Helper(PROGRAM)
+            started = time.monotonic()
+            head, body = process.ask(asked.head, asked.data, self.seconds)
+            if "what" in head:
+                raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
+            asked.answer.set_result((head, body))
+        except Silent as silence:
             if process is not None:
                 process.kill()
-        for _ in range(self._count):
-            self._free.put(None)
+            asked.answer.set_exception(_refused(name, silence.timed_out, self.seconds))
+            return None
+        except Exception as error:
+            asked.answer.set_exception(error)
+        finally:
+            asked.batch.seconds -= time.monotonic() - started
+        return process
+
+    def close(self) -> None:
+        """Answer what was asked, then end the processes."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+
+def decoded(name: str, frame: Frame) -> Decoded:
+    """The picture that a process prepared."""
+    head, body = frame
+    png, whole = body[: head["png"]], np.frombuffer(body[head["png"] :], np.uint8)
+    return Decoded(name, pixels(png), png, whole.reshape(head["whole"]), head["file"])
 
 
 def pixels(png: bytes) -> Bytes:
@@ -129,71 +221,3 @@ def _refused(name: str, timed_out: bool, seconds: float) -> Unanswered:
         else "this image broke the process that decodes"
     )
     return Unanswered(what, where=name, mend="leave it out and upload the others again")
-
-
-class _Silent(Exception):
-    """A process that died, or did not answer in time."""
-
-    def __init__(self, timed_out: bool) -> None:
-        self.timed_out = timed_out
-        super().__init__()
-
-
-class _Process:
-    """One decoding process. Its environment holds nothing but what Python needs."""
-
-    def __init__(self) -> None:
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LANG")}
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "cellkin.web.decoder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C at the terminal is the server's to handle
-        )
-        self._pipes = [pipe for pipe in (self._popen.stdin, self._popen.stdout) if pipe]
-        try:
-            self._frame(time.monotonic() + STARTING)
-        except _Silent:
-            self.kill()
-            raise
-
-    def alive(self) -> bool:
-        return self._popen.poll() is None
-
-    def ask(
-        self, head: dict[str, Any], body: bytes, seconds: float
-    ) -> tuple[dict[str, Any], bytes]:
-        try:
-            write_frame(cast(BinaryIO, self._pipes[0]), head, body)
-        except OSError:
-            raise _Silent(timed_out=False) from None
-        return self._frame(time.monotonic() + seconds)
-
-    def _frame(self, deadline: float) -> tuple[dict[str, Any], bytes]:
-        """The next header and its bytes, waited for until the deadline."""
-        got = bytearray()
-        while (end := got.find(b"\n")) < 0:
-            self._read(got, deadline)
-        head: dict[str, Any] = json.loads(got[:end])
-        while len(got) < end + 1 + head["size"]:
-            self._read(got, deadline)
-        return head, bytes(got[end + 1 :])
-
-    def _read(self, got: bytearray, deadline: float) -> None:
-        source = self._pipes[1].fileno()
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([source], [], [], left)[0]:
-            raise _Silent(timed_out=True)
-        piece = os.read(source, PIECE)
-        if not piece:
-            raise _Silent(timed_out=False)
-        got += piece
-
-    def kill(self) -> None:
-        self._popen.kill()
-        for pipe in self._pipes:
-            with suppress(OSError):  # what it was still to be sent
-                pipe.close()
-        self._popen.wait()

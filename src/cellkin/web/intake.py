@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,7 +17,9 @@ from cellkin.imaging.appearance import appearance
 from cellkin.imaging.preprocess import Prepared
 from cellkin.smear.single import refuse_field
 from cellkin.system import DecisionSupport
-from cellkin.web.decoding import Decoded, Unanswered
+from cellkin.web.decoding import Batch, Decoded, Unanswered, decoded
+from cellkin.web.frames import Frame
+from cellkin.web.problems import ProblemError
 from cellkin.web.station import Station
 from cellkin.web.store import NewCell, Original
 from cellkin.web.uploads import Refusal, Upload, unpacked
@@ -33,14 +36,19 @@ class Decided:
     decision: Decision
 
 
-def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided | Refusal]:
+def decided(
+    station: Station, files: Sequence[UploadFile], person: str
+) -> Iterator[Decided | Refusal]:
     """Decide on every image of an upload, in order. Takes its time: not for the event loop.
 
+    Args:
+        person: whose upload it is; decoding is shared out by person.
+
     Raises:
-        ProblemError: 413, the upload holds more than it may.
+        ProblemError: 413, the upload holds more than it may; 422, it takes too long to decode.
         Unanswered: an image hangs or breaks the process that decodes; the others are not tried.
     """
-    pictures = prepared(station, files)
+    pictures = prepared(station, files, person)
     while some := list(islice(pictures, TOGETHER)):
         good = [one for one in some if not isinstance(one, Refusal)]
         asked = station.deciding.decide([picture for _, picture in good])
@@ -50,21 +58,30 @@ def decided(station: Station, files: Sequence[UploadFile]) -> Iterator[Decided |
 
 
 def prepared(
-    station: Station, files: Sequence[UploadFile]
+    station: Station, files: Sequence[UploadFile], person: str
 ) -> Iterator[tuple[Upload, Decoded] | Refusal]:
     """Unpack and decode every image of an upload, in order; raises as `decided` does."""
     images = unpacked(files, station.settings)
+    batch = Batch(person, station.settings.upload_seconds)
     while some := list(islice(images, TOGETHER)):
-        yield from station.threads.map(lambda one: _prepare(station, one), some)
+        asked = {
+            i: station.decoders.submit(one.data, one.name, batch)
+            for i, one in enumerate(some)
+            if isinstance(one, Upload)
+        }
+        try:
+            for i, one in enumerate(some):
+                yield one if isinstance(one, Refusal) else _prepared(one, asked[i])
+        finally:
+            for answer in asked.values():  # the others of an upload that is refused
+                answer.cancel()
 
 
-def _prepare(station: Station, one: Upload | Refusal) -> tuple[Upload, Decoded] | Refusal:
-    if isinstance(one, Refusal):
-        return one
+def _prepared(one: Upload, answer: Future[Frame]) -> tuple[Upload, Decoded] | Refusal:
     try:
-        picture = station.decoders.prepare(one.data, one.name)
+        picture = decoded(one.name, answer.result())
         refuse_field(picture.whole, one.name)
-    except Unanswered:  # refuses the upload: a thousand such images would take hours
+    except (Unanswered, ProblemError):  # refuses the upload: a thousand such images take hours
         raise
     except CellkinError as error:
         return Refusal.of(one.name, error)

@@ -1,4 +1,4 @@
-"""The report of a case in four forms: a page, the same page as PDF, a table, and the data.
+"""The report of a case: a page (which `cellkin.web.printer` makes a PDF), a table, and the data.
 
 A signed revision is told by its frozen document alone; pictures are those that were kept with it.
 """
@@ -9,12 +9,10 @@ import base64
 import csv
 import hashlib
 import io
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from cellkin.core.errors import OutputError
 from cellkin.core.records import LabelSet
 from cellkin.report.exports import guarded
 from cellkin.report.pages import render_page
@@ -73,40 +71,6 @@ def report_policy(page: str) -> str:
         f"default-src 'none'; img-src data:; style-src {styles}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
-
-
-def report_pdf(store: Store, case_id: str, revision: int | None = None) -> bytes:
-    """The same page as PDF.
-
-    Raises:
-        NotFound: no such case or revision. OutputError: weasyprint or Pango is missing.
-    """
-    page = report_html(store, case_id, revision)
-    html, fetcher = _weasyprint()
-    made = html(string=page, url_fetcher=fetcher(allowed_protocols={"data"})).write_pdf()
-    return bytes(made)
-
-
-def _weasyprint() -> tuple[Any, Any]:
-    try:
-        from weasyprint import HTML
-        from weasyprint.urls import URLFetcher
-    except ImportError as error:
-        raise OutputError(
-            f"PDF needs weasyprint, which is not installed ({error})",
-            where="report.pdf",
-            mend="pip install 'cellkin[web]'; the HTML page can be printed to PDF by a browser",
-        ) from error
-    except OSError as error:  # the library is there, but what it loads is not
-        raise OutputError(
-            f"PDF needs the library Pango, which this machine lacks ({error})",
-            where="report.pdf",
-            mend="apt-get install libpango-1.0-0 libpangoft2-1.0-0 (Debian, Ubuntu), or your "
-            "system's Pango; the HTML page can be printed to PDF by a browser",
-        ) from error
-    # it tells of each property that only screens have, on every page it makes
-    logging.getLogger("weasyprint").setLevel(logging.ERROR)
-    return HTML, URLFetcher
 
 
 def report_json(store: Store, case_id: str, revision: int | None = None) -> bytes:

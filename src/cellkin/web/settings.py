@@ -11,6 +11,10 @@ from cellkin.imaging.decode import Limits
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 KIBIBYTE = 2**10
 MEBIBYTE = 2**20
+POSITIVE = (
+    *("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes", "max_unpacked_bytes"),
+    *("max_pixels", "zip_ratio", "decode_seconds", "upload_seconds", "print_seconds", "workers"),
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ class Settings:
         max_pixels: width times height of one image, read before anything is decoded.
         zip_ratio: unpacked over packed size of one member of a zip.
         decode_seconds: time in which one image is decoded, or refused.
+        upload_seconds: of decoding, for all images of one upload together.
+        print_seconds: time in which a report is made a PDF.
         workers: processes that decode, each with one image at a time.
-        evidence_bytes: memory for evidence that was computed already.
+        evidence_bytes: memory for evidence that was computed already. pdf_bytes: for PDFs.
         traffic: how many connections there may be, and how slow one may be.
         waiting: how long each kind of work waits for its turn.
 
@@ -96,15 +102,16 @@ class Settings:
     max_pixels: int = 40_000_000
     zip_ratio: int = 50
     decode_seconds: float = 20.0
+    upload_seconds: float = 120.0
+    print_seconds: float = 60.0
     workers: int = 2
     evidence_bytes: int = 64 * MEBIBYTE
+    pdf_bytes: int = 32 * MEBIBYTE
     traffic: Traffic = field(default_factory=Traffic)
     waiting: Waiting = field(default_factory=Waiting)
 
     def __post_init__(self) -> None:
-        for name in ("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes"):
-            self._require_positive(name)
-        for name in ("max_unpacked_bytes", "max_pixels", "zip_ratio", "decode_seconds", "workers"):
+        for name in POSITIVE:
             self._require_positive(name)
         if not 0 <= self.port <= 65535:
             raise RecipeError("no such port", where=f"port = {self.port}", mend="give 1 to 65535")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from cellkin.core.errors import CellkinError
 from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
-from cellkin.web.decoding import Decoders
-from cellkin.web.evidence import EvidenceCache
+from cellkin.web.decoding import Batch, Decoders, decoded
 from cellkin.web.identity import Identities
 from cellkin.web.model_thread import Deciding
+from cellkin.web.printing import Printing
+from cellkin.web.remembering import Remembered
 from cellkin.web.settings import Settings
 from cellkin.web.sharing import Rooms
 from cellkin.web.store import Store
+
+WARMING = "reference cell"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Station:
     Attributes:
         support: the atlas; its network is asked by `deciding` alone.
         kept: answers that are the same for every request, made for the first.
-        threads: hand images to the decoding processes. rooms: where each kind of work is done.
+        rooms: where each kind of work is done.
     """
 
     support: DecisionSupport
@@ -34,8 +36,8 @@ class Station:
     deciding: Deciding
     decoders: Decoders
     identities: Identities
-    evidence: EvidenceCache
-    threads: ThreadPoolExecutor
+    evidence: Remembered
+    printing: Printing
     rooms: Rooms
     kept: dict[str, Any] = field(default_factory=dict)
 
@@ -49,8 +51,8 @@ class Station:
             deciding=Deciding(support),
             decoders=Decoders(support.atlas.encoder.preprocessor, settings),
             identities=Identities(store, settings),
-            evidence=EvidenceCache(settings.evidence_bytes),
-            threads=ThreadPoolExecutor(settings.workers, "decoding"),
+            evidence=Remembered(settings.evidence_bytes),
+            printing=Printing(settings),
             rooms=Rooms(settings.waiting, 2 * settings.max_upload_bytes),
         )
 
@@ -61,17 +63,17 @@ class Station:
         seen = self.support.atlas.encoder.preprocessor
         png = png_of(self.support.atlas.image(0), seen.um_per_pixel)
         try:
-            made = self.threads.map(
-                lambda _: self.decoders.prepare(png, "reference cell"),
-                range(self.settings.workers),
-            )
-            first, *_ = made
+            asked = [  # as many people, so that every process starts
+                self.decoders.submit(png, WARMING, Batch(f"{WARMING} {i}"))
+                for i in range(self.settings.workers)
+            ]
+            first, *_ = [decoded(WARMING, one.result()) for one in asked]
             self.deciding.explain(first).result()
         except CellkinError:  # a reference cell that would not be taken as an upload, a grey one
             return
 
     def close(self) -> None:
         """Finish what was begun, then stop; the store is the caller's to close."""
-        self.threads.shutdown()
         self.deciding.close()
         self.decoders.close()
+        self.printing.close()

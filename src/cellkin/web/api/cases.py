@@ -164,7 +164,7 @@ def _add(
 ) -> Uploaded:
     case, key = place
     new, refused = [], []
-    for one in decided(station, files):
+    for one in decided(station, files, actor.user):
         if isinstance(one, Decided):
             new.append(new_cell(station, one))
         else:

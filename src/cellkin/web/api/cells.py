@@ -90,11 +90,13 @@ def original(cell: CellId, _: Reader, station: Stationed) -> Uploaded:
 
 
 @router.get("/{cell}/original/picture", response_class=Response)
-def original_picture(cell: CellId, _: Reader, station: Stationed) -> Response:
+@works_in("evidence")
+def original_picture(cell: CellId, actor: Reader, station: Stationed) -> Response:
     """All pixels of the uploaded file, upright, as lossless PNG."""
     found = station.store.original(cell)
     data = station.store.original_bytes(found.sha256)
-    content = station.decoders.png(data, f"{found.sha256[:12]}.{found.kind.lower()}")
+    name = f"{found.sha256[:12]}.{found.kind.lower()}"
+    content = station.decoders.png(data, name, actor.user)
     return Response(content, media_type="image/png", headers=FOR_A_DAY)
 
 

@@ -14,7 +14,6 @@ from cellkin.web.reporting import (
     report_csv,
     report_html,
     report_json,
-    report_pdf,
     report_policy,
 )
 from cellkin.web.sharing import Housed, works_in
@@ -44,11 +43,11 @@ def page(case: CaseId, actor: Reader, station: Stationed, revision: Which = None
 
 
 @router.get("/{case}/report.pdf", response_class=Response)
-@works_in("reports")
+@works_in("printing")
 def pdf(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """The same page as PDF."""
     try:
-        made = report_pdf(station.store, case, revision)
+        made = station.printing.pdf(station.store, case, revision)
     except OutputError as error:
         raise ProblemError(501, "no-pdf", error.what, where=error.where, mend=error.mend) from None
     station.store.given(actor, case, revision, "PDF")

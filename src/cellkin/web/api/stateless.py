@@ -46,15 +46,15 @@ UPLOAD: dict[str, Any] = {
 
 
 @router.post("/decide", openapi_extra=UPLOAD)
-async def decide(request: Request, _: Reader, station: Stationed) -> dict[str, Any]:
+async def decide(request: Request, actor: Reader, station: Stationed) -> dict[str, Any]:
     """Decisions on images, in order; nothing is stored."""
     async with read_form(request, station) as files:
-        return await station.rooms.uploads.run(_decisions, station, files)
+        return await station.rooms.uploads.run(_decisions, station, files, actor.user)
 
 
-def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
+def _decisions(station: Station, files: list[UploadFile], person: str) -> dict[str, Any]:
     made, refused = [], []
-    for one in decided(station, files):
+    for one in decided(station, files, person):
         if isinstance(one, Decided):
             made.append(one.decision.to_json())
         else:
@@ -64,15 +64,15 @@ def _decisions(station: Station, files: list[UploadFile]) -> dict[str, Any]:
 
 
 @router.post("/explain", openapi_extra=UPLOAD)
-async def explain(request: Request, _: Reader, station: Stationed) -> Response:
+async def explain(request: Request, actor: Reader, station: Stationed) -> Response:
     """The evidence of one image; nothing is stored."""
     async with read_form(request, station) as files:
-        content = await station.rooms.uploads.run(_evidence, station, files)
+        content = await station.rooms.uploads.run(_evidence, station, files, actor.user)
     return Response(content, media_type="application/json")
 
 
-def _evidence(station: Station, files: list[UploadFile]) -> bytes:
-    found = list(islice(prepared(station, files), 2)) if len(files) == 1 else []
+def _evidence(station: Station, files: list[UploadFile], person: str) -> bytes:
+    found = list(islice(prepared(station, files, person), 2)) if len(files) == 1 else []
     if len(found) != 1:
         raise ProblemError(
             422, "one-image", "one image at a time", where=FIELD, mend="send a single image"

@@ -6,13 +6,14 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from cellkin.web.store.converting import new_id, require_role, storable
-from cellkin.web.store.errors import NotFound, Refused
+from cellkin.web.store.errors import Busy, NotFound, Refused
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.people import People, iso, person, user_of
 from cellkin.web.store.records import LONGEST_SESSION, SCOPES, Actor, ApiToken, Session
@@ -57,9 +58,11 @@ class Accounts(People):
         return Session(user_of(row), csrf, row["started"], row["expires"])
 
     def _prolong(self, secret: str) -> None:
-        """Let a session in use go on, up to `LONGEST_SESSION` hours from its start."""
+        """Let a session in use go on, up to `LONGEST_SESSION` hours from its start. Where others
+        change the store just now, its next use does it: looking must not wait for changes.
+        """
         chosen = sessions.c.hash == _hashed(secret)
-        with self.database.writing() as tx:
+        with suppress(Busy), self.database.writing(wait=0.0) as tx:
             row = tx.conn.execute(select(sessions).where(chosen)).mappings().one_or_none()
             if row is None:
                 return

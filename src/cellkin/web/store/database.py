@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,19 +135,39 @@ class Database:
                 yield conn
 
     @contextmanager
-    def writing(self) -> Iterator[Transaction]:
-        """A change: committed when the block ends well, otherwise as if it never began."""
-        with self._one_writer, self._connected() as conn:
-            conn = conn.execution_options(writing=True)
+    def writing(self, wait: float | None = None) -> Iterator[Transaction]:
+        """A change: committed when the block ends well, otherwise as if it never began.
+
+        Args:
+            wait: seconds to wait for the changes of others; `BUSY` if not given.
+
+        Raises:
+            Busy: they took longer.
+        """
+        with self._alone(BUSY / 1000 if wait is None else wait) as left, self._connected() as conn:
+            conn = conn.execution_options(writing=left)
             with conn.begin():
+                if not self.sqlite:  # 0 would be for ever
+                    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, left)}")
                 conn.execute(select(audit_head.c.number).with_for_update())
                 yield Transaction(conn, self.now(), self.key)
+
+    @contextmanager
+    def _alone(self, wait: float) -> Iterator[int]:
+        """The only writer of this process; gives the milliseconds left to wait for other ones."""
+        until = time.monotonic() + wait
+        if not self._one_writer.acquire(timeout=wait):
+            raise _busy(self.where)
+        try:
+            yield max(0, round(1000 * (until - time.monotonic())))
+        finally:
+            self._one_writer.release()
 
     @contextmanager
     def migrating(self) -> Iterator[Transaction]:
         """A change of the schema, alone on the store."""
         with self._one_writer, self._connected() as conn:
-            conn = conn.execution_options(writing=True)
+            conn = conn.execution_options(writing=BUSY)
             with conn.begin():
                 if not self.sqlite:
                     conn.exec_driver_sql("SELECT pg_advisory_xact_lock(20260101)")
@@ -183,12 +204,16 @@ def _known(error: DBAPIError, where: str) -> CellkinError | None:
     """A refusal of the database that a person can mend, in words; None for any other."""
     said = str(error.orig).lower()
     if "locked" in said or "lock timeout" in said:
-        return Busy("the store is busy with another change", where=where, mend="try again")
+        return _busy(where)
     if "disk is full" in said or "no space left" in said:
         return OutputError("the disk is full", where=where, mend="free some space, then try again")
     if "readonly" in said:
         return OutputError("the store is read-only", where=where, mend="allow writing to it")
     return None
+
+
+def _busy(where: str) -> Busy:
+    return Busy("the store is busy with another change", where=where, mend="try again")
 
 
 def _engine(url: URL) -> Engine:
@@ -239,4 +264,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(conn: Connection) -> None:
     writing = conn.get_execution_options().get("writing")
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    if writing is None:
+        conn.exec_driver_sql("BEGIN")
+        return
+    conn.exec_driver_sql(f"PRAGMA busy_timeout = {writing:d}")
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
