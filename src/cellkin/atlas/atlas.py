@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cellkin.atlas.adopted import (
@@ -336,6 +335,8 @@ class Atlas:
             write_cells(building / PICTURES, parts, self._kept_images())
             write_adopted(building, self.adopted)
             write_json(building / "facts.json", self._description())
+            if self.frozen is not None:
+                self.frozen.save(building)
             if self.verification is not None:
                 write_json(building / VERIFICATION, dict(self.verification))
             for path in extra:
@@ -378,8 +379,8 @@ class Atlas:
         }
 
     @classmethod
-    def open(cls, folder: str | Path, *, device: torch.device | None = None) -> Atlas:
-        """Read an atlas folder; every byte of it is checked against its hash.
+    def open(cls, folder: str | Path, *, device: str | None = None) -> Atlas:
+        """Read an atlas folder, every byte checked against its hash; `device` as `Encoder.open`.
 
         Raises:
             ArtifactError: no atlas, damaged, or of another schema.
@@ -409,7 +410,7 @@ class Atlas:
             verification=read_json(folder / VERIFICATION) if verified else None,
             adopted=read_adopted(folder, told.get("adopted", ()), parts, labels.names),
             **read_limits(told, arrays.get("calls"), labels.names),
-            frozen=Frozen.read(told.get("frozen"), arrays.get("frozen")),
+            frozen=Frozen.read(told.get("frozen"), arrays.get("frozen"), folder),
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

@@ -69,7 +69,7 @@ def build(
         RecipeError: the network has no feature map to keep.
     """
     cells, images = references
-    features, maps = _embedded(encoder, cells, images, settings.maps, progress)
+    features, maps = embedded(encoder, cells, images, settings.maps, progress)
     scale = MinMaxScale.fit(features.vectors)
     scaled = scale.apply(features.vectors)
     index = Index(scaled, cells.ids, settings.distance)
@@ -113,7 +113,7 @@ def _robustness(atlas: Atlas, seed: int) -> dict[str, Any]:
     return {} if found is None else {"robustness": found.to_json()}
 
 
-def _embedded(
+def embedded(
     encoder: Encoder, cells: Cells, images: Bytes, kept: str, progress: Progress
 ) -> tuple[Features, NDArray[np.float16] | None]:
     """The references' features, and their maps where these are to be kept."""

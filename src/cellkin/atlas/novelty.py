@@ -20,7 +20,6 @@ from cellkin.core.progress import Progress, silent
 from cellkin.core.units import Owners
 from cellkin.decision import COVERAGE, Conformal, Kinds, p_value
 from cellkin.learning.encoder import Encoder
-from cellkin.learning.frozen import frozen_encoder
 
 ROUNDING = 1e-12
 
@@ -30,23 +29,25 @@ def with_novelty(
     references: Bytes,
     calibration: tuple[Cells, Bytes],
     *,
+    encoder: Encoder | None = None,
     progress: Progress = silent,
 ) -> Atlas:
     """The atlas with its references and calibration cells seen by a frozen encoder as well.
 
     Args:
         references: (N, S, S, 3) uint8. calibration: held-out cells and their prepared pictures.
+        encoder: of the frozen space, where it was compiled; the atlas then keeps it.
 
     Raises:
         DecisionError: the atlas knows one class only.
     """
     cells, pictures = calibration
-    encoder, space = _encoder(atlas)
-    vectors = encoder.vectors(references, progress=progress)
+    seeing, space = _encoder(atlas) if encoder is None else (encoder, encoder.space)
+    vectors = seeing.vectors(references, progress=progress)
     kinds = Kinds.fit(vectors, atlas.cells.labels)
-    seen = encoder.vectors(pictures, progress=progress)
+    seen = seeing.vectors(pictures, progress=progress)
     scores = _scores(kinds, seen, exchangeable(atlas, cells))
-    return replace(atlas, frozen=Frozen(space, vectors, atlas.cells.labels, scores))
+    return replace(atlas, frozen=Frozen(space, vectors, atlas.cells.labels, scores, encoder))
 
 
 def adopted_oddness(atlas: Atlas, cells: Cells, pictures: Bytes) -> Conformal | None:
@@ -98,6 +99,10 @@ def novel(
 
 
 def _encoder(atlas: Atlas) -> tuple[Encoder, str]:
+    if atlas.frozen is not None and atlas.frozen.encoder is not None:
+        return atlas.frozen.encoder, atlas.frozen.space
+    from cellkin.learning.frozen import frozen_encoder
+
     return frozen_encoder(atlas.encoder.preprocessor.size, atlas.encoder.device)
 
 

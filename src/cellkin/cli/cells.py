@@ -136,7 +136,7 @@ def decide(
     asked = Asked(atlas.expanduser(), device, subject, coverage, mpp, place)
     dss, state = asked.opened().at(place), asked.state
     blocks = [block for files in image_files(images) for block in files.blocks(batch_size)]
-    gpus = int(dss.atlas.encoder.device.type == "cuda")
+    gpus = int(dss.atlas.encoder.on_gpu)
     jobs = Jobs(Crew(engine, address, workers, gpus=gpus, worth=WORTH), out, resume)
     _decide([DecideWork(files, asked, state) for files in blocks], jobs, dss, json=json)
     if not json:
@@ -340,6 +340,8 @@ def inspect(
 
 
 def _description(facts: dict[str, Any]) -> list[str]:
+    from cellkin.report.engine import engine_lines
+
     split, test = facts["split"], facts["test"]
     classes = ", ".join(f"{n} {facts['titles'][name]}" for name, n in facts["classes"].items())
     parts = ", ".join(f"{split[part]} {part}" for part in ("train", "val", "calibration", "test"))
@@ -369,6 +371,7 @@ def _description(facts: dict[str, Any]) -> list[str]:
                 f"specificity {percent(test['specificity'])}"
             )
     lines += _measured(facts)
+    lines += engine_lines(facts.get("engine"))
     lines += _places(facts)
     made = facts["provenance"]
     lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")

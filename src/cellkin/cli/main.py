@@ -17,6 +17,7 @@ from cellkin.cli import (
     adopting,
     auditing,
     cells,
+    compiling,
     data,
     demo,
     describing,
@@ -83,6 +84,7 @@ for verb in (
     training.index,
     adopting.adopt,
     adopting.suggest,
+    compiling.compile_,
     evaluating.evaluate,
     fits.fits,
     cells.decide,
@@ -99,7 +101,7 @@ for verb in (
     sets.patches,
     tables.check_table,
 ):
-    name = verb.__name__.replace("_", "-")
+    name = verb.__name__.strip("_").replace("_", "-")
     app.command(name, epilog=getattr(verb, "examples", None))(verb)
 app.add_typer(serving.users, name="users")
 app.command("audit-table", hidden=True)(tables.check_table)  # its name in version 0.1

@@ -84,7 +84,7 @@ def class_maps(
     values = (_grad_cams if exact else _token_cams)(encoder, cases, known, weights)
     for i, maps in zip(known, values, strict=True):
         found[i] = tuple(
-            Heatmap(v, method, encoder.network.layer, labels[i], name, signed=not exact)
+            Heatmap(v, method, encoder.layer, labels[i], name, signed=not exact)
             for v, name in zip(maps, (cases.queries[i], *cases.references[i]), strict=True)
         )
     return found

@@ -6,11 +6,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cellkin.core.arrays import Array, Bytes, Floats, Singles
 from cellkin.core.artifacts import (
@@ -27,11 +25,17 @@ from cellkin.core.errors import ArtifactError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.learning.networks import Network
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a compiled encoder does without
+    import torch
+    from torch import Tensor
+
+    from cellkin.learning.networks import Network
 
 SCHEMA = 1
 CHUNK = 8  # images in one forward pass; larger chunks only cost memory
 SEEN = "seen.safetensors"
+WEIGHTS = "weights.safetensors"
 PRECISION = "fp32"  # of the network when it looks; part of the identity of the space
 
 
@@ -41,6 +45,8 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         ArtifactError: the device is not there.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -83,6 +89,8 @@ class Views:
 class Encoder:
     """A network in evaluation mode, with the preprocessor it was made with.
 
+    One that was translated for an engine is a `cellkin.learning.compiled.CompiledEncoder`.
+
     Args:
         network: its weights are used as they are at each call.
         preprocessor: crop, resize and z-score.
@@ -100,6 +108,9 @@ class Encoder:
         documents: name -> text that is written along, such as the model card.
     """
 
+    device: torch.device
+    network: Network
+
     def __init__(
         self,
         network: Network,
@@ -109,8 +120,16 @@ class Encoder:
         recipe: dict[str, Any] | None = None,
         device: torch.device | None = None,
     ) -> None:
+        import torch
+
+        self._describe(preprocessor, classes, recipe)
         self.device = device or torch.device("cpu")
-        self.network: Network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def _describe(
+        self, preprocessor: Preprocessor, classes: Sequence[str], recipe: dict[str, Any] | None
+    ) -> None:
         self.preprocessor = preprocessor
         self.classes = tuple(classes)
         self.recipe = dict(recipe or {})
@@ -119,7 +138,6 @@ class Encoder:
         self.heads: tuple[tuple[str, ...], ...] = ()
         self.tasks: tuple[str, ...] = ()
         self.documents: dict[str, str] = {}
-        self._found_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     @property
     def backbone(self) -> str:
@@ -130,6 +148,30 @@ class Encoder:
     def pooling(self) -> str:
         """ "average" or "token", see `Network`."""
         return self.network.pooling
+
+    @property
+    def norm(self) -> str:
+        """ "batch" or "group", see `Network`."""
+        return self.network.norm
+
+    @property
+    def width(self) -> int:
+        """The number of feature dimensions C."""
+        return self.network.width
+
+    @property
+    def layer(self) -> str:
+        """The name of the feature map, for captions."""
+        return self.network.layer
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in when it looks; part of the identity of the space."""
+        return PRECISION
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
     @property
     def weights_sha256(self) -> str:
@@ -145,15 +187,16 @@ class Encoder:
     @property
     def space(self) -> str:
         """The name of the feature space: a hash of weights, preprocessor, pooling and precision."""
-        return digest(
-            {
-                "backbone": self.backbone,
-                "weights": self.weights_sha256,
-                "preprocessor": self.preprocessor.identity(),
-                "pooling": self.pooling,
-                "precision": PRECISION,
-            }
-        )
+        return digest(self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "weights": self.weights_sha256,
+            "preprocessor": self.preprocessor.identity(),
+            "pooling": self.pooling,
+            "precision": self.precision,
+        }
 
     def view(self, images: Bytes) -> Views:
         """Look at prepared images.
@@ -162,6 +205,8 @@ class Encoder:
             images: (N, S, S, 3) uint8, as `Preprocessor.prepare` makes them. The result for one
                 image does not depend on the others.
         """
+        import torch
+
         parts = zip(*self._passes(images), strict=True)
         return Views(*(torch.cat(part).cpu().numpy() for part in parts))
 
@@ -176,7 +221,7 @@ class Encoder:
             found.append(features.cpu().numpy())
             done += len(features)
             progress("looking at the cells", done, len(images))
-        empty = np.zeros((0, self.network.width), np.float32)
+        empty = np.zeros((0, self.width), np.float32)
         return np.concatenate(found) if found else empty
 
     def _passes(self, images: Bytes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -198,6 +243,8 @@ class Encoder:
 
     def _sizes(self, image: Bytes) -> tuple[int, int]:
         """Chunk and group size for this machine, found once with copies of one image."""
+        import torch
+
         key = (image.shape[1], torch.get_num_threads())
         if key not in self._found_sizes:
             full = self._forward(np.repeat(image, CHUNK, axis=0))[0]
@@ -213,6 +260,8 @@ class Encoder:
         return self._found_sizes[key]
 
     def _forward(self, images: Bytes) -> tuple[Tensor, Tensor, Tensor]:
+        import torch
+
         self.network.eval()
         x = torch.from_numpy(self.preprocessor.normalize(images)).to(
             self.device, memory_format=torch.channels_last
@@ -242,6 +291,8 @@ class Encoder:
         Returns:
             (N, M, h, w): what each patch adds to a target by its first-order term.
         """
+        import torch
+
         N, M, C = directions.shape
         x = torch.from_numpy(self.preprocessor.normalize(images)).to(self.device)
         entering = self.network.entering_last_block(x)
@@ -261,12 +312,7 @@ class Encoder:
         Args:
             half: in half precision; only weights that are rounded to it already keep their space.
         """
-        state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
-        if half:
-            state = {
-                k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in state.items()
-            }
-        write_arrays(folder / "weights.safetensors", state)
+        self._save_weights(folder, half)
         if self.seen_pixels:
             marks = [np.frombuffer(bytes.fromhex(mark), np.uint8) for mark in self.seen_pixels]
             write_arrays(folder / SEEN, {"pixels": np.stack(marks)})
@@ -277,6 +323,14 @@ class Encoder:
             folder, "encoder.json", {"kind": "encoder", "schema": SCHEMA, "space": self.space}
         )
 
+    def _save_weights(self, folder: Path, half: bool) -> None:
+        state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
+        if half:
+            state = {
+                k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in state.items()
+            }
+        write_arrays(folder / WEIGHTS, state)
+
     def _settings(self) -> dict[str, Any]:
         return {
             "backbone": self.backbone,
@@ -284,43 +338,35 @@ class Encoder:
             "preprocessor": self.preprocessor.identity(),
             "recipe": self.recipe,
             "trained_on": list(self.trained_on),
-            "norm": self.network.norm,
+            "norm": self.norm,
             "heads": [list(codes) for codes in self.heads],
             **({"tasks": list(self.tasks)} if self.tasks else {}),
             "documents": sorted(self.documents),
         }
 
     @classmethod
-    def open(cls, folder: Path, *, device: torch.device | None = None) -> Encoder:
-        """Read an encoder that `save` wrote.
+    def open(cls, folder: Path, *, device: str | torch.device | None = None) -> Encoder:
+        """Read an encoder that `save` wrote; one that was compiled as such.
 
         Raises:
-            ArtifactError: it is damaged, or makes another space than its manifest says.
+            ArtifactError: it is damaged, or makes another space than its manifest says; the device
+                is not there, or none that it was compiled for.
         """
+        from cellkin.learning.compiled import CompiledEncoder
+
         manifest = read_manifest(folder, "encoder.json", kind="encoder", schema=SCHEMA)
         settings = read_json(folder / "settings.json")
-        network = Network(
-            settings["backbone"],
-            len(settings["classes"]),
-            size=settings["preprocessor"]["size"],
-            norm=settings.get("norm", "batch"),
-        )
-        arrays = read_arrays(folder / "weights.safetensors")
-        try:
-            network.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
-        except RuntimeError as error:
-            raise ArtifactError(
-                "the weights do not fit the backbone they are stored with",
-                where=folder,
-                mend="make the encoder again with this version of cellkin and timm",
-            ) from error
-        encoder = cls(
-            network,
-            Preprocessor.from_json(settings["preprocessor"]),
-            settings["classes"],
-            recipe=settings["recipe"],
-            device=device,
-        )
+        if "engine" in settings:
+            encoder: Encoder = CompiledEncoder.read(folder, settings, device)
+        else:
+            place = choose_device(device) if isinstance(device, str) else device
+            encoder = cls(
+                read_network(folder, settings),
+                Preprocessor.from_json(settings["preprocessor"]),
+                settings["classes"],
+                recipe=settings["recipe"],
+                device=place,
+            )
         encoder.trained_on = tuple(settings["trained_on"])
         encoder.seen_pixels = seen_pixels(folder)
         encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
@@ -336,3 +382,31 @@ class Encoder:
                 mend="restore the folder from a copy, or make it again",
             )
         return encoder
+
+
+def read_network(folder: Path, settings: dict[str, Any]) -> Network:
+    """The network of an encoder's folder.
+
+    Raises:
+        ArtifactError: its weights do not fit.
+    """
+    import torch
+
+    from cellkin.learning.networks import Network
+
+    network = Network(
+        settings["backbone"],
+        len(settings["classes"]),
+        size=settings["preprocessor"]["size"],
+        norm=settings.get("norm", "batch"),
+    )
+    arrays = read_arrays(folder / WEIGHTS)
+    try:
+        network.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()})
+    except RuntimeError as error:
+        raise ArtifactError(
+            "the weights do not fit the backbone they are stored with",
+            where=folder,
+            mend="make the encoder again with this version of cellkin and timm",
+        ) from error
+    return network

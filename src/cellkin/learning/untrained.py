@@ -31,7 +31,7 @@ def untrained(encoder: Encoder, images: Bytes, *, seed: int) -> Encoder:
         "scratch",
         size=encoder.preprocessor.size,
         seed=seed,
-        norm=encoder.network.norm,
+        norm=encoder.norm,
     )
     for norm in network.body.modules():
         if hasattr(norm, "running_mean") and not norm.weight.any():

@@ -174,7 +174,7 @@ def _imagenet(cells: FoldCells, recipe: Recipe, place: Place, progress: Progress
 
 def embedded(encoder: Encoder, cells: FoldCells, rows: Ints, progress: Progress) -> Singles:
     """Features of some rows (N, C), chunk by chunk; no other image is copied."""
-    parts = [np.zeros((0, encoder.network.width), np.float32)]
+    parts = [np.zeros((0, encoder.width), np.float32)]
     for start in range(0, len(rows), CHUNK):
         parts.append(encoder.vectors(np.asarray(cells.images[rows[start : start + CHUNK]])))
         progress("looking at the cells", min(start + CHUNK, len(rows)), len(rows))

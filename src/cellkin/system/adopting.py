@@ -19,7 +19,6 @@ from cellkin.core.names import is_unknown, likeness, plain
 from cellkin.core.records import Dataset, LabelSet
 from cellkin.imaging.fingerprints import fingerprints
 from cellkin.imaging.quality import LEAST, QualityGate, measure
-from cellkin.learning.encoder import choose_device
 from cellkin.system.cards import atlas_card, documents
 from cellkin.system.runs import AdoptOptions, learned_from, load_images
 
@@ -59,7 +58,7 @@ def adopt(
     out = Path(out).expanduser()
     if not options.overwrite:
         refuse_existing(out)
-    parent = Atlas.open(atlas, device=choose_device(options.device))
+    parent = Atlas.open(atlas, device=options.device)
     name = _named(place or _place_of(data), parent)
     refuse_strange_classes(parent, data)
     images = load_images(data, parent.encoder.preprocessor, options.progress)

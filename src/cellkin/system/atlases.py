@@ -305,7 +305,7 @@ def _atlas(
     )
     atlas = _with_novelty(atlas, held_out, job)
     tested = [pair for pair in held_out if pair[0].part == "test"]
-    measured, predictions = _measure(atlas, *tested[0], job) if tested else ({"test": None}, [])
+    measured, predictions = measure_test(atlas, *tested[0], job) if tested else ({"test": None}, [])
     return replace(atlas, facts={**atlas.facts, **measured}), predictions
 
 
@@ -323,9 +323,14 @@ def _with_novelty(
     return with_novelty(atlas, job.pictures(atlas.cells.ids), calibration, progress=job.progress)
 
 
-def _measure(
+def measure_test(
     atlas: Atlas, cells: Cells, features: Features, job: PartedCells
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores and triage of the test cells, as the facts of an atlas keep them, and every decision.
+
+    Raises:
+        CellkinError: as `decide`.
+    """
     decisions = decide(atlas, features, owners=cells.owners(job.split.unit))
     decisions = novel(atlas, decisions, job.pictures(cells.ids))
     samples, called = job.data.select(cells.ids), [d.label for d in decisions]

@@ -12,7 +12,8 @@ from cellkin import report
 from cellkin.atlas import Atlas
 from cellkin.core.records import Dataset, Provenance, Split
 from cellkin.datasets.parts.places import cells_by_place, place_warnings
-from cellkin.learning.encoder import PRECISION, Encoder
+from cellkin.learning.compiled import CompiledEncoder
+from cellkin.learning.encoder import Encoder
 from cellkin.learning.recipes import FINE_TUNING, ONLY
 
 __all__ = [
@@ -71,10 +72,11 @@ def network_facts(encoder: Encoder) -> dict[str, Any]:
     preprocessor = encoder.preprocessor.identity()
     return {
         "backbone": encoder.backbone,
-        "norm": encoder.network.norm,
+        "norm": encoder.norm,
         "pooling": encoder.pooling,
-        "width": encoder.network.width,
-        "precision": PRECISION,
+        "width": encoder.width,
+        "precision": encoder.precision,
+        **({"engine": encoder.engine} if isinstance(encoder, CompiledEncoder) else {}),
         "preprocessor": preprocessor,
         "init": encoder.recipe.get("init", "not stated"),
         "space": encoder.space,

@@ -273,12 +273,12 @@ def open_encoder(folder: Path, device: str) -> Encoder:
         ArtifactError: neither is there, or it is damaged.
     """
     if str(folder) in FOLDERS.values():
-        return Encoder.open(PACKAGED / str(folder), device=choose_device(device))
+        return Encoder.open(PACKAGED / str(folder), device=device)
     if str(folder) == "imagenet":
         return packaged_encoder(LITE0_SIDE, device)
     for candidate in (folder / "encoder", folder):
         if (candidate / "encoder.json").is_file():
-            return Encoder.open(candidate, device=choose_device(device))
+            return Encoder.open(candidate, device=device)
     raise ArtifactError(
         "this is neither an atlas nor an encoder",
         where=folder,

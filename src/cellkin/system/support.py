@@ -23,7 +23,6 @@ from cellkin.decision import COVERAGE
 from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
-from cellkin.learning.encoder import choose_device
 from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
 from cellkin.system.atlas_facts import atlas_facts
@@ -90,7 +89,7 @@ class DecisionSupport:
         Raises:
             ArtifactError: it is no atlas, or damaged. DecisionError: it does not know this place.
         """
-        opened = cls(Atlas.open(folder, device=choose_device(device)))
+        opened = cls(Atlas.open(folder, device=device))
         return opened if place is None else opened.at(place)
 
     def at(self, place: str | None) -> DecisionSupport:
