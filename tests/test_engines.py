@@ -25,11 +25,13 @@ from cellkin.learning import engines, translating
 from cellkin.learning.compiled import CompiledEncoder
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.networks import Network
+from cellkin.learning.opening import encoder_in
 from cellkin.learning.threads import threads
 from cellkin.learning.weights import initialize
 from cellkin.report.engine import engine_lines
-from cellkin.system import CompileOptions, DecisionSupport, IndexOptions, compile_atlas, index
+from cellkin.system import DecisionSupport, IndexOptions, index
 from cellkin.system import compiling as compiling_module
+from cellkin.system.compiling import CompileOptions, compile_atlas
 
 for package in ("openvino", "nncf", "onnxruntime", "onnx"):
     try:
@@ -112,14 +114,14 @@ def test_no_answer_depends_on_the_batch_nor_on_the_cores(
 ) -> None:
     folder: Path = request.getfixturevalue(which)
     images = pictures(folder)
-    encoder = Encoder.open(folder / "encoder")
+    encoder = encoder_in(folder / "encoder")
     together = encoder.view(images)
     for row in (0, 3):
         alone = encoder.view(images[row : row + 1])
         assert np.array_equal(alone.maps[0], together.maps[row])
         assert np.array_equal(alone.features[0], together.features[row])
     with threads(3):
-        others = Encoder.open(folder / "encoder").view(images[::-1])
+        others = encoder_in(folder / "encoder").view(images[::-1])
     assert np.array_equal(others.maps[::-1], together.maps)
     assert np.array_equal(encoder.vectors(images), together.features)
 
@@ -195,7 +197,7 @@ def test_onnx_says_the_same(plain: Path, support: DecisionSupport, tmp_path: Pat
     facts = Atlas.open(made).facts["engine"]
     assert (facts["part"], facts["limits"], facts["name"]) == ("references", "kept", "onnx")
     images = pictures(made)
-    encoder = Encoder.open(made / "encoder")
+    encoder = encoder_in(made / "encoder")
     wanted = support.atlas.encoder.view(images)
     assert np.allclose(encoder.view(images).maps, wanted.maps, atol=1e-4)
     assert np.array_equal(encoder.view(images[2:3]).maps[0], encoder.view(images).maps[2])
@@ -283,7 +285,7 @@ def test_a_missing_extra_is_named(
 
 def test_no_engine_reports_to_its_makers(quick: Path) -> None:
     assert sys.modules["openvino_telemetry"] is None
-    Encoder.open(quick / "encoder").view(pictures(quick, 1))
+    encoder_in(quick / "encoder").view(pictures(quick, 1))
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 
 

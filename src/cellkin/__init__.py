@@ -17,6 +17,7 @@ __all__ = [
     "DecisionSupport",
     "__version__",
     "adopt",
+    "compile_atlas",
     "datasets",
     "find",
     "index",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _HOMES = dict.fromkeys(("DecisionSupport", "adopt", "index", "pretrain", "train"), "cellkin.system")
+_HOMES["compile_atlas"] = "cellkin.system.compiling"
 _HOMES["find"] = "cellkin.smear.finding"
 _ROOMS = ("datasets", "report")
 

@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas.adopted import (
-    Adopted,
-    Standpoint,
-    read_adopted,
-    write_adopted,
-)
+from cellkin.atlas.adopted import Adopted, Standpoint, read_adopted, write_adopted
 from cellkin.atlas.cells import (
     REFERENCE,
     Cells,
@@ -53,6 +48,7 @@ from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxSc
 from cellkin.imaging.fingerprints import fingerprint
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.opening import encoder_in
 from cellkin.measures.counting import HeldOutCalls
 
 __all__ = ["Atlas", "Cells"]
@@ -393,7 +389,7 @@ class Atlas:
         labels = LabelSet.from_json(told["labels"])
         parts = {cells.part: cells for cells in read_cells(folder / PICTURES)}
         atlas = cls(
-            encoder=Encoder.open(folder / "encoder", device=device),
+            encoder=encoder_in(folder / "encoder", device),
             labels=labels,
             cells=parts[REFERENCE],
             vectors=arrays["vectors"],

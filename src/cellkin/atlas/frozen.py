@@ -13,6 +13,7 @@ from cellkin.core.errors import damaged
 from cellkin.core.records import frozen
 from cellkin.decision import Conformal, Kinds
 from cellkin.learning.encoder import Encoder
+from cellkin.learning.opening import encoder_in
 
 FOLDER = "frozen"
 """In an atlas, of the compiled encoder of this space."""
@@ -70,7 +71,7 @@ class Frozen:
             return None
         try:
             labels, scores = tuple(told["labels"]), Conformal.from_json(told["scores"])
-            encoder = Encoder.open(folder / FOLDER) if (folder / FOLDER).is_dir() else None
+            encoder = encoder_in(folder / FOLDER) if (folder / FOLDER).is_dir() else None
             return cls(str(told["space"]), vectors, labels, scores, encoder)
         except (KeyError, TypeError) as error:
             raise damaged("the frozen space", error, where="frozen") from error

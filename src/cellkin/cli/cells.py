@@ -340,8 +340,6 @@ def inspect(
 
 
 def _description(facts: dict[str, Any]) -> list[str]:
-    from cellkin.report.engine import engine_lines
-
     split, test = facts["split"], facts["test"]
     classes = ", ".join(f"{n} {facts['titles'][name]}" for name, n in facts["classes"].items())
     parts = ", ".join(f"{split[part]} {part}" for part in ("train", "val", "calibration", "test"))
@@ -371,7 +369,6 @@ def _description(facts: dict[str, Any]) -> list[str]:
                 f"specificity {percent(test['specificity'])}"
             )
     lines += _measured(facts)
-    lines += engine_lines(facts.get("engine"))
     lines += _places(facts)
     made = facts["provenance"]
     lines.append(f"made        {made['created']} by cellkin {made['version']}, {made['recipe']}")
@@ -380,10 +377,11 @@ def _description(facts: dict[str, Any]) -> list[str]:
 
 
 def _places(facts: dict[str, Any]) -> list[str]:
-    """Cells by place, the robustness index, the shortcut meter, and what they warn of."""
-    from cellkin.report import place_limits, place_rows
+    """What it looks by; cells by place, the robustness index, the shortcut meter, and warnings."""
+    from cellkin.report import engine_lines, place_limits, place_rows
 
-    lines = [f"places      {name}: {told}" for name, told in place_rows(facts, facts["titles"])]
+    lines = engine_lines(facts.get("engine"))
+    lines += [f"places      {name}: {told}" for name, told in place_rows(facts, facts["titles"])]
     return lines + [f"warning     {told}" for told in place_limits(facts)]
 
 

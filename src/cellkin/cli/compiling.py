@@ -47,7 +47,8 @@ def compile_(
     than --most is not written. Needs pip install 'cellkin[fast]'.
     """
     from cellkin.report.engine import engine_lines
-    from cellkin.system import CompileOptions, DecisionSupport, compile_atlas
+    from cellkin.system import DecisionSupport
+    from cellkin.system.compiling import CompileOptions, compile_atlas
 
     dataset = None if data is None else opened(data, clinical)
     with progress() as tell:

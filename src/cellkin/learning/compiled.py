@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -153,14 +153,9 @@ class CompiledEncoder(Encoder):
         return {**super()._settings(), "engine": engine}
 
     @classmethod
-    def read(
+    def _read(
         cls, folder: Path, settings: dict[str, Any], device: str | torch.device | None
-    ) -> CompiledEncoder:
-        """The encoder of a folder, without what `Encoder.open` adds.
-
-        Raises:
-            ArtifactError: a device is asked for that no engine runs on.
-        """
+    ) -> Self:
         if device is not None and str(device) not in ("auto", "cpu"):
             raise ArtifactError(
                 f"this encoder was compiled for the processor and cannot run on {device}",

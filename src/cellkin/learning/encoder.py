@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -345,28 +345,16 @@ class Encoder:
         }
 
     @classmethod
-    def open(cls, folder: Path, *, device: str | torch.device | None = None) -> Encoder:
-        """Read an encoder that `save` wrote; one that was compiled as such.
+    def open(cls, folder: Path, *, device: str | torch.device | None = None) -> Self:
+        """Read an encoder of this kind that `save` wrote; `cellkin.learning.opening` reads any.
 
         Raises:
             ArtifactError: it is damaged, or makes another space than its manifest says; the device
-                is not there, or none that it was compiled for.
+                is not there.
         """
-        from cellkin.learning.compiled import CompiledEncoder
-
         manifest = read_manifest(folder, "encoder.json", kind="encoder", schema=SCHEMA)
         settings = read_json(folder / "settings.json")
-        if "engine" in settings:
-            encoder: Encoder = CompiledEncoder.read(folder, settings, device)
-        else:
-            place = choose_device(device) if isinstance(device, str) else device
-            encoder = cls(
-                read_network(folder, settings),
-                Preprocessor.from_json(settings["preprocessor"]),
-                settings["classes"],
-                recipe=settings["recipe"],
-                device=place,
-            )
+        encoder = cls._read(folder, settings, device)
         encoder.trained_on = tuple(settings["trained_on"])
         encoder.seen_pixels = seen_pixels(folder)
         encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
@@ -382,6 +370,18 @@ class Encoder:
                 mend="restore the folder from a copy, or make it again",
             )
         return encoder
+
+    @classmethod
+    def _read(
+        cls, folder: Path, settings: dict[str, Any], device: str | torch.device | None
+    ) -> Self:
+        return cls(
+            read_network(folder, settings),
+            Preprocessor.from_json(settings["preprocessor"]),
+            settings["classes"],
+            recipe=settings["recipe"],
+            device=choose_device(device) if isinstance(device, str) else device,
+        )
 
 
 def read_network(folder: Path, settings: dict[str, Any]) -> Network:

@@ -8,6 +8,7 @@ from cellkin.report.contact_sheet import contact_sheet
 from cellkin.report.count_page import CountAlbum, save_count
 from cellkin.report.counting import count_sentence
 from cellkin.report.curves import pretraining_curve, training_curve
+from cellkin.report.engine import engine_lines
 from cellkin.report.fits_page import save_fits
 from cellkin.report.halving_page import HalvingReport, save_halving
 from cellkin.report.pages import DecisionRow, save, save_all, save_table
@@ -22,6 +23,7 @@ __all__ = [
     "HalvingReport",
     "contact_sheet",
     "count_sentence",
+    "engine_lines",
     "headlines",
     "model_card",
     "place_limits",

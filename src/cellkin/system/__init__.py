@@ -5,7 +5,6 @@
 from cellkin.system.adopting import adopt
 from cellkin.system.atlases import index, train
 from cellkin.system.auditing import audit
-from cellkin.system.compiling import CompileOptions, compile_atlas
 from cellkin.system.cross_validation import cross_validate
 from cellkin.system.halving import HalvingOptions, HalvingProposal, propose_halving
 from cellkin.system.injecting import Injected, InjectOptions, inject_nothing
@@ -15,7 +14,6 @@ from cellkin.system.support import DecisionSupport, Look
 
 __all__ = [
     "AdoptOptions",
-    "CompileOptions",
     "DecisionSupport",
     "HalvingOptions",
     "HalvingProposal",
@@ -27,7 +25,6 @@ __all__ = [
     "TrainOptions",
     "adopt",
     "audit",
-    "compile_atlas",
     "cross_validate",
     "encoder_facts",
     "index",

@@ -33,6 +33,7 @@ from cellkin.imaging.loading import load_prepared
 from cellkin.imaging.outline import is_empty
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.learning.encoder import Encoder, choose_device
+from cellkin.learning.opening import encoder_in
 from cellkin.learning.packaged import FOLDERS, HAEMATOLOGY, PACKAGED
 from cellkin.learning.recipes import Recipe
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize, pixels_seen_by
@@ -278,7 +279,7 @@ def open_encoder(folder: Path, device: str) -> Encoder:
         return packaged_encoder(LITE0_SIDE, device)
     for candidate in (folder / "encoder", folder):
         if (candidate / "encoder.json").is_file():
-            return Encoder.open(candidate, device=device)
+            return encoder_in(candidate, device)
     raise ArtifactError(
         "this is neither an atlas nor an encoder",
         where=folder,
