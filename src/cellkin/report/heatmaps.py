@@ -16,6 +16,7 @@ EMPTY_PAIR = "empty: nothing is alike or unlike here"
 UNDEFINED = "not drawn: the map holds values that are no numbers"
 STRONGEST = 0.48  # opacity of the strongest value: the cell shows through everywhere
 CONTOURS = (0.25, 0.5, 0.75)
+LIGHT, DARK = np.float32(255.0), np.float32(20.0)
 FAINT = 0.25  # of the opacity of a map, outside the cell
 
 
@@ -46,7 +47,8 @@ class Scale:
         share = values / self.limit if self.limit else np.zeros_like(values)
         share = np.clip(share, -1.0 if self.signed else 0.0, 1.0)
         name, place = ("RdBu_r", (share + 1) / 2) if self.signed else ("viridis", share)
-        rgb = colormaps[name](place)[..., :3] * 255
+        shades = colormaps[name].resampled(256)(np.arange(256))[:, :3].astype(np.float32) * 255
+        rgb = shades[np.minimum((place * 256).astype(np.intp), 255)]
         return rgb, STRONGEST * np.abs(share) ** 0.7
 
 
@@ -91,60 +93,63 @@ def overlay(
         (side, side, 3) uint8. Colour fades in with |value|; lines at a quarter, half and three
         quarters of the scale, dashed where the value is negative. Of an empty map: the image.
     """
-    drawn = resized(image, side).astype(np.float64)
+    drawn = resized(image, side).astype(np.float32)
     inside = None if outline is None else _softened(outline, side)
     if scale.limit and not status(values):
-        shown = 1.0 if inside is None else FAINT + (1 - FAINT) * inside
+        shown = np.float32(1.0) if inside is None else FAINT + (1 - FAINT) * inside
         smooth = _smooth(values, side)
         rgb, opacity = scale.colors(smooth)
-        drawn = _blend(drawn, rgb, opacity * shown)
+        _blend(drawn, rgb, opacity * shown)
         ink, halo = _lines(smooth, scale)
-        drawn = _blend(drawn, np.full(3, 255.0), 0.55 * halo * shown)
-        drawn = _blend(drawn, np.full(3, 20.0), 0.8 * ink * shown)
+        _blend(drawn, LIGHT, 0.55 * halo * shown)
+        _blend(drawn, DARK, 0.8 * ink * shown)
     if inside is not None:
-        drawn = _outlined(drawn, inside)
+        _outline(drawn, inside)
     return np.rint(drawn).astype(np.uint8)
 
 
-def _outlined(drawn: Array, inside: Array) -> Array:
-    """The edge of the cell as a light line between dark ones, unlike any line of a map."""
-    slope = np.maximum(np.hypot(*np.gradient(inside)), 1e-3)
+def _outline(drawn: Array, inside: Array) -> None:
+    """Draw the edge of the cell: a light line between dark ones, unlike any line of a map."""
+    slope = np.maximum(np.hypot(*np.gradient(inside)), np.float32(1e-3))
     pixels = np.abs(inside - 0.5) / slope
-    drawn = _blend(drawn, np.full(3, 20.0), 0.75 * np.clip(3.2 - pixels, 0, 1))
-    return _blend(drawn, np.full(3, 255.0), np.clip(2.0 - pixels, 0, 1))
+    _blend(drawn, DARK, 0.75 * np.clip(3.2 - pixels, 0, 1))
+    _blend(drawn, LIGHT, np.clip(2.0 - pixels, 0, 1))
 
 
 def _softened(outline: Array, side: int) -> Array:
     """A mask (S, S) at (side, side), in [0, 1], without its steps."""
     picture = Image.fromarray((outline * np.uint8(255)).astype(np.uint8))
     large = picture.resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(large.filter(ImageFilter.GaussianBlur(side / 120)), np.float64) / 255
+    return np.asarray(large.filter(ImageFilter.GaussianBlur(side / 120)), np.float32) / 255
 
 
 def _smooth(values: Array, side: int) -> Array:
     """Bicubic, held inside the map's own range: interpolation must not invent a new extreme."""
     picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
-    large = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float64)
-    return np.clip(large, values.min(), values.max())
+    large = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    return np.clip(large, np.float32(values.min()), np.float32(values.max()))
 
 
-def _blend(under: Array, over: Array, opacity: Array) -> Array:
-    weight = opacity[..., None]
-    return np.asarray(under * (1 - weight) + over * weight)
+def _blend(under: Array, over: Array | np.float32, opacity: Array) -> None:
+    """Lay a colour (H, W, 3), or one grey, over `under` (H, W, 3) in place."""
+    step = over - under
+    step *= opacity[..., None]
+    under += step
 
 
 def _lines(values: Array, scale: Scale) -> tuple[Array, Array]:
     """Contour lines as opacities in [0, 1]: the ink and the light rim around it, each (H, W)."""
     along_y, along_x = np.gradient(values)
-    slope = np.maximum(np.hypot(along_x, along_y), 1e-9 * scale.limit)
+    slope = np.maximum(np.hypot(along_x, along_y), values.dtype.type(1e-9 * scale.limit))
     rows, columns = np.indices(values.shape) // 7
     dashes = (rows + columns) % 2 == 0
     ink, halo = np.zeros_like(values), np.zeros_like(values)
     for share in (*CONTOURS, *(-c for c in CONTOURS if scale.signed)):
         pixels = np.abs(values - share * scale.limit) / slope
-        drawn = dashes if share < 0 else np.ones_like(dashes)
-        ink = np.maximum(ink, np.clip(1.4 - pixels, 0, 1) * drawn)
-        halo = np.maximum(halo, np.clip(3.0 - pixels, 0, 1) * drawn)
+        if share < 0:
+            pixels[~dashes] = np.inf
+        ink = np.maximum(ink, np.clip(1.4 - pixels, 0, 1))
+        halo = np.maximum(halo, np.clip(3.0 - pixels, 0, 1))
     return ink, halo
 
 
@@ -152,4 +157,6 @@ def color_bar(scale: Scale, width: int = 256, height: int = 16) -> Array:
     """(height, width, 3) uint8: the colours from low to high as they lie on a light background."""
     values = np.tile(np.linspace(scale.low, scale.limit, width), (height, 1))
     rgb, opacity = scale.colors(values)
-    return np.rint(_blend(np.full((height, width, 3), 245.0), rgb, opacity)).astype(np.uint8)
+    drawn = np.full((height, width, 3), 245.0)
+    _blend(drawn, rgb, opacity)
+    return np.rint(drawn).astype(np.uint8)
