@@ -72,7 +72,7 @@ def drawn(cells: int, seed: int, size: int) -> tuple[list[Bytes], Ints, list[Int
 def measured(way: dict[str, float | bool], options: argparse.Namespace, seed: int) -> list[float]:
     """Accuracy of the neighbour vote where surroundings tell the kind, and where they do not."""
     raw, kinds, (train, val, *tests) = drawn(options.cells, seed, options.size)
-    recipe = load_recipe("quick", init="packaged", size=options.size, **way)
+    recipe = load_recipe("quick-imagenet", size=options.size, **way)
     if options.epochs:
         recipe = replace(recipe, epochs=options.epochs, validate_from=1)
     data = TrainingData(
@@ -86,14 +86,14 @@ def measured(way: dict[str, float | bool], options: argparse.Namespace, seed: in
     with tempfile.TemporaryDirectory() as run:
         encoder = train_encoder(data, recipe, seed=seed, run=Path(run)).encoder
     ones = torch.ones(len(KINDS))
-    return [validated(encoder, replace(data, val=test), recipe, ones)[0] for test in tests]
+    return [validated(encoder, replace(data, val=test), recipe, ones).accuracy for test in tests]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cells", type=int, default=720)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, help="as the recipe quick says")
+    parser.add_argument("--epochs", type=int, help="as the recipe quick-imagenet says")
     parser.add_argument("--way", action="append", choices=[*WAYS], help="only these")
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()

@@ -35,6 +35,7 @@ from cellkin.learning.losses import (
 from cellkin.learning.networks import Network
 from cellkin.learning.recipes import Recipe, load_recipe, recipe_names
 from cellkin.learning.sampling import TrainingData
+from cellkin.learning.selection import Validated
 from cellkin.learning.training import train_encoder
 from cellkin.learning.weights import initialize
 
@@ -225,7 +226,7 @@ def test_recipes_are_data() -> None:
     assert {"quick", "paper-allidb2", "paper-cnmc", "paper-pbc", "paper-patches"} <= set(
         recipe_names()
     )
-    assert load_recipe("quick").init == "packaged"
+    assert load_recipe("quick").init == "haematology"
     assert load_recipe("quick", epochs=3).epochs == 3
     assert load_recipe("quick", epochs=3).id != load_recipe("quick").id
 
@@ -453,12 +454,13 @@ def test_warm_up_moves_the_head_alone(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_best_validated_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Best accuracy first, then lower loss; the weights returned are those of that epoch."""
-    answers = iter([(0.5, 1.0), (0.9, 1.0), (0.9, 0.5), (0.9, 0.7), (0.2, 0.1)])
+    answers = iter([(5, 1.0), (9, 1.0), (9, 0.5), (9, 0.7), (2, 0.1)])
     states: list[dict[str, torch.Tensor]] = []
 
-    def told(encoder: Encoder, *_: object) -> tuple[float, float]:
+    def told(encoder: Encoder, *_: object) -> Validated:
         states.append({k: v.clone() for k, v in encoder.network.state_dict().items()})
-        return next(answers)
+        right, loss = next(answers)
+        return Validated(tuple(i < right for i in range(10)), loss)
 
     monkeypatch.setattr("cellkin.learning.training.validated", told)
     trained = train_encoder(tiny_data(), BASE.with_changes(epochs=5), seed=0, run=tmp_path)

@@ -184,6 +184,14 @@ def vote_settings(recipe: Recipe) -> tuple[int, str]:
     return asked[0]
 
 
+def start_kept(base: Recipe, changed: Recipe) -> None:
+    """Six validation cells show nothing beyond chance: the weights are those of the start."""
+    assert run(base).trained.selected_epoch > 0
+    assert run(changed).trained.selected_epoch == 0
+    learned = {k for k in run(changed).weights if "head" not in k and "tracked" not in k}
+    assert unmoved(changed) == learned != unmoved(base)
+
+
 def votes_of_validation(recipe: Recipe) -> bool:
     """Whether neighbours are asked at all to measure an epoch."""
     try:
@@ -306,6 +314,7 @@ PROOFS = {
         column("phase"), ["fine-tuning"] * 2, ["warm-up", *["fine-tuning"] * 2])),
     "warmup_lr": Proof(0.5, sees(
         lambda r: run(r).column("lr")[0], 0.02, 0.5), {"warmup_epochs": 1, "epochs": 1}),
+    "keep_start": Proof(True, start_kept, {"warmup_epochs": 1}),
     "metric": Proof(0.0, sees(
         lambda r: bool(sum(run(r).column("metric_loss")) > 0), True, False), {"margin": 20.0}),
     "margin": Proof(5.0, grows(metric_loss)),

@@ -392,6 +392,39 @@ def test_what_is_no_number_is_never_the_best(worse: tuple[float, float]) -> None
     assert (first["selected"], row["selected"]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "left"), [(5, 0, False), (6, 0, True), (9, 3, False), (20, 5, True)]
+)
+def test_a_start_is_left_for_what_is_better_beyond_chance(
+    gained: int, lost: int, left: bool
+) -> None:
+    """p is 0.062, 0.031, 0.146 and 0.004; after it the better of two epochs is taken as ever."""
+    kept = Kept(Network("test_resnet", 2, size=32))
+    start = [False] * gained + [True] * (lost + 10)
+    kept.begin({"phase": "warm-up", "val_accuracy": 0.0, "val_loss": 9.0}, start)
+    better = [True] * gained + [False] * lost + [True] * 10
+    assert kept.beats_start(better) is left
+    assert not kept.beats_start([not right for right in better])
+    kept.offer({"phase": "fine-tuning", "val_accuracy": 0.9, "val_loss": 1.0}, "val_accuracy")
+    assert kept.beats_start(start)
+
+
+def test_a_start_that_competes_is_known_after_a_resume(tmp_path: Path) -> None:
+    recipe = TINY.with_changes(warmup_epochs=1, keep_start=True, epochs=2)
+    whole = train_encoder(tiny_data(), recipe, seed=0, run=tmp_path / "whole")
+
+    def stop(task: str, done: int, total: int) -> None:
+        if task.startswith("training, epoch 3/3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(tiny_data(), recipe, seed=0, run=tmp_path / "run", progress=stop)
+    resumed = train_encoder(tiny_data(), recipe, seed=0, run=tmp_path / "run")
+    assert alike(resumed, whole)
+    assert whole.selected_epoch == 0
+    assert whole.history[0]["selected"]
+
+
 def test_a_full_disk_keeps_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Trained
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from cellkin.core.errors import TrainingError
 from cellkin.learning import checkpoints, optimizers
 from cellkin.learning.networks import Network
+from cellkin.measures.paired import mcnemar
+
+BEYOND_CHANCE = 0.05  # p of a start that is given up
 
 
 class Kept:
@@ -20,6 +23,7 @@ class Kept:
     Attributes:
         history: one row per epoch. best: the row of the selected one, empty before there is one.
         state: its weights.
+        start: which validation cells the first weights have right, where they compete.
     """
 
     def __init__(self, network: Network) -> None:
@@ -27,6 +31,22 @@ class Kept:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.state: dict[str, Tensor] | None = None
+        self.start: tuple[bool, ...] = ()
+
+    def begin(self, row: dict[str, Any], right: Sequence[bool]) -> None:
+        """The first weights compete: they stay until an epoch is better beyond chance."""
+        self.start = tuple(right)
+        row["selected"] = True
+        self.best = dict(row)
+        self.state = {k: v.clone() for k, v in self.network.state_dict().items()}
+
+    def beats_start(self, right: Sequence[bool]) -> bool:
+        """Whether these are more right calls than the start's, beyond chance; True without one."""
+        if not self.start or self.best["phase"] != "warm-up":
+            return True
+        pairs = list(zip(right, self.start, strict=True))
+        gained, lost = pairs.count((True, False)), pairs.count((False, True))
+        return gained > lost and mcnemar(gained, lost) <= BEYOND_CHANCE
 
     def offer(self, row: dict[str, Any], measure: str) -> None:
         """Select an epoch that is the best by now: `measure` larger, then `val_loss` smaller; one
@@ -50,6 +70,7 @@ class Kept:
             OutputError: no room on the disk; the checkpoint before it stays.
         """
         facts = {**identity, "history": self.history, "best": self.best}
+        facts["start"] = [int(right) for right in self.start]
         state = optimizers.tensors(optimizer, self.network)
         own = checkpoints.Checkpoint(step, self.network.state_dict(), state, self.state, facts)
         checkpoints.save(run / "checkpoints", own)
@@ -60,6 +81,7 @@ class Kept:
         self.network.load_state_dict(found.network)
         self.history, self.best = list(found.facts["history"]), dict(found.facts["best"])
         self.state = dict(found.best) if found.best else None
+        self.start = tuple(map(bool, found.facts.get("start", ())))
 
     def finish(self, run: Path) -> None:
         """Give the network the weights of the best epoch, in evaluation mode.

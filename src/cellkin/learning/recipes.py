@@ -36,6 +36,7 @@ ONLY = {
         "accumulate",
         "warmup_epochs",
         "warmup_lr",
+        "keep_start",
         "metric",
         "margin",
         "mining",
@@ -54,6 +55,7 @@ NEWER = {
     "laboratory_jitter": 0.0,
     "zoom": 0.0,
     "swap_grounds": 0.0,
+    "keep_start": False,
 }
 """Fields that older recipes do not have, and the value that they had without saying so."""
 
@@ -94,6 +96,9 @@ class Recipe:
         lr_factor: by which each step multiplies the learning rate.
         warmup_epochs: epochs in which only the new head learns, with plain SGD.
         warmup_lr: their learning rate.
+        keep_start: the first weights are kept, with the head of the warm-up, unless an epoch has
+            more of the validation part right, beyond chance (McNemar's test, p at most 0.05): first
+            weights that know other laboratories are not given away for nothing (beyond the paper).
         metric: factor of the triplet loss (Eq. 3); 0 leaves it out.
         margin: of the triplet loss.
         mining: "all" valid triplets of the batch, or "batch-hard": per cell the farthest of its
@@ -152,6 +157,7 @@ class Recipe:
     lr_factor: float = 0.5
     warmup_epochs: int = 0
     warmup_lr: float = 0.02
+    keep_start: bool = False
     metric: float = 1.0
     margin: float = 1.0
     mining: str = "all"
@@ -313,6 +319,8 @@ def _check_together(recipe: Recipe) -> None:
                 raise _bad(key, value, f"leave it away: it says nothing in {recipe.task}")
     if recipe.alone and recipe.swap_grounds:
         raise _bad("swap_grounds", recipe.swap_grounds, "a cell alone has none: leave one away")
+    if recipe.keep_start and not recipe.warmup_epochs:
+        raise _bad("keep_start", True, "the head of the start learns in the warm-up: give epochs")
     if recipe.norm == "group" and recipe.frozen_batch_norm:
         raise _bad("frozen_batch_norm", True, "a group norm keeps no statistics: leave one away")
 

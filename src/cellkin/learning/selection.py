@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,19 +17,29 @@ from cellkin.learning.sampling import TrainingData
 from cellkin.learning.weights import first_network
 
 
-def validated(
-    encoder: Encoder, data: TrainingData, recipe: Recipe, weights: Tensor
-) -> tuple[float, float]:
-    """Accuracy of what will decide, and the weighted cross-entropy, on validation cells."""
+@dataclass(frozen=True)
+class Validated:
+    """Validation cells, decided: which of them rightly, and the weighted cross-entropy."""
+
+    right: tuple[bool, ...]
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.right) / len(self.right)
+
+
+def validated(encoder: Encoder, data: TrainingData, recipe: Recipe, weights: Tensor) -> Validated:
+    """The validation cells, by what will decide."""
     held_out, truth = _views(encoder, data, data.val), data.targets[data.val]
     if recipe.select_by == "head":
         called = [data.labels.names[i] for i in held_out.logits.argmax(axis=1)]
     else:
         called = _voted(encoder, data, recipe, held_out)
-    correct = sum(map(data.labels.exact, called, np.array(data.labels.names)[truth]))
+    right = map(data.labels.exact, called, np.array(data.labels.names)[truth])
     logits = torch.from_numpy(held_out.logits)
     loss = F.cross_entropy(logits, torch.from_numpy(truth), weight=weights)
-    return correct / len(called), float(loss)
+    return Validated(tuple(map(bool, right)), float(loss))
 
 
 def start_accuracy(
@@ -43,7 +53,9 @@ def start_accuracy(
     names = data.labels.names
     network, seen = first_network(recipe, len(names), data.images, data.train, seed=seed)
     encoder = Encoder(network, seen, names, device=device)
-    return validated(encoder, data, replace(recipe, select_by="vote"), torch.ones(len(names)))[0]
+    return validated(
+        encoder, data, replace(recipe, select_by="vote"), torch.ones(len(names))
+    ).accuracy
 
 
 def _voted(encoder: Encoder, data: TrainingData, recipe: Recipe, held_out: Views) -> list[str]:

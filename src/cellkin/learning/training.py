@@ -73,6 +73,11 @@ class Trained:
     first: bool = True
     memory: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def selected_epoch(self) -> int:
+        """Of fine-tuning; 0 where the first weights were kept."""
+        return 0 if self.best["phase"] == "warm-up" else int(self.best["epoch"])
+
 
 def train_encoder(
     data: TrainingData,
@@ -90,7 +95,8 @@ def train_encoder(
 
     Returns:
         the encoder of the epoch with the best accuracy of the neighbour vote on the validation
-        part (ties: lower loss), in evaluation mode.
+        part (ties: lower loss), in evaluation mode; that of the first weights where the recipe
+        keeps them and no epoch is better beyond chance.
 
     Raises:
         TrainingError: a class without training cells, a loss that is not a number, batch norms that
@@ -318,13 +324,19 @@ class _Run:
         """Measure what decides on the validation part; keep the weights if they are the best."""
         epoch, recipe = row["epoch"], self.recipe
         due = epoch >= recipe.validate_from and epoch % recipe.validate_every == 0
-        if row["phase"] == "warm-up" or not (due or last):
+        start = row["phase"] == "warm-up"
+        begins = start and recipe.keep_start and epoch == recipe.warmup_epochs
+        if not begins and (start or not (due or last)):
             return
         measured = None
         if self.processes.first:
             measured = validated(self.encoder, self.data, recipe, self.weights)
-        row["val_accuracy"], row["val_loss"] = self.processes.agree(measured)
-        self.kept.offer(row, "val_accuracy")
+        measured = self.processes.agree(measured)
+        row["val_accuracy"], row["val_loss"] = measured.accuracy, measured.loss
+        if begins:
+            self.kept.begin(row, measured.right)
+        elif self.kept.beats_start(measured.right):
+            self.kept.offer(row, "val_accuracy")
 
     # keeping and telling --------------------------------------------------------------------
 

@@ -127,6 +127,11 @@ def _share(value: float | None) -> str:
 def unbeaten_start(training: Facts) -> str:
     """Says that a training was no better than its first weights, untrained; "" where it was."""
     start, end = training.get("start_accuracy"), training.get("validation_accuracy")
+    if end is not None and training.get("selected_epoch") == 0:
+        return (
+            f"The first weights were kept as they came: {percent(end)} of the validation cells "
+            "right with them, and no epoch of training was better beyond chance."
+        )
     if start is None or end is None or end > start:
         return ""
     return (

@@ -42,17 +42,15 @@ class Method:
 
 
 VOTE: dict[str, Any] = {"select_by": "vote"}
-HEAD: dict[str, Any] = {"select_by": "head"}
+HEAD: dict[str, Any] = {"select_by": "head", "keep_start": False}
 PLAIN = HEAD | {"metric": 0.0, "together": 1}  # cross-entropy alone, batches by chance
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method(PROPOSED, "trained", VOTE),
         Method("softmax head", "trained", HEAD),
-        Method("no metric learning", "trained", VOTE | {"metric": 0.0}),
-        Method(
-            "no metric learning, softmax head", "trained", HEAD | {"metric": 0.0, "together": 1}
-        ),
+        Method("no metric learning", "trained", VOTE | {"metric": 0.0, "keep_start": False}),
+        Method("no metric learning, softmax head", "trained", PLAIN),
         Method("frozen ImageNet + neighbours", "frozen", VOTE),
         Method("frozen start + neighbours", "start", VOTE),
         Method("colour histogram + neighbours", "histogram", VOTE),

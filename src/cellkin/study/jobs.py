@@ -138,7 +138,7 @@ def _by_network(
         best = trained.best
         extra["training"] = {
             "epochs": len(trained.history),
-            "selected_epoch": best["epoch"],
+            "selected_epoch": trained.selected_epoch,
             "validation_accuracy": best["val_accuracy"],
             "seconds_per_epoch": [row["seconds"] for row in trained.history],
         }

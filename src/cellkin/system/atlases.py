@@ -267,7 +267,7 @@ def _settings(trained: Trained, job: PartedCells) -> tuple[Settings, str]:
     best = trained.best
     training = {
         "epochs": len(trained.history),
-        "selected_epoch": best["epoch"],
+        "selected_epoch": trained.selected_epoch,
         "validation_accuracy": best["val_accuracy"],
         "precision": recipe.precision,
         **{k: v for k in ("start_accuracy",) if (v := best.get(k)) is not None},
