@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SMALL = Recipe(
     name="small",
-    backbone="resnet18",
+    backbone="test_resnet",
     init="scratch",
     size=48,
     epochs=2,

@@ -12,7 +12,7 @@ folds = 3
 units = ["subject"]
 maps = {maps}
 recipes = ["demo"]
-backbones = ["resnet18"]
+backbones = ["test_resnet"]
 inits = ["scratch"]
 methods = ["cellkin", "softmax head", "colour histogram + neighbours"]
 {lists}

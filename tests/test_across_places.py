@@ -33,7 +33,7 @@ title = "tiny"
 units = ["place"]
 maps = false
 recipes = ["demo"]
-backbones = ["resnet18"]
+backbones = ["test_resnet"]
 inits = ["scratch"]
 methods = {methods}
 {lists}
@@ -264,7 +264,7 @@ def test_weights_that_are_named_start_any_experiment_that_names_none(
     gathered: dict[str, Gathered], tmp_path: Path
 ) -> None:
     experiment = replace(tiny(tmp_path), inits=(), methods=("cellkin",))
-    works = plan(experiment, gathered, {"resnet18": tmp_path / "weights.pt"})
+    works = plan(experiment, gathered, {"test_resnet": tmp_path / "weights.pt"})
     assert {work.recipe.init for work in works} == {str(tmp_path / "weights.pt")}
     assert {row.job.init for work in works for row in work.rows} == {"weights given"}
 

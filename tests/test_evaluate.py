@@ -241,8 +241,8 @@ def test_a_start_that_failed_stands_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_weights_that_nobody_asks_for_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="does not ask for weights of 'resnet18'"):
-        run(tiny(tmp_path), tmp_path / "out", inits={"resnet18": tmp_path / "nope"})
+    with pytest.raises(RecipeError, match="does not ask for weights of 'resnet34'"):
+        run(tiny(tmp_path), tmp_path / "out", inits={"resnet34": tmp_path / "nope"})
 
 
 def test_two_runs_on_one_folder(whole: tuple[Experiment, Path]) -> None:

@@ -128,7 +128,7 @@ def test_weights_that_have_to_be_named(tmp_path: Path, drawn: dict[str, Gathered
     experiment = replace(tiny(tmp_path), inits=("given",))
     with pytest.raises(RecipeError) as caught:
         plan(experiment, drawn, {})
-    assert "--init resnet18=" in caught.value.mend
+    assert "--init test_resnet=" in caught.value.mend
 
 
 def test_windows_that_are_not_there(tmp_path: Path, drawn: dict[str, Gathered]) -> None:

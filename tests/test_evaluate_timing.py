@@ -24,7 +24,7 @@ def test_each_backbone_is_measured_once_and_kept(
     out = tmp_path / "out"
     result = timing.measure(experiment, out, options=WorkOptions(device="cpu"))
     (row,) = result["rows"]
-    assert row["backbone"] == "resnet18"
+    assert row["backbone"] == "test_resnet"
     assert row["epochs"] == 2
     assert row["references"] == row["train_images"]
     assert row["train_ratio"] == row["train_seconds"] / row["bare_train_seconds"]
@@ -41,7 +41,7 @@ def test_each_backbone_is_measured_once_and_kept(
         timing.measure(experiment, out, options=WorkOptions(device="cpu"))
     measured: list[Any] = []
     monkeypatch.setattr(timing, "_measured", lambda work, *rest: measured.append(work) or row)
-    wider = replace(experiment, backbones=("resnet18", "resnet34"))
+    wider = replace(experiment, backbones=("test_resnet", "resnet34"))
     timing.measure(wider, out, options=WorkOptions(device="cpu", resume=True))
     assert [work.recipe.backbone for work in measured] == ["resnet34"]
 

@@ -33,7 +33,7 @@ from cellkin.study.method_rows import study_rows
 from cellkin.study.predictions import Results
 from cellkin.system import DecisionSupport, TrainOptions, cross_validate, index, train
 
-TINY = "backbone = 'resnet18'\ninit = 'scratch'\nsize = 32\nepochs = 1\nk = 3\n"
+TINY = "backbone = 'test_resnet'\ninit = 'scratch'\nsize = 32\nepochs = 1\nk = 3\n"
 ORDER = Order(cells=40, subjects=10, size=48, seed=1)
 
 
