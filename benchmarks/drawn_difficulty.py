@@ -99,9 +99,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=400)
     parser.add_argument("--subjects", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of drawing, split and training")
-    parser.add_argument(
-        "--train", action="store_true", help="also train, by quick-imagenet"
-    )
+    parser.add_argument("--train", action="store_true", help="also train, by quick-imagenet")
     parser.add_argument("--keep", type=Path, help="folder for cells and atlas, used again")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -127,7 +127,7 @@ def _smooth(values: Array, side: int) -> Array:
     """Bicubic, held inside the map's own range: interpolation must not invent a new extreme."""
     picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
     large = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
-    return np.clip(large, np.float32(values.min()), np.float32(values.max()))
+    return np.asarray(np.clip(large, np.float32(values.min()), np.float32(values.max())))
 
 
 def _blend(under: Array, over: Array | np.float32, opacity: Array) -> None:
@@ -159,4 +159,4 @@ def color_bar(scale: Scale, width: int = 256, height: int = 16) -> Array:
     rgb, opacity = scale.colors(values)
     drawn = np.full((height, width, 3), 245.0)
     _blend(drawn, rgb, opacity)
-    return np.rint(drawn).astype(np.uint8)
+    return np.asarray(np.rint(drawn), np.uint8)
