@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 from cellkin.core.errors import DecisionError
 from cellkin.core.units import plural
@@ -55,6 +54,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
             where=f"{only_first} and {only_second}",
             mend="count the cells that only one of the two has right",
         )
+    from scipy.stats import binomtest  # takes long to import
+
     differing = only_first + only_second
     if not differing:
         return 1.0
