@@ -13,13 +13,15 @@ from PIL import Image
 
 from cellkin.cli.main import app
 from cellkin.core.arrays import Bytes
+from cellkin.core.descriptions import TRAINED_ON
 from cellkin.core.errors import ArtifactError
 from cellkin.core.records import ImageRef
 from cellkin.imaging.geometry import geometry, roundness
 from cellkin.imaging.preprocess import packaged_lite0
+from cellkin.learning.attributes import attribute_shares
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.weights import initialize
-from cellkin.system.describing import TRAINED_ON, attribute_shares, describe
+from cellkin.system.describing import describe
 
 GROUND, BODY, NUCLEUS = (240, 235, 238), (190, 175, 215), (95, 50, 140)
 

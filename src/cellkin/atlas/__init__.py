@@ -5,6 +5,7 @@ from cellkin.atlas.building import Settings, build, calibrated
 from cellkin.atlas.deciding import Consultation, consult, decide, head_shares
 from cellkin.atlas.novelty import adopted_oddness, novel, with_novelty
 from cellkin.atlas.pictured import pictured
+from cellkin.atlas.portraying import portrayed
 from cellkin.atlas.standing import seen_from
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "head_shares",
     "novel",
     "pictured",
+    "portrayed",
     "seen_from",
     "with_novelty",
 ]

@@ -26,6 +26,7 @@ from cellkin.atlas.cells import (
 from cellkin.atlas.frozen import Frozen
 from cellkin.atlas.limits import limits_json, read_limits
 from cellkin.atlas.map import place
+from cellkin.atlas.portrait import Portrait
 from cellkin.atlas.spelling import spelling
 from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.artifacts import (
@@ -36,9 +37,9 @@ from cellkin.core.artifacts import (
     read_json,
     read_manifest,
     write_arrays,
-    write_bytes,
     write_json,
     write_manifest,
+    write_text,
 )
 from cellkin.core.errors import ArtifactError, DecisionError
 from cellkin.core.names import likeness
@@ -84,7 +85,7 @@ class Atlas:
         calls: as it was made with, see `held_out_calls`; None in atlases of version 0.1.0.
         adopted: what it has taken on of other places. standpoint: the place whose cells it decides
             on, where one was named (see `cellkin.atlas.standing`).
-        frozen: what unknown kinds are told by; None in an atlas that was made without.
+        frozen, portrait: see these classes; None in an atlas that was made without.
     """
 
     encoder: Encoder
@@ -110,6 +111,7 @@ class Atlas:
     adopted: tuple[Adopted, ...] = ()
     standpoint: Standpoint | None = None
     frozen: Frozen | None = field(default=None, repr=False)
+    portrait: Portrait | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("vectors", "xy", "held_out_xy"):
@@ -338,10 +340,7 @@ class Atlas:
             for path in extra:
                 (building / path.name).write_bytes(path.read_bytes())
             for name, data in (texts or {}).items():
-                if isinstance(data, str):
-                    write_bytes(building / name, data.encode())
-                else:
-                    write_json(building / name, data)
+                write_text(building / name, data)
             schema = SCHEMA if self.adopted else 1
             head = {"kind": "atlas", "schema": schema, "id": self.id, "space": self.space}
             write_manifest(building, MANIFEST, head)
@@ -356,10 +355,9 @@ class Atlas:
 
     def _write_vectors(self, path: Path) -> None:
         arrays = {name: getattr(self, name) for name in ("vectors", "xy", "held_out_xy")}
-        if self.calls is not None:
-            arrays["calls"] = self.calls.counts
-        if self.frozen is not None:
-            arrays["frozen"] = self.frozen.vectors
+        arrays |= {} if self.calls is None else {"calls": self.calls.counts}
+        arrays |= {} if self.frozen is None else {"frozen": self.frozen.vectors}
+        arrays |= {} if self.portrait is None else self.portrait.arrays()
         write_arrays(path, {**arrays, "scale": self.scale.scale, "offset": self.scale.offset})
 
     def _description(self) -> dict[str, Any]:
@@ -367,6 +365,7 @@ class Atlas:
             "labels": self.labels.to_json(),
             **limits_json(self),
             "frozen": None if self.frozen is None else self.frozen.to_json(),
+            "portrait": None if self.portrait is None else self.portrait.words,
             "k": self.k,
             "distance": self.distance,
             "held_out_parts": [cells.part for cells in self.held_out],
@@ -407,6 +406,7 @@ class Atlas:
             adopted=read_adopted(folder, told.get("adopted", ()), parts, labels.names),
             **read_limits(told, arrays.get("calls"), labels.names),
             frozen=Frozen.read(told.get("frozen"), arrays.get("frozen"), folder),
+            portrait=Portrait.read(told.get("portrait"), arrays),
         )
         if atlas.encoder.space != manifest["space"]:
             raise ArtifactError(

@@ -64,6 +64,7 @@ def _from(atlas: Atlas, one: Adopted) -> Atlas:
         xy=np.concatenate([atlas.xy[:n], one.xy]),
         images=pictures,
         **limits_of(one),
+        portrait=atlas.portrait if one.home else None,
         frozen=None
         if atlas.frozen is None or one.odd is None
         else replace(atlas.frozen, scores=one.odd),

@@ -26,7 +26,7 @@ cellkin describe cells/ --json > descriptions.jsonl
 """)
 def describe(images: Images, json: Json = False) -> None:
     """Say what a cell looks like: eleven learned attributes, and measured geometry."""
-    from cellkin.system.describing import TRAINED_ON
+    from cellkin.core.descriptions import TRAINED_ON
     from cellkin.system.describing import describe as describe_cells
 
     with progress() as tell:

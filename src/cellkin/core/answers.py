@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Bools
 from cellkin.core.contrast import Contrast, refusal, share_inside
 from cellkin.core.decisions import Decision, Neighbor
+from cellkin.core.descriptions import Traits
 from cellkin.core.labels import NOTICE, LabelSet, frozen
 from cellkin.core.plain import Plain, plain_fields
 from cellkin.core.reading import read_record
@@ -173,6 +175,21 @@ class CounterEvidence:
 
 
 @dataclass(frozen=True)
+class Beside(Plain):
+    """A reference cell that is shown beside the kin and did not vote for its place.
+
+    Attributes:
+        role: "next kin", where near copies took several places of the kin; "typical", the cell of
+            the voted class that lies most in its middle; "borderline", the nearest cell of that
+            class whose own kin are not all of its side.
+        neighbor: its rank counts among all reference cells.
+    """
+
+    role: str
+    neighbor: Neighbor
+
+
+@dataclass(frozen=True)
 class Influence(Plain):
     """How the verdict hangs on single reference cells; see `cellkin.decision.influence`.
 
@@ -243,6 +260,9 @@ class Evidence:
         contrast: why this side and not the other; None where `contrast_absent` says why.
         outlines: where the cells lie, (S, S) bool each or None where no outline is found; the
             query, the neighbours, the cells of `counter`; sought when looked at.
+        copies: for each neighbour the id of the nearer one that is nearly the same picture, or "".
+        beside: other reference cells worth a look, and their pictures, or why there are none.
+        described: makes `traits` when somebody looks at them.
     """
 
     decision: Decision
@@ -268,6 +288,16 @@ class Evidence:
     contrast: Contrast | None = None
     contrast_absent: str = ""
     outlines: Sequence[Bools | None] = ()
+    copies: tuple[str, ...] = ()
+    beside: tuple[Beside, ...] = ()
+    beside_images: Sequence[Array] = ()
+    beside_absent: str = ""
+    described: Callable[[], Traits] | None = None
+
+    @cached_property
+    def traits(self) -> Traits | None:
+        """What the cell looks like among the reference cells; None where nobody can tell."""
+        return None if self.described is None else self.described()
 
     def outline(self, position: int) -> Bools | None:
         """Where the cell lies in the picture of this position among `outlines`."""
@@ -291,6 +321,9 @@ class Evidence:
             "pairs": [pair.to_json() for pair in self.pairs],
             "differences": [d.to_json() for d in self.differences],
             "counter": self.counter.to_json() if self.counter else None,
+            "copies": list(self.copies),
+            "beside": [one.to_json() for one in self.beside],
+            "traits": self.traits.to_json() if self.traits else None,
             "influence": self.influence.to_json() if self.influence else None,
             "pairs_absent": self.pairs_absent or None,
             "query_xy": [float(v) for v in self.query_xy],

@@ -207,6 +207,14 @@ def write_json(path: Path, data: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def write_text(path: Path, data: Any) -> None:
+    """Write a text as it is, plain data as JSON."""
+    if isinstance(data, str):
+        write_bytes(path, data.encode())
+    else:
+        write_json(path, data)
+
+
 def read_json(path: Path) -> Any:
     """Plain data from a JSON file.
 

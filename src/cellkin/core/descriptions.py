@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 from cellkin.core.plain import Plain
 
+TRAINED_ON = (
+    "PBC: basophils, eosinophils, lymphocytes, monocytes and neutrophils of healthy blood after "
+    "May-Gruenwald-Giemsa; on other cells, lymphoblasts among them, the attributes are extrapolated"
+)
+"""What the learned attributes were learned from."""
+KNOWN_TYPES = ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")
+"""Classes of these cells."""
+MEASURES = ("nucleus_share", "cell_area", "cell_roundness", "nucleus_roundness", "lobes")
+"""What is measured of a cell in the pictures of an atlas; areas as shares of the picture."""
+
 
 @dataclass(frozen=True)
 class Attribute(Plain):
@@ -56,3 +66,41 @@ class Description(Plain):
     attributes: Mapping[str, Attribute]
     geometry: Geometry
     trained_on: str
+
+
+@dataclass(frozen=True)
+class Trait(Plain):
+    """One trait of a cell among the reference cells of an atlas.
+
+    Attributes:
+        name: one of `MEASURES`, or an attribute of WBCAtt. learned: the latter.
+        value: a number, or a word.
+        own, other: share in [0, 1] of the described reference cells of the voted class, and of the
+            other one that it is compared with, that have the same word; for a number, that have at
+            least (`more`) or at most as much. None where none of them was described.
+        more: which of both; the side on which fewer cells of the other class lie.
+    """
+
+    name: str
+    value: float | str
+    own: float | None
+    other: float | None
+    more: bool = True
+    learned: bool = False
+
+
+@dataclass(frozen=True)
+class Traits(Plain):
+    """The traits of a cell, most telling first.
+
+    Attributes:
+        found: empty where `absent` says why. label, other: the classes that are compared.
+        cells, others: how many reference cells of them were described.
+    """
+
+    found: tuple[Trait, ...]
+    label: str
+    other: str | None
+    cells: int
+    others: int
+    absent: str = ""

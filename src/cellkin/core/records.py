@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.answers import (
+    Beside,
     CounterEvidence,
     DifferenceMap,
     Evidence,
@@ -45,6 +46,7 @@ __all__ = [
     "NO_CELL",
     "OTHER_CELL",
     "QUALITY",
+    "Beside",
     "Contrast",
     "ContrastMap",
     "CounterEvidence",

@@ -30,6 +30,7 @@ from cellkin.report.cell_maps import (
 )
 from cellkin.report.facts import fact_rows, provenance_rows
 from cellkin.report.first_line import FIRST, sure_words
+from cellkin.report.morphology import morphology
 from cellkin.report.scatter import (
     COLORS,
     MARKERS,
@@ -41,7 +42,7 @@ from cellkin.report.scatter import (
     style,
 )
 from cellkin.report.telling import counter_title, share_words, tell, twin_words
-from cellkin.report.words import shown_name, trust_words
+from cellkin.report.words import ROLES, copies_words, shown_name, trust_words
 
 
 def foot(facts: Mapping[str, Any], labels: LabelSet, provenance: Provenance) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def evidence_context(evidence: Evidence) -> dict[str, Any]:
     """All that the page of one decision shows."""
     decision, labels = evidence.decision, evidence.labels
     told = tell(decision, labels, evidence.influence)
+    copied = sum(map(bool, evidence.copies))
     return {
         "name": shown_name(decision.query),
         "query_path": decision.query,
@@ -69,13 +71,17 @@ def evidence_context(evidence: Evidence) -> dict[str, Any]:
         "measured": sure_words(evidence.atlas_facts.get("sure")),
         "votes": [(_class_style(labels, name), title, n) for name, title, n in told.votes],
         "query_image": data_uri(evidence.query_image, lossless=True),
-        "kin": _kin(evidence),
+        "kin": (kin := _kin(evidence)),
+        "shown_kin": [cell for cell in kin if not cell["copy_of"]],
+        "beside": _beside(evidence),
+        "beside_absent": evidence.beside_absent,
+        "morphology": morphology(evidence.traits, labels),
         "against": (against := _against(evidence)),
-        "against_rows": [{**row, "opposed": True} for row in against],
+        "against_rows": [{**row, "opposed": True, "copy_of": ""} for row in against],
         "against_title": counter_title(evidence),
         "more_because": told.because[FIRST:],
         "columns": min(COLUMNS, len(decision.neighbors) + 1 + opponents(evidence)),
-        "led": led_columns(len(decision.neighbors) + opponents(evidence)),
+        "led": led_columns(len(decision.neighbors) - copied + opponents(evidence)),
         "why": contrast_maps(evidence),
         "grad_cam": grad_cam_maps(evidence),
         "pairs": pair_maps(evidence),
@@ -100,6 +106,8 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
                 **_cell(kin, image, evidence),
                 "opposed": False,
                 "twin": _twin(kin, image, evidence),
+                "copy_of": evidence.copies[i] if i < len(evidence.copies) else "",
+                "copies": copies_words(kin.id, evidence),
                 "share": share_words(shares[i]) if i < len(shares) else "",
             }
         )
@@ -109,6 +117,13 @@ def _kin(evidence: Evidence) -> list[dict[str, Any]]:
 def _twin(kin: Neighbor, image: Array, evidence: Evidence) -> str:
     same = np.array_equal(image, evidence.query_image)
     return twin_words(SAME_IMAGE if same else kin.twin)
+
+
+def _beside(evidence: Evidence) -> list[dict[str, Any]]:
+    pictured = zip(evidence.beside, evidence.beside_images, strict=True)
+    return [
+        {**_cell(one.neighbor, image, evidence), "role": ROLES[one.role]} for one, image in pictured
+    ]
 
 
 def _against(evidence: Evidence) -> list[dict[str, Any]]:

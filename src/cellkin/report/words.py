@@ -8,10 +8,16 @@ from collections.abc import Mapping, Sequence
 from cellkin.core.arrays import Array, Bools
 from cellkin.core.contrast import FEW, Contrast, share_inside
 from cellkin.core.numbers import number, percent
-from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, LabelSet
+from cellkin.core.records import LYMPHOBLAST, NO_CELL, Decision, Evidence, LabelSet
 
 NO_VERDICT = "This atlas knows no lymphoblasts and cannot exclude one."
 TIE_RULE = "A tie goes to the smaller mean distance."
+ROLES = {
+    "next kin": "Next of its kin, in the place of a near copy",
+    "typical": "Typical of its class here",
+    "borderline": "Nearest at the border of its class",
+}
+"""What a cell beside the kin is, see `Beside`."""
 # Only a title that ends like a noun takes an article and a plural; "normal" is quoted instead.
 NOUN = re.compile(r"(blast|cell|cyte|let|neutrophil|phil|phage|precursor)$", re.IGNORECASE)
 
@@ -36,14 +42,15 @@ def _one(title: str) -> str:
     return f"{'an' if title[0].lower() in 'aeiou' else 'a'} {title}"
 
 
-def _many(title: str) -> str:
+def many(title: str) -> str:
+    """The plural: "basophils"; a title that is no noun is quoted instead."""
     return f"{title}s" if _is_noun(title) else f"“{title}”"
 
 
 def counted(count: int, title: str) -> str:
     """ "2 basophils", "1 “normal”"."""
     return (
-        f"{count} {title if count == 1 else _many(title)}"
+        f"{count} {title if count == 1 else many(title)}"
         if _is_noun(title)
         else (f"{count} “{title}”")
     )
@@ -53,7 +60,7 @@ def _kin(count: int, k: int, title: str) -> str:
     """ "4 of its 5 closest kin are basophils", and its forms for one."""
     if k == 1:
         return f"its closest kin is {_one(title)}"
-    be = f"is {_one(title)}" if count == 1 else f"are {_many(title)}"
+    be = f"is {_one(title)}" if count == 1 else f"are {many(title)}"
     return f"{count} of its {k} closest kin {be}"
 
 
@@ -102,7 +109,7 @@ def _other_side(decision: Decision, labels: LabelSet) -> str:
     if count == others:
         return _by_class(decision, labels)
     title = labels.title(decision.label)
-    what = f"is {_one(title)}" if count == 1 else f"are {_many(title)}"
+    what = f"is {_one(title)}" if count == 1 else f"are {many(title)}"
     return (
         f"I call this cell {_one(title)} because {others} of its {k} closest kin "
         f"are no lymphoblasts, and {count} of these {what}."
@@ -216,3 +223,13 @@ def looks_words(contrast: Contrast) -> str:
         f"The map of the query is the mean of {contrast.looks} looks at its picture, shifted by "
         f"parts of a position; each adds up to its own margin, from {low} to {high}."
     )
+
+
+def copies_words(name: str, evidence: Evidence) -> str:
+    """Which other kin are nearly the same picture as this one; empty where none is."""
+    named = zip(evidence.decision.neighbors, evidence.copies, strict=False)
+    ranks = [str(kin.rank) for kin, first in named if first == name]
+    if not ranks:
+        return ""
+    be = "is a near copy" if len(ranks) == 1 else "are near copies"
+    return f"kin {listed(ranks)} {be} of it and voted as well"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellkin import report
-from cellkin.atlas import Atlas, Cells, Settings, build, decide, novel, with_novelty
+from cellkin.atlas import Atlas, Cells, Settings, build, decide, novel, portrayed, with_novelty
 from cellkin.atlas.building import refuse_maps
 from cellkin.atlas.cells import REFERENCE
 from cellkin.core.arrays import Bytes
@@ -304,6 +304,7 @@ def _atlas(
         progress=job.progress,
     )
     atlas = _with_novelty(atlas, held_out, job)
+    atlas = replace(atlas, portrait=portrayed(atlas, pictures, progress=job.progress))
     tested = [pair for pair in held_out if pair[0].part == "test"]
     measured, predictions = measure_test(atlas, *tested[0], job) if tested else ({"test": None}, [])
     return replace(atlas, facts={**atlas.facts, **measured}), predictions

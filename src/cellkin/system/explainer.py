@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from cellkin.atlas import Atlas, Consultation, consult
 from cellkin.core.arrays import Bytes, Ints, Singles
+from cellkin.core.descriptions import Traits
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import (
     LYMPHOBLAST,
@@ -38,6 +39,8 @@ from cellkin.evidence.contrasting import (
 )
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 from cellkin.evidence.outlines import Outlines
+from cellkin.evidence.traits import NO_PORTRAIT, traits
+from cellkin.system.company import Company
 
 _Drawn = tuple[
     tuple[Heatmap, ...] | None, tuple[PairMap, ...], tuple[DifferenceMap, ...], Contrast | None
@@ -109,6 +112,7 @@ class Explainer:
     def __init__(self, atlas: Atlas, facts: Mapping[str, Any]) -> None:
         self.atlas, self.facts = atlas, facts
         self._maps: OrderedDict[int, Singles] = OrderedDict()
+        self._company = Company(atlas)
 
     def explain(self, looks: Sequence[Look], owners: Owners, coverage: float) -> list[Evidence]:
         """The evidence of many looks, in their order, without asking the quality gate (see
@@ -118,17 +122,32 @@ class Explainer:
         features = together(looks)
         asked = consult(atlas, features, owners=owners, coverage=coverage, classes=True)
         others = [other_side(atlas, asked, row) for row in range(len(looks))]
-        against = [found[:COUNTER] for found in others]
+        against = [
+            tuple(self._company.different(found, d.neighbors)[:COUNTER])
+            for d, found in zip(asked.decisions, others, strict=True)
+        ]
         neighbors = [
             (*d.neighbors, *found) for d, found in zip(asked.decisions, against, strict=True)
         ]
         positions = [[atlas.cells.positions[n.id] for n in found] for found in neighbors]
         maps = self._maps_of(looks, asked.decisions, (neighbors, others), positions)
-        places, images = atlas.place(features), atlas.pictures(positions)
-        return [
-            self._evidence(look, asked, row, (maps[row], images[row], places[row], against[row]))
-            for row, look in enumerate(looks)
+        orders = [self._order(asked, row) for row in range(len(looks))]
+        beside = [
+            self._company.beside(d, orders[i], asked.scaled[i], neighbors[i])
+            for i, d in enumerate(asked.decisions)
         ]
+        more = [[atlas.cells.positions[one.neighbor.id] for one in row] for row in beside]
+        images = atlas.pictures([[*own, *m] for own, m in zip(positions, more, strict=True)])
+        made = zip(maps, images, atlas.place(features), against, beside, orders, strict=True)
+        return [
+            self._evidence(look, asked, row, one)
+            for row, (look, one) in enumerate(zip(looks, made, strict=True))
+        ]
+
+    def _order(self, asked: Consultation, row: int) -> list[int]:
+        """Positions of all references that a query may see, nearest first."""
+        ranked = self.atlas.index.ranking(asked.scaled[row], asked.exclude[row])
+        return [int(position) for position in ranked]
 
     def _maps_of(
         self,
@@ -180,8 +199,9 @@ class Explainer:
         return [found and replace(found, warning=said) for found in why]
 
     def _evidence(self, look: Look, asked: Consultation, row: int, made: Any) -> Evidence:
-        (heatmaps, likes, differs, why), images, place, against = made
+        (heatmaps, likes, differs, why), images, place, against, beside, order = made
         atlas, decision, k = self.atlas, asked.decisions[row], self.atlas.k
+        shown = k + len(against)
         known, more = atlas.encoder.classes, len(atlas.encoder.classes) - KNOWN_SHOWN
         classes = ", ".join(known[:KNOWN_SHOWN]) + (f" and {more} more" if more > 0 else "")
         absent = f"not available: the class head knows {classes}, not {decision.label}"
@@ -207,16 +227,27 @@ class Explainer:
             counter=CounterEvidence(
                 self._opposed_to(decision),
                 against,
-                images[k:],
+                images[k:shown],
                 likes[k:],
                 differs[k:],
                 NO_OTHERS if why is None else "",
             ),
-            influence=self._influence(asked, row),
+            influence=self._influence(decision, order),
             contrast=why,
             contrast_absent=NO_OTHERS if why is None else "",
-            outlines=Outlines((look.image,), images),
+            outlines=Outlines((look.image,), images[:shown]),
+            copies=self._company.copies(decision.neighbors),
+            beside=beside,
+            beside_images=images[shown:],
+            beside_absent="" if atlas.portrait else NO_PORTRAIT,
+            described=self._described(look, decision, against),
         )
+
+    def _described(
+        self, look: Look, decision: Decision, against: Sequence[Neighbor]
+    ) -> Callable[[], Traits]:
+        other = against[0].label if against else None
+        return lambda: traits(self.atlas, look.image, decision.label, other)
 
     @cached_property
     def _held_out_labels(self) -> tuple[str, ...]:
@@ -337,9 +368,8 @@ class Explainer:
         average = encoder.pooling == "average"
         return Pictures(vectors, maps if average else None, None if average else images)
 
-    def _influence(self, asked: Consultation, row: int) -> Influence:
-        atlas, decision = self.atlas, asked.decisions[row]
-        order = atlas.index.ranking(asked.scaled[row], asked.exclude[row]).tolist()
+    def _influence(self, decision: Decision, order: Sequence[int]) -> Influence:
+        atlas = self.atlas
         labels = [atlas.cells.labels[p] for p in order]
         matches = matching(labels, decision.label, atlas.labels)
         shares = shares_of_support(matches, atlas.k)

@@ -14,8 +14,9 @@ from cellkin.core.arrays import Array, Bools
 from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, PairMap
 from cellkin.imaging.outline import polygon
 from cellkin.report.heatmaps import shared_scale
+from cellkin.report.morphology import morphology
 from cellkin.report.telling import counter_title, share_words, tell
-from cellkin.report.words import inside_words
+from cellkin.report.words import ROLES, copies_words, inside_words
 
 Plain = dict[str, Any]
 
@@ -30,7 +31,9 @@ def evidence_json(evidence: Evidence, query: Plain) -> Plain:
         plain data: `size` in pixels of every picture, `grid` [h, w] of the maps, `query`,
         `neighbors` and `counter.neighbors` (`share` in the verdict; the address of the picture),
         `gradcam` or `gradcam_absent`, `pairs` and `counter.pairs` (see `_pair`; in the order of
-        the neighbours), `limits` (the value that the strongest colour of each kind stands for, the
+        the neighbours), `copies` (which other kin are nearly the same picture, in words), `beside`
+        (other cells worth a look, with their `role`), `morphology` (see there), `limits` (the
+        value that the strongest colour of each kind stands for, the
         same for the whole row), `map`, `confidence` in words and numbers, `provenance`, `notice`.
     """
     decision, counter = evidence.decision, evidence.counter
@@ -70,6 +73,12 @@ def evidence_json(evidence: Evidence, query: Plain) -> Plain:
             "query_xy": [float(v) for v in evidence.query_xy],
             "percentile": decision.distance_percentile,
         },
+        "copies": [copies_words(kin.id, evidence) for kin in decision.neighbors],
+        "beside": [
+            {**_neighbor(one.neighbor, evidence, None), "role": ROLES[one.role]}
+            for one in evidence.beside
+        ],
+        "morphology": morphology(evidence.traits, evidence.labels),
         "influence": evidence.influence.to_json() if evidence.influence else None,
         "confidence": _confidence(evidence),
         "provenance": evidence.provenance.to_json(),

@@ -1,6 +1,6 @@
 import { api, caseUrl, cellUrl, everyPage, imageOf, referenceImage } from "./api.js";
 import { atlas, title } from "./classes.js";
-import { confidencePanel, provenancePanel } from "./confidence.js";
+import { confidencePanel, looksPanel, provenancePanel } from "./confidence.js";
 import { $, errorState, h, loading, memory, toast } from "./dom.js";
 import { key } from "./keys.js";
 import { Plot } from "./plot.js";
@@ -137,6 +137,7 @@ function build() {
     h("div", { id: "cell-top" }),
     h("div", { id: "evidence" }, loading("Looking for its kin …")),
     h("div", { class: "below" }, h("section", { class: "card", id: "map", "aria-label": "Map" }), h("section", { class: "card", id: "sure", "aria-label": "How sure" }), review.node),
+    h("section", { class: "card", id: "looks", "aria-label": "What it looks like" }),
     h("div", { id: "more" }));
   drawTop();
   review.open();
@@ -175,6 +176,7 @@ function drawEvidence(evidence) {
     h("div", { class: "look" }, modeButtons(evidence), strip.bar.node, h("p", { class: "say", id: "spot-words", role: "status" }, rest_())));
   $("#sure").replaceChildren(h("details", { open: memory.get("numbers") === true, ontoggle: (e) => memory.set("numbers", e.target.open) },
     h("summary", {}, h("h2", {}, "How sure: the numbers")), confidencePanel(evidence)));
+  $("#looks").replaceChildren(...looksPanel(evidence));
   $("#more").replaceChildren(h("div", { class: "provenance" }, provenancePanel(evidence)));
   drawMap(evidence);
 }
