@@ -10,7 +10,7 @@ import pytest
 
 from cellkin import report
 from cellkin.atlas import Atlas
-from cellkin.atlas.portrait import NAMES, Portrait
+from cellkin.atlas.portrait import NAMES, NOTHING, Portrait
 from cellkin.atlas.portraying import border, described, looks, near_equal
 from cellkin.core.artifacts import read_json
 from cellkin.core.descriptions import MEASURES, Trait, Traits
@@ -93,8 +93,7 @@ def test_a_portrait_is_kept_in_the_folder_and_decides_nothing(
     told = read_json(atlas_folder / "facts.json")["portrait"]
     read = Portrait.read(told, kept.arrays())
     assert read is not None
-    assert all(np.array_equal(getattr(read, n), getattr(kept, n), equal_nan=n == "measures")
-               for n in NAMES)  # fmt: skip
+    assert all(np.array_equal(getattr(read, n), getattr(kept, n)) for n in NAMES)
     assert replace(atlas, portrait=None).id == atlas.id
     assert Portrait.read(None, {}) is None
     with pytest.raises(ArtifactError, match="portrait"):
@@ -185,7 +184,7 @@ def test_percentiles_are_shares_of_the_cells_of_a_class(
     measures = np.tile(value, (len(rows), 1)).astype(np.float32)
     is_own = np.array([atlas.labels.right(atlas.cells.labels[i], own) for i in rows])
     measures[:, 0] += np.where(is_own, 0.1, -0.1)  # a larger nucleus in all of its class
-    measures[0, 0] = np.nan
+    measures[0, 0] = NOTHING
     assert atlas.portrait is not None
     kept = replace(atlas.portrait, rows=rows, measures=measures,
                    codes=np.zeros((len(rows), 11), np.uint8), words={})  # fmt: skip

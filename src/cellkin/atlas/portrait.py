@@ -16,6 +16,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Bools, Bytes, Ints, Singles
 from cellkin.core.errors import damaged
 
+NOTHING = -1.0  # what is measured is 0 at least
 NAMES = ("groups", "border", "rows", "measures", "codes")
 
 
@@ -28,7 +29,7 @@ class Portrait:
         border: (N,) bool: not all of its k nearest stand on its side (its own subject, slide or
             field left out).
         rows: (R,) positions of the cells that are described, at most `MOST` of a class.
-        measures: (R, 5) float32 of `MEASURES`; NaN where nothing was found.
+        measures: (R, 5) float32 of `MEASURES`; `NOTHING` where nothing was found.
         codes: (R, A) uint8, the likeliest word of each attribute. words: attribute -> its words.
     """
 

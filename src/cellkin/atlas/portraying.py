@@ -11,7 +11,7 @@ import numpy as np
 
 from cellkin.atlas.atlas import Atlas
 from cellkin.atlas.cells import Images
-from cellkin.atlas.portrait import Portrait
+from cellkin.atlas.portrait import NOTHING, Portrait
 from cellkin.core.arrays import Bools, Bytes, Ints, Singles
 from cellkin.core.descriptions import MEASURES
 from cellkin.core.progress import Progress, silent
@@ -56,7 +56,7 @@ def looks(
     """What is measured in R pictures (S, S, 3), and the words that a network has for them: (R, 5)
     float32 of `MEASURES`, (R, A) uint8, and the words of each attribute.
     """
-    measures = np.full((len(images), len(MEASURES)), np.nan, np.float32)
+    measures = np.full((len(images), len(MEASURES)), NOTHING, np.float32)
     codes, words = [], {}
     for start in range(0, len(images), TOGETHER):
         some = images[start : start + TOGETHER]
@@ -72,11 +72,11 @@ def looks(
 
 
 def measured(image: Bytes) -> Singles:
-    """(5,) of `MEASURES` in a prepared picture; NaN where nothing was found."""
+    """(5,) of `MEASURES` in a prepared picture; `NOTHING` where nothing was found."""
     found = geometry(image)
     area = None if found.cell_area is None else found.cell_area / float(image.shape[0] ** 2)
     values = (found.nucleus_share, area, found.cell_roundness, found.nucleus_roundness, found.lobes)
-    return np.array([np.nan if v is None else v for v in values], np.float32)
+    return np.array([NOTHING if v is None else v for v in values], np.float32)
 
 
 def border(atlas: Atlas) -> Bools:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellkin.atlas import Atlas
-from cellkin.atlas.portrait import Portrait
+from cellkin.atlas.portrait import NOTHING, Portrait
 from cellkin.atlas.portraying import looks
 from cellkin.core.arrays import Array, Bools, Bytes
 from cellkin.core.descriptions import MEASURES, Trait, Traits
@@ -33,7 +33,7 @@ def traits(atlas: Atlas, image: Bytes, label: str, other: str | None) -> Traits:
     found = [
         _measured(name, float(value), kept.measures[own, i], kept.measures[against, i])
         for i, (name, value) in enumerate(zip(MEASURES, measures[0], strict=True))
-        if np.isfinite(value)
+        if value != NOTHING
     ]
     if words == kept.words:
         found += [
@@ -68,7 +68,7 @@ def _same(codes: Array, code: int) -> float | None:
 
 def _share(holds: Bools, values: Array) -> float | None:
     """Among the cells in which something was measured."""
-    known = np.isfinite(values)
+    known = values != NOTHING
     return float(holds[known].mean()) if known.any() else None
 
 
