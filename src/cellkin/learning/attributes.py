@@ -7,7 +7,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import softmax
 
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.errors import ArtifactError
@@ -29,6 +28,8 @@ def attribute_shares(
     Raises:
         ArtifactError: the encoder has no heads for attributes.
     """
+    from scipy.special import softmax  # takes long to import
+
     if not set(encoder.tasks) - set(OTHERS):
         raise ArtifactError(
             "this encoder has learned no attributes",
