@@ -246,9 +246,9 @@ def test_weights_that_nobody_asks_for_are_refused(tmp_path: Path) -> None:
 
 
 def test_two_runs_on_one_folder(whole: tuple[Experiment, Path]) -> None:
-    from cellkin.study.evaluate import _alone
+    from cellkin.core.artifacts import alone
 
-    with _alone(whole[1]), pytest.raises(OutputError, match="another run is at work"):
+    with alone(whole[1]), pytest.raises(OutputError, match="another run is at work"):
         run(whole[0], whole[1], resume=True)
 
 

@@ -19,8 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cellkin.cli import main as cli
-from cellkin.core.artifacts import read_manifest
-from cellkin.core.errors import DataError, LabelError, RecipeError, SplitError, TrainingError
+from cellkin.core.artifacts import alone, read_manifest
+from cellkin.core.errors import (
+    DataError,
+    LabelError,
+    OutputError,
+    RecipeError,
+    SplitError,
+    TrainingError,
+)
 from cellkin.core.records import NOTICE, Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.multilabel import hold_out, target_matrix
 from cellkin.drawing.mosaics import TISSUES, levels_of_codes, make_mosaics
@@ -482,9 +489,13 @@ def test_resume_by_option(
         pretrain(tissues, SMALL, seed=1, out=tmp_path / "e")
     monkeypatch.setattr(checkpoints, "save", original)
     assert (tmp_path / "e.training").is_dir()
-    folder = pretrain(
-        tissues, SMALL, seed=1, out=tmp_path / "e", options=PretrainOptions(resume=True)
-    )
+    again = PretrainOptions(resume=True)
+    with (
+        alone(tmp_path / "e.training"),
+        pytest.raises(OutputError, match="another run is at work"),
+    ):
+        pretrain(tissues, SMALL, seed=1, out=tmp_path / "e", options=again)
+    folder = pretrain(tissues, SMALL, seed=1, out=tmp_path / "e", options=again)
     lines = (folder / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert not (tmp_path / "e.training").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -75,6 +76,29 @@ def _is_there(error: OSError, where: Path) -> bool:
     """Whether the system complained about this place, and not about something that was read."""
     named = Path(str(error.filename))
     return named.is_relative_to(Path(where).parent) or Path(where).is_relative_to(named)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if missing, so that no second run works on it; the system lets go when
+    the process ends, however it ends.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    with guarded_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                "another run is at work here",
+                where=folder,
+                mend="wait for it, stop it, or choose another --out",
+            ) from None
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ LATEX = {
     "’": "'",
     "…": r"\dots{}",
 }
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""What a spreadsheet takes for the beginning of a formula or command."""
+FORMULA = ("=", "+", "-", "\u2212", "@", "\t", "\r", "\n", "|", "%")
+"""What a spreadsheet takes for the beginning of a formula or command, in full width as well."""
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 NUMBERS = re.compile(rf"{NUMBER}(?: (?:±|to) {NUMBER})?(?: \({NUMBER}\))?", re.IGNORECASE)
@@ -65,7 +66,7 @@ def _csv(rows: Iterable[Sequence[str]]) -> str:
 
 def guarded(value: Any) -> Any:
     """A value that no spreadsheet takes for a formula: an apostrophe before a text that is."""
-    if isinstance(value, str) and value.startswith(FORMULA):
+    if isinstance(value, str) and unicodedata.normalize("NFKC", value[:1]).startswith(FORMULA):
         return f"'{value}"
     return value
 

@@ -7,14 +7,12 @@ the images and `work/` with checkpoints.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +23,7 @@ from typing import Any
 import torch
 
 import cellkin
-from cellkin.core.artifacts import digest, guarded_writes, write_bytes
+from cellkin.core.artifacts import alone, digest, write_bytes
 from cellkin.core.engine import Crew, Seat, Trouble, run_all
 from cellkin.core.errors import OutputError, RecipeError
 from cellkin.core.progress import silent
@@ -90,7 +88,7 @@ def evaluate(
     out = Path(out).expanduser().resolve()
     place, progress = options.place(out), options.progress
     _refuse_existing(out, resume=options.resume)
-    with _alone(out), Results.open(out) as results:
+    with alone(out), Results.open(out) as results:
         _refuse_other(results, experiment)
         results.state("experiment", {"name": experiment.name, "title": experiment.title})
         gathered = gather(experiment, options.data, out, progress)
@@ -150,24 +148,6 @@ def _refuse_other(results: Results, experiment: Experiment) -> None:
             where=results.path,
             mend="choose another --out",
         )
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder, so that no second run works on it; the system lets go when we end."""
-    with guarded_writes(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                "another run is at work on these results",
-                where=out,
-                mend="wait for it, stop it, or choose another --out",
-            ) from None
-        yield
 
 
 def _state_facts(

@@ -41,7 +41,6 @@ from cellkin.system.runs import (
     open_run,
     refuse_seen,
     run_folder,
-    tidied,
     unseen_parts,
     with_cells,
 )
@@ -134,9 +133,8 @@ def train(
     parts = (split or splits.single(data, seed=seed),)
     data, (split,) = unseen_parts(data, parts, recipe, options.progress)
     refuse_early(data, split, recipe, options.maps)
-    run = open_run(run_folder(out), resume=options.resume)
     place = Place(device, options.devices, options.nodes, options.tensorboard)
-    with tidied(run):
+    with open_run(run_folder(out), resume=options.resume) as run:
         images = load_images(data, recipe.geometry, options.progress, cache=run / "prepared")
         split = with_cells(split, data, images, recipe.geometry)
         refuse_early(data, split, recipe, options.maps)
@@ -153,8 +151,8 @@ def train(
             return out
         start = start_accuracy(cells, recipe, seed=seed, device=device)
         trained = replace(trained, best={**trained.best, "start_accuracy": start})
-    save_trained(job, trained, out=out, run=run, overwrite=options.overwrite)
-    shutil.rmtree(run, ignore_errors=True)
+        save_trained(job, trained, out=out, run=run, overwrite=options.overwrite)
+        shutil.rmtree(run, ignore_errors=True)
     return out
 
 

@@ -23,7 +23,7 @@ from cellkin.learning.recipes import PRETRAINING, Recipe, load_recipe
 from cellkin.learning.training import Trained
 from cellkin.learning.weights import pixels_seen_by, seen_by
 from cellkin.system.cards import data_facts, documents, made_now, network_facts, recipe_facts
-from cellkin.system.runs import load_images, open_run, run_folder, tidied, with_cells
+from cellkin.system.runs import load_images, open_run, run_folder, with_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,27 +73,26 @@ def pretrain(
     if not options.overwrite:
         refuse_existing(out)
     split = split or hold_out(data, seed=seed)
-    run = open_run(run_folder(out), resume=options.resume)
     progress = options.progress
     seen = seen_by(recipe.init)
-    with tidied(run):
+    with open_run(run_folder(out), resume=options.resume) as run:
         images = load_images(data, recipe.geometry, progress)
         split = with_cells(split, data, images, recipe.geometry)
         tagged = _tagged(data, split, images)
         trained = pretrain_encoder(
             tagged, recipe, seed=seed, run=run, device=device, progress=progress
         )
-    marks = fingerprints(tagged.images)
-    trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *marks)))
-    trained.encoder.seen_pixels = pixels_seen_by(recipe.init, recipe.backbone)
-    trained.encoder.documents = documents(_card(trained, data, split, tagged))
-    report.pretraining_curve(trained.history, run / "training.png")
-    with new_folder(out, overwrite=options.overwrite) as building:
-        for name in ("log.jsonl", "training.png"):
-            (building / name).write_bytes((run / name).read_bytes())
-        write_json(building / "split.json", split.to_json())
-        trained.encoder.save(building)
-    shutil.rmtree(run, ignore_errors=True)
+        marks = fingerprints(tagged.images)
+        trained.encoder.trained_on = tuple(dict.fromkeys((*seen, *marks)))
+        trained.encoder.seen_pixels = pixels_seen_by(recipe.init, recipe.backbone)
+        trained.encoder.documents = documents(_card(trained, data, split, tagged))
+        report.pretraining_curve(trained.history, run / "training.png")
+        with new_folder(out, overwrite=options.overwrite) as building:
+            for name in ("log.jsonl", "training.png"):
+                (building / name).write_bytes((run / name).read_bytes())
+            write_json(building / "split.json", split.to_json())
+            trained.encoder.save(building)
+        shutil.rmtree(run, ignore_errors=True)
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cellkin.atlas.building import MAPS
 from cellkin.core.arrays import Bytes
-from cellkin.core.artifacts import guarded_writes
+from cellkin.core.artifacts import alone
 from cellkin.core.errors import (
     ArtifactError,
     ImageError,
@@ -105,14 +105,18 @@ def run_folder(out: Path) -> Path:
     return out.parent / f"{out.name}.training"
 
 
-def open_run(run: Path, *, resume: bool) -> Path:
-    """The folder of a run, made if missing.
+@contextmanager
+def open_run(run: Path, *, resume: bool) -> Iterator[Path]:
+    """The folder of a run, made if missing, held until the block ends. That of a run that failed
+    before its first checkpoint is removed: nothing is lost in it.
 
     Raises:
-        OutputError: nothing is there to resume, or something is and `resume` is off.
+        OutputError: nothing is there to resume, something is and `resume` is off, or another
+            process is at work in it.
     """
     if process_rank() > 0:  # the first process has opened it
-        return run
+        yield run
+        return
     if resume and not run.is_dir():
         raise OutputError(
             "there is no unfinished training to go on with",
@@ -125,20 +129,13 @@ def open_run(run: Path, *, resume: bool) -> Path:
             where=run,
             mend="add --resume to go on with it, or remove that folder to start again",
         )
-    with guarded_writes(run):
-        run.mkdir(parents=True, exist_ok=True)
-    return run
-
-
-@contextmanager
-def tidied(run: Path) -> Iterator[None]:
-    """Remove the folder of a run that failed before its first checkpoint: nothing is lost in it."""
-    try:
-        yield
-    except BaseException:
-        if process_rank() == 0 and not any((run / "checkpoints").glob("step-*")):
-            shutil.rmtree(run, ignore_errors=True)
-        raise
+    with alone(run):
+        try:
+            yield run
+        except BaseException:
+            if not any((run / "checkpoints").glob("step-*")):
+                shutil.rmtree(run, ignore_errors=True)
+            raise
 
 
 def load_images(

@@ -6,6 +6,7 @@ import threading
 
 from cellkin.core.errors import OutputError
 from cellkin.web.frames import Helper, Silent
+from cellkin.web.problems import LATER, ProblemError
 from cellkin.web.remembering import Remembered
 from cellkin.web.reporting import report_html
 from cellkin.web.settings import Settings
@@ -32,7 +33,7 @@ class Printing:
 
         Raises:
             NotFound: no such case or revision.
-            OutputError: what PDF needs is missing, or it took too long.
+            OutputError: what PDF needs is missing. ProblemError: 503, it took too long.
         """
         key = store.case_report(case_id, revision).sha256
         if (kept := self._made.get(key)) is not None:
@@ -64,10 +65,12 @@ class Printing:
             self._process = None
 
 
-def _failed(timed_out: bool, seconds: float) -> OutputError:
+def _failed(timed_out: bool, seconds: float) -> ProblemError:
     what = f"took more than {seconds:g} seconds" if timed_out else "broke the process that makes it"
-    return OutputError(
+    return ProblemError(
+        503,
+        "no-pdf",
         f"the PDF {what}",
-        where="report.pdf",
         mend="take the HTML page, and print it to PDF by a browser",
+        headers=LATER,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,18 +15,35 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from cellkin.core.errors import CellkinError
-from cellkin.web.store import Conflict, Forbidden, NotFound, Refused, Throttled
+from cellkin.core.errors import ArtifactError, CellkinError, OutputError
+from cellkin.web.store import (
+    Busy,
+    Conflict,
+    Forbidden,
+    Full,
+    NoCursor,
+    NotFound,
+    Refused,
+    Throttled,
+)
 
 MEDIA_TYPE = "application/problem+json"
+RETRY = 5  # seconds after which somebody who was turned away may try again
+LATER = {"Retry-After": str(RETRY)}
+OUTAGES = (Busy, OutputError, ArtifactError)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 TYPE = "urn:cellkin:problem:"
 STATUS: Mapping[type[CellkinError], int] = {
     Throttled: 429,
     NotFound: 404,
     Conflict: 409,
+    NoCursor: 422,
     Refused: 409,
     Forbidden: 403,
 }
+
+
+log = logging.getLogger("cellkin.web")
 
 
 class Problem(BaseModel):
@@ -98,6 +117,8 @@ def answer(error: CellkinError, current: dict[str, Any] | None = None) -> JSONRe
     """A mistake of the user's as a problem; a stale version carries the case as it is now."""
     if isinstance(error, ProblemError):
         return problem(error.status, error.kind, error)
+    if isinstance(error, OUTAGES):
+        return _outage(error)
     status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 422)
     more: dict[str, Any] = {}
     if current is not None:
@@ -108,6 +129,34 @@ def answer(error: CellkinError, current: dict[str, Any] | None = None) -> JSONRe
     if isinstance(error, Throttled):
         response.headers["Retry-After"] = str(error.seconds)
     return response
+
+
+def _outage(error: CellkinError) -> JSONResponse:
+    """Trouble of the machine: its paths and hosts are for the log of the server alone."""
+    log.warning("%s", error)
+    if isinstance(error, Busy):
+        told = ProblemError(503, "busy", error.what, mend="try again", headers=LATER)
+    elif is_full(error):
+        told = ProblemError(
+            507, "full", "the disk of the workstation is full", mend="tell whoever keeps it"
+        )
+    else:
+        told = ProblemError(
+            503,
+            "unavailable",
+            "the workstation cannot reach what it keeps just now",
+            mend="try again; if it stays, tell whoever keeps the workstation",
+            headers=LATER,
+        )
+    return problem(told.status, told.kind, told)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk without room is behind an error."""
+    if error is None:
+        return False
+    number = getattr(error, "errno", None)
+    return isinstance(error, Full) or number in FULL or is_full(error.__cause__)
 
 
 def _current(request: Request) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi.responses import RedirectResponse
@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cellkin.core.errors import CellkinError
 from cellkin.web.identity import Identities, Who
-from cellkin.web.problems import ProblemError, answer
+from cellkin.web.problems import ProblemError, answer, is_full
 from cellkin.web.settings import Settings
 from cellkin.web.sharing import ASKER
+from cellkin.web.store import Full
 
 API = "/api/v1"
 CSRF_HEADER = "x-csrf-token"
@@ -83,11 +84,12 @@ class Sealed:
             await self.app(scope, receive, sealed)
         except ClientDisconnect:
             log.info("%r went away", scope["path"])
-        except Exception:
+        except Exception as error:
             log.exception("%s %r failed", scope["method"], scope["path"])
             if started:
                 raise
-            await _ours()(scope, receive, sealed)
+            told = answer(Full("the disk is full")) if is_full(error) else _ours()
+            await told(scope, receive, sealed)
 
 
 def _ours() -> Response:
@@ -156,7 +158,7 @@ class Guard:
     async def _refusal(self, scope: Scope) -> Response | None:
         headers, method = Headers(scope=scope), scope["method"]
         if method not in SAFE:
-            _require_own_page(headers)
+            _require_own_page(headers, scope["scheme"])
         if is_public(method, scope["path"]):
             return None
         who = await to_thread.run_sync(self.identities.of, headers)
@@ -192,10 +194,10 @@ def _unknown(scope: Scope, headers: Headers) -> Response:
     )
 
 
-def _require_own_page(headers: Headers) -> None:
-    """Refuse a change that a browser sends for a page of another site."""
+def _require_own_page(headers: Headers, scheme: str) -> None:
+    """Refuse a change that a browser sends for a page of another site; another scheme is one."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower()
+    foreign = origin is not None and origin.lower() != f"{scheme}://{headers['host'].lower()}"
     if foreign or site not in (None, "same-origin", "none"):
         raise ProblemError(
             403,

@@ -19,11 +19,10 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, Event, fail_after, to_thread
 from fastapi.routing import APIRoute
 
-from cellkin.web.problems import ProblemError
+from cellkin.web.problems import LATER, ProblemError
 from cellkin.web.settings import Waiting
 
 Result = TypeVar("Result")
-RETRY = 5  # seconds after which somebody who was turned away may try again
 ASKER: ContextVar[str] = ContextVar("asker", default="")
 """Whose request is answered: a person's name, or an address where nobody signed in."""
 
@@ -120,7 +119,7 @@ class Room:
             "busy",
             f"the workstation is busy: {self.what} waited too long",
             mend="try again",
-            headers={"Retry-After": str(RETRY)},
+            headers=LATER,
         )
 
 

@@ -33,7 +33,7 @@ LONGEST_NAME = 200
 PIECE = 1 << 16
 # control characters, lone surrogates, and marks that turn the direction of writing
 UNSHOWN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 )
 JUNK = re.compile(r"(^|/)(__MACOSX/|\.[^./]|Thumbs\.db$)", re.IGNORECASE)
 

@@ -14,7 +14,8 @@ from cellkin.web.station import Station
 from cellkin.web.store import Actor
 
 Item = TypeVar("Item")
-UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+TURNING = re.compile("[\u061c\u200e\u200f\u2028\u2029]")  # in one line: a name, a pseudonym
 REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {
@@ -30,7 +31,13 @@ def _fit(text: str) -> str:
     return text
 
 
-Line = Annotated[str, Field(max_length=200), AfterValidator(_fit)]
+def _one_line(text: str) -> str:
+    if TURNING.search(text):
+        raise ValueError("marks that turn the direction of writing are not allowed")
+    return _fit(text)
+
+
+Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Note = Annotated[str, Field(max_length=4000), AfterValidator(_fit)]
 Version = Annotated[int, Field(ge=0, le=2**31 - 1, description="Of the case, as it was read.")]
 Identifier = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_fit)]

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cellkin.web.store.errors import Forbidden, Refused
+from cellkin.web.store.errors import Forbidden, NoCursor, Refused
 from cellkin.web.store.records import ROLES, Actor, Case, Cell
 
 Item = TypeVar("Item")
@@ -92,12 +92,20 @@ def cursor_to(cursor: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     """Where the page before ended.
 
     Raises:
-        Refused: this is no cursor of ours.
+        NoCursor: this is none of ours.
     """
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error):
         key = None
-    if isinstance(key, list) and [type(value) for value in key] == list(kinds):
+    ours = isinstance(key, list) and [type(value) for value in key] == list(kinds)
+    if ours and all(map(_fits, key)):
         return tuple(key)
-    raise Refused("this cursor is none of ours", where=cursor[:80], mend="begin at the first page")
+    raise NoCursor("this cursor is none of ours", where=cursor[:80], mend="begin at the first page")
+
+
+def _fits(value: Any) -> bool:
+    """Whether a database takes a value that we have not written."""
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return not isinstance(value, str) or storable(value) == value

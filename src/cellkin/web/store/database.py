@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 
 from cellkin.core.artifacts import guarded_writes
 from cellkin.core.errors import ArtifactError, CellkinError, OutputError
-from cellkin.web.store.errors import Busy
+from cellkin.web.store.errors import Busy, Full, Unreachable
 from cellkin.web.store.log import append
 from cellkin.web.store.records import Actor
 from cellkin.web.store.sealing import AuditKey
@@ -108,6 +109,7 @@ class Database:
         self.key = key
         self.engine = engine or _engine(url)
         self._one_writer = threading.RLock()
+        self._file = _identity(url)
 
     @property
     def sqlite(self) -> bool:
@@ -145,6 +147,8 @@ class Database:
             Busy: they took longer.
         """
         with self._alone(BUSY / 1000 if wait is None else wait) as left, self._connected() as conn:
+            if _identity(self.url) != self._file:  # what is written now would be lost
+                raise _gone(self.where)
             conn = conn.execution_options(writing=left)
             with conn.begin():
                 if not self.sqlite:  # 0 would be for ever
@@ -192,12 +196,15 @@ class Database:
         self.engine.dispose()
 
 
-def _unreachable(error: DBAPIError, where: str) -> ArtifactError:
-    return ArtifactError(
+def _unreachable(error: DBAPIError, where: str) -> Unreachable:
+    return Unreachable(
         f"the store cannot be opened: {str(error.orig).strip()}",
         where=where,
         mend="check the path or URL, that the server runs, and that you may read and write there",
     )
+
+
+LOST = ("unable to open", "disk i/o error", "no such table", "not a database")
 
 
 def _known(error: DBAPIError, where: str) -> CellkinError | None:
@@ -205,11 +212,21 @@ def _known(error: DBAPIError, where: str) -> CellkinError | None:
     said = str(error.orig).lower()
     if "locked" in said or "lock timeout" in said:
         return _busy(where)
-    if "disk is full" in said or "no space left" in said:
-        return OutputError("the disk is full", where=where, mend="free some space, then try again")
-    if "readonly" in said:
+    if "is full" in said or "no space left" in said:
+        return Full("the disk is full", where=where, mend="free some space, then try again")
+    if "readonly" in said or "read-only" in said:
         return OutputError("the store is read-only", where=where, mend="allow writing to it")
+    if error.connection_invalidated or any(words in said for words in LOST):
+        return _unreachable(error, where)
     return None
+
+
+def _gone(where: str) -> Unreachable:
+    return Unreachable(
+        "the store was moved, deleted or replaced while it was in use",
+        where=where,
+        mend="put it back, then start the workstation again",
+    )
 
 
 def _busy(where: str) -> Busy:
@@ -235,7 +252,7 @@ def _engine(url: URL) -> Engine:
         folder.mkdir(parents=True, exist_ok=True)
         # for its owner alone; SQLite gives the files beside it the same permissions
         os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
-    engine = create_engine(url, connect_args={"timeout": BUSY / 1000})
+    engine = create_engine(url, creator=partial(_opened, Path(str(url.database))))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -246,6 +263,23 @@ def one_connection(base: sqlite3.Connection) -> Database:
     engine = create_engine("sqlite://", creator=lambda: base, poolclass=StaticPool)
     event.listen(engine, "begin", _begin_sqlite)
     return Database(engine.url, engine=engine)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection to a file that is there: one that was moved away is not begun anew."""
+    place = f"{path.as_uri()}?mode=rw"
+    return sqlite3.connect(place, uri=True, timeout=BUSY / 1000, check_same_thread=False)
+
+
+def _identity(url: URL) -> tuple[int, int] | None:
+    """Which file an SQLite store is, None where it is gone or on a server."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    try:
+        found = os.stat(url.database)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

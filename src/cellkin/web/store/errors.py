@@ -5,7 +5,10 @@ CellkinError
     ├── NotFound         nothing of this id
     ├── Conflict         somebody else changed the case in the meantime; carries the version now
     ├── Refused          the rules of the workflow forbid it; carries what is missing
+    │   └── NoCursor     where a list should go on is nowhere
     ├── Busy             another change takes too long; try again
+    ├── Full             the disk has no room (an OutputError as well)
+    ├── Unreachable      the database does not answer, or is gone (an ArtifactError as well)
     └── Forbidden        this person may not, or the name or password is wrong
         └── Throttled    too many failed logins; carries how long to wait
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cellkin.core.errors import CellkinError
+from cellkin.core.errors import ArtifactError, CellkinError, OutputError
 
 
 class StoreError(CellkinError):
@@ -62,8 +65,20 @@ class Refused(StoreError):
         self.missing = tuple(missing)
 
 
+class NoCursor(Refused):
+    """A list cannot go on there."""
+
+
 class Busy(StoreError):
     """Another change takes too long."""
+
+
+class Full(StoreError, OutputError):
+    """The disk has no room for it."""
+
+
+class Unreachable(StoreError, ArtifactError):
+    """The database does not answer, or its file is gone."""
 
 
 class Forbidden(StoreError):
