@@ -6,7 +6,7 @@ They are part of `cellkin.core.records` and imported from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -175,6 +175,24 @@ class CounterEvidence:
 
 
 @dataclass(frozen=True)
+class LocalMatches(Plain):
+    """Spots of a query and of one reference cell that look alike, each the other's nearest by the
+    features of an early stage; no decomposition of the distance, see `PairMap.matches` for that.
+
+    Attributes:
+        reference: id. points: (n, 4) those that are shown: row and column on the query, row and
+            column on the other, in sides of the picture. likeness: (n,) cosine of each.
+        all: how many spots match. absent: why there are none, or an empty string.
+    """
+
+    reference: str
+    points: Array = field(default_factory=lambda: np.zeros((0, 4)))
+    likeness: Array = field(default_factory=lambda: np.zeros(0))
+    all: int = 0
+    absent: str = ""
+
+
+@dataclass(frozen=True)
 class Beside(Plain):
     """A reference cell that is shown beside the kin and did not vote for its place.
 
@@ -262,6 +280,7 @@ class Evidence:
             query, the neighbours, the cells of `counter`; sought when looked at.
         copies: for each neighbour the id of the nearer one that is nearly the same picture, or "".
         beside: other reference cells worth a look, and their pictures, or why there are none.
+        spots: the matches with each neighbour, then each cell of `counter`; sought when looked at.
         described: makes `traits` when somebody looks at them.
     """
 
@@ -292,6 +311,7 @@ class Evidence:
     beside: tuple[Beside, ...] = ()
     beside_images: Sequence[Array] = ()
     beside_absent: str = ""
+    spots: Sequence[LocalMatches] = ()
     described: Callable[[], Traits] | None = None
 
     @cached_property
@@ -321,6 +341,7 @@ class Evidence:
             "pairs": [pair.to_json() for pair in self.pairs],
             "differences": [d.to_json() for d in self.differences],
             "counter": self.counter.to_json() if self.counter else None,
+            "spots": [one.to_json() for one in self.spots],
             "copies": list(self.copies),
             "beside": [one.to_json() for one in self.beside],
             "traits": self.traits.to_json() if self.traits else None,

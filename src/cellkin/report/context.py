@@ -41,6 +41,7 @@ from cellkin.report.scatter import (
     outline_path,
     style,
 )
+from cellkin.report.spots import NAME, spot_rows
 from cellkin.report.telling import counter_title, share_words, tell, twin_words
 from cellkin.report.words import ROLES, copies_words, shown_name, trust_words
 
@@ -86,6 +87,8 @@ def evidence_context(evidence: Evidence) -> dict[str, Any]:
         "grad_cam": grad_cam_maps(evidence),
         "pairs": pair_maps(evidence),
         "differences": difference_maps(evidence),
+        "spots": spot_rows(evidence),
+        "spots_name": NAME,
         "map": _map(evidence),
         "groups_note": any(GROUP.search(labels.title(n)) for n in labels.names),
         **foot(evidence.atlas_facts, labels, evidence.provenance),

@@ -38,6 +38,7 @@ from cellkin.evidence.contrasting import (
     read,
 )
 from cellkin.evidence.explaining import Cases, class_maps, pair_maps
+from cellkin.evidence.matching import Matching
 from cellkin.evidence.outlines import Outlines
 from cellkin.evidence.traits import NO_PORTRAIT, traits
 from cellkin.system.company import Company
@@ -205,6 +206,7 @@ class Explainer:
         known, more = atlas.encoder.classes, len(atlas.encoder.classes) - KNOWN_SHOWN
         classes = ", ".join(known[:KNOWN_SHOWN]) + (f" and {more} more" if more > 0 else "")
         absent = f"not available: the class head knows {classes}, not {decision.label}"
+        outlines = Outlines((look.image,), images[:shown])
         return Evidence(
             decision=decision,
             labels=atlas.labels,
@@ -235,7 +237,13 @@ class Explainer:
             influence=self._influence(decision, order),
             contrast=why,
             contrast_absent=NO_OTHERS if why is None else "",
-            outlines=Outlines((look.image,), images[:shown]),
+            outlines=outlines,
+            spots=Matching(
+                atlas.encoder,
+                (look.image, images[:shown]),
+                outlines,
+                [n.id for n in (*decision.neighbors, *against)],
+            ),
             copies=self._company.copies(decision.neighbors),
             beside=beside,
             beside_images=images[shown:],
