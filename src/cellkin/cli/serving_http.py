@@ -153,6 +153,7 @@ def run(support: Any, store: Any, settings: Any, door: socket.socket) -> None:
     import uvicorn
 
     from cellkin.web.app import create_app
+    from cellkin.web.sandbox import told
     from cellkin.web.traffic import configured
 
     app = create_app(support, store, settings)
@@ -162,6 +163,7 @@ def run(support: Any, store: Any, settings: Any, door: socket.socket) -> None:
         proxied=settings.secure_cookies,
         timeout_graceful_shutdown=GRACE,
     )
+    talk(told(app.state.station.decoders.held()))
     shown, port = door.getsockname()[:2]
     shown = f"[{shown}]" if ":" in shown else shown
     talk(f"The workstation is open at http://{shown}:{port}/   (Ctrl-C closes it)")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import resource
 from typing import Any
 
+from PIL import Image
+
 from cellkin.core.arrays import Bytes
 from cellkin.imaging.decode import Limits, decode
 from cellkin.imaging.formats import kind_of
@@ -17,12 +19,15 @@ from cellkin.imaging.glimpse import glimpse
 from cellkin.imaging.preprocess import Preprocessor
 from cellkin.imaging.scale import png_of, um_per_pixel
 from cellkin.web.frames import Frame, answer_all
+from cellkin.web.sandbox import confine, held
 
 MEMORY = 3 * 2**30  # of address space; an image of 40 million pixels takes a tenth of it
 
 
 def _answer(head: dict[str, Any], data: bytes) -> Frame:
-    """What was wanted of an image."""
+    """What was wanted of an image, or what this process cannot do (`sandbox.held`)."""
+    if head["want"] == "held":
+        return {"held": held()}, b""
     rgb = decode(data, name=head["name"], limits=Limits(**head["limits"]))
     return WANTED[head["want"]](head, data, rgb)
 
@@ -49,15 +54,19 @@ def _png(_head: dict[str, Any], _data: bytes, rgb: Bytes) -> Frame:
 WANTED = {"prepared": _prepared, "png": _png}
 
 
-def _guard() -> None:
-    """Bounds that the kernel keeps: memory, no files, no core dump."""
+def _guard() -> bool:
+    """Bounds that the kernel keeps: memory, no files, no core dump, and the sandbox where there is
+    one; whether there is.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return confine()
 
 
 def main() -> None:
     """Answer frame after frame until stdin ends."""
+    Image.init()  # what PIL loads for each format: nothing can be loaded later
     _guard()
     answer_all(_answer)
 

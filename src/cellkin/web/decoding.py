@@ -114,6 +114,12 @@ class Decoders:
         """All pixels of an image, upright, as lossless PNG; raises as `prepare` does."""
         return self._asked("png", data, name, Batch(person)).result()[1]
 
+    def held(self) -> Mapping[str, bool]:
+        """What the processes cannot do, see `cellkin.web.sandbox`; starts one where none runs."""
+        head, _ = self._asked("held", b"", "the process that decodes", Batch()).result()
+        found: Mapping[str, bool] = head["held"]
+        return found
+
     def submit(self, data: bytes, name: str, batch: Batch) -> Future[Frame]:
         """Have an image decoded and prepared when its turn comes.
 
