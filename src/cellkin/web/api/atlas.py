@@ -72,6 +72,7 @@ def facts(_: Reader, station: Stationed) -> dict[str, Any]:
         "classes": classes,
         "positive": labels.positive,
         "size": atlas.encoder.preprocessor.size,
+        "um_per_pixel": atlas.encoder.preprocessor.um_per_pixel,
         "drawn": atlas.provenance.drawn,
         "dispositions": [name for name in DISPOSITIONS if name != "cell"],
         "limits": _limits(station),

@@ -44,8 +44,8 @@ class Reviewed(BaseModel):
 
 
 class Uploaded(BaseModel):
-    """A file as it was uploaded, `square` (left, top, side) in its pixels is what the network saw,
-    `picture` and `file` are addresses: all its pixels as PNG, and its bytes.
+    """A file as it was uploaded, `square` (left, top, side) in its pixels is what the network saw
+    (`as_seen`: in these very colours), `picture` and `file` are addresses: all its pixels as PNG, and its bytes.
     """
 
     kind: str
@@ -55,6 +55,7 @@ class Uploaded(BaseModel):
     height: int
     um_per_pixel: float | None
     square: tuple[int, int, int]
+    as_seen: bool
     picture: str
     file: str
 
@@ -62,7 +63,9 @@ class Uploaded(BaseModel):
 def uploaded(station: Station, found: Original, address: str) -> Uploaded:
     """What pages need to show an original."""
     seen = station.support.atlas.encoder.preprocessor
+    plain = seen.view == "raw" and not (seen.alone or seen.unsharpen)
     return Uploaded(
+        as_seen=plain,
         **found.to_json(),
         square=seen.square_of(found.width, found.height, found.um_per_pixel),
         picture=f"{address}/picture",

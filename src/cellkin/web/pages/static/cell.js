@@ -1,8 +1,9 @@
 import { api, caseUrl, cellUrl, everyPage, imageOf, referenceImage } from "./api.js";
-import { atlas, title } from "./classes.js";
+import { atlas, atlasFacts, title } from "./classes.js";
 import { confidencePanel, looksPanel, provenancePanel } from "./confidence.js";
 import { $, errorState, h, loading, memory, toast } from "./dom.js";
 import { key } from "./keys.js";
+import { lookClosely, original, preparedSource } from "./original.js";
 import { Plot } from "./plot.js";
 import { Review } from "./review.js";
 import { begin, mayReview } from "./shell.js";
@@ -135,8 +136,8 @@ function build() {
   strip = null;
   content.replaceChildren(
     h("div", { id: "cell-top" }),
-    h("div", { id: "evidence" }, loading("Looking for its kin …")),
-    h("div", { class: "below" }, h("section", { class: "card", id: "map", "aria-label": "Map" }), h("section", { class: "card", id: "sure", "aria-label": "How sure" }), review.node),
+    h("div", { class: "desk" }, h("div", { id: "evidence" }, loading("Looking for its kin …")), review.node),
+    h("div", { class: "below" }, h("section", { class: "card", id: "map", "aria-label": "Map" }), h("section", { class: "card", id: "sure", "aria-label": "How sure" })),
     h("section", { class: "card", id: "looks", "aria-label": "What it looks like" }),
     h("div", { id: "more" }));
   drawTop();
@@ -165,7 +166,8 @@ function back() {
 function drawEvidence(evidence) {
   const { line, sureness, because, verdict, left_out } = evidence.confidence;
   const why = [...because.slice(2), ...(cell.held ? [`Held: ${cell.held_reasons.map(heldLong).join("; ")}.`] : [])];
-  strip = new Strip(evidence, { link: linkFromPicture, spot: (words) => { $("#spot-words").textContent = words || rest_(); } });
+  strip = new Strip(evidence, { link: linkFromPicture, closely, spot: (words) => { $("#spot-words").textContent = words || rest_(); } }, atlasFacts().um_per_pixel);
+  withOriginal(strip, cell.id);
   if (strip.offers(mode)) strip.mode = mode;
   const rest_ = () => (strip.tensorLimit ? "Move over a picture: what matches that spot shows at once in the others. Click to pin it." : "This network has no point-to-point map.");
   $("#evidence").replaceChildren(
@@ -179,6 +181,20 @@ function drawEvidence(evidence) {
   $("#looks").replaceChildren(...looksPanel(evidence));
   $("#more").replaceChildren(h("div", { class: "provenance" }, provenancePanel(evidence)));
   drawMap(evidence);
+}
+
+/** The cell in question at full resolution, once its file is here. */
+async function withOriginal(own, id) {
+  const found = await original(id).catch(() => null);
+  if (!found || own !== strip) return;
+  await found.source.ready.catch(() => null);
+  if (own === strip && found.source.image.naturalWidth) strip.setOriginal(found.source.image, found.facts.square, found.facts.as_seen);
+}
+
+function closely(view) {
+  if (!view || view.kind === "query") return lookClosely(cell);
+  const words = `${view.kind === "kin" ? `Kin ${view.cell.rank}` : "Against it"}: ${title(view.cell.label)}`;
+  return lookClosely(cell, { source: preparedSource(view.cell.image), label: words, caption: [h("b", {}, words), h("span", { class: "soft" }, "as the network saw it")] });
 }
 
 function modeButtons(evidence) {
@@ -256,5 +272,6 @@ function keys() {
   key("m", "to the map; there + and − zoom, N walks over the kin, L is the lasso", () => plot?.canvas.focus());
   key("q", "to the picture; there the arrows move the spot that is matched", () => strip?.views[0].canvas.focus());
   key("Escape", "let go: of a spot, of a field", () => { strip?.release(); document.activeElement?.blur(); }, { always: true });
+  key("o", "look closely: every pixel, zoom, light, magnifier", () => { closely(null); });
   key("b", "back to the case", back);
 }

@@ -27,6 +27,8 @@ export async function atlas() {
   return facts;
 }
 
+/** The facts that `atlas` fetched. */
+export const atlasFacts = () => facts;
 export const classes = () => [...byName.values()];
 export const title = (name) => byName.get(name)?.title ?? name ?? "–";
 export const clinical = (name) => byName.get(name)?.clinical;

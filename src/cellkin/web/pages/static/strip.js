@@ -5,6 +5,7 @@ import { mark, title } from "./classes.js";
 import { h, number } from "./dom.js";
 import { EMPTY, colorBar, limitOf, overlay } from "./heat.js";
 import { decode, flat, onQuery, onReference, peakOf } from "./tensors.js";
+import { drawScaleBar } from "./viewer.js";
 
 export const MODES = {
   contrast: { say: "Why", ends: ["for the other side", "for the verdict"] },
@@ -17,9 +18,10 @@ const TWO_SIDED = ["pair", "difference"]; // a map of the query with one other c
 const MATCH = { ends: ["unlike this spot", "like this spot"] };
 
 export class Strip {
-  /** on: { link(id | null), spot(words) }. */
-  constructor(evidence, on) {
+  /** on: { link(id | null), spot(words), closely(view) }; um: micrometres per pixel of the pictures, where known. */
+  constructor(evidence, on, um = null) {
     this.evidence = evidence;
+    this.um = um;
     this.on = on;
     this.grid = evidence.grid ?? [1, 1];
     this.mode = evidence.contrast ? "contrast" : "image";
@@ -75,14 +77,17 @@ export class Strip {
     canvas.addEventListener("pointerleave", () => { if (!this.pinned) this.leave(); });
     canvas.addEventListener("pointerdown", (e) => { this.pinned = false; this.point(at(), e); this.pinned = true; });
     canvas.addEventListener("keydown", (e) => this.walk(at(), e));
+    canvas.addEventListener("dblclick", () => this.on.closely(this.views[at()]));
     canvas.addEventListener("focus", () => this.on.link(kind === "query" ? null : cell.id));
     canvas.addEventListener("pointerenter", () => this.on.link(kind === "query" ? null : cell.id));
     const picture = new Image();
     picture.addEventListener("load", () => this.draw());
     picture.src = cell.image;
     const state = h("span", { class: "state-of" });
-    const figure = h("figure", { class: `kin ${kind}`, "data-id": cell.id }, canvas, this.caption(cell, kind, state));
-    return { ...maps, cell, kind, canvas, picture, figure, state };
+    const bar = h("span", { class: "scale-bar" });
+    const closely = h("button", { type: "button", class: "closely", title: kind === "query" ? "Look closely: every pixel, zoom, light, magnifier" : "Side by side with the cell in question", onclick: () => this.on.closely(this.views[at()]) }, kind === "query" ? [h("kbd", {}, "O"), "Look closely"] : "Beside");
+    const figure = h("figure", { class: `kin ${kind}`, "data-id": cell.id }, h("div", { class: "shot" }, canvas, bar, closely), this.caption(cell, kind, state));
+    return { ...maps, cell, kind, canvas, picture, figure, state, bar };
   }
 
   label(cell, kind) {
@@ -188,7 +193,8 @@ export class Strip {
     if (view.canvas.width !== side) { view.canvas.width = side; view.canvas.height = side; }
     const ctx = view.canvas.getContext("2d");
     ctx.imageSmoothingQuality = "high";
-    if (view.picture.complete && view.picture.naturalWidth) ctx.drawImage(view.picture, 0, 0, side, side);
+    this.drawPicture(ctx, view, side);
+    if (index < 2) drawScaleBar(view.bar, this.um, view.canvas.clientWidth / this.evidence.size, view.canvas.clientWidth);
     const values = this.values(index);
     const outline = this.spot || this.mode === "image" ? null : view.outline;
     if (values) overlay(ctx, values, this.grid, limit, outline);
@@ -196,6 +202,18 @@ export class Strip {
     view.state.textContent = this.stateOf(view, index, values);
     const peak = this.spot && values ? peakOf(values, this.grid[1]) : null;
     view.canvas.dataset.match = peak ? `${peak.i},${peak.j}` : "";
+  }
+
+  /** All pixels of the original stand for the picture as the network saw it: the same square of it. */
+  setOriginal(image, [left, top, side], alike) {
+    this.original = { image, square: [left, top, side, side], alike };
+    this.draw();
+  }
+
+  drawPicture(ctx, view, side) {
+    const { original } = this;
+    if (view.kind === "query" && original && (original.alike || this.mode === "image")) ctx.drawImage(original.image, ...original.square, 0, 0, side, side);
+    else if (view.picture.complete && view.picture.naturalWidth) ctx.drawImage(view.picture, 0, 0, side, side);
   }
 
   drawSpot(ctx, index, side, values) {
