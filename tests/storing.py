@@ -149,14 +149,24 @@ def filled(store: Store, plain: int = 4, blasts: int = 2, **told: Any) -> tuple[
 
 
 def decide_all(store: Store, case_id: str, actor: Actor = ANNA) -> Case:
-    """Look at everything and confirm what is held, so that the case can be signed."""
+    """Confirm what is held; everything was looked at by both, so that either can sign."""
     cells = every_cell(store, case_id)
+    look_at(store, case_id, BEN)
     for cell in cells:
         if cell.held:
             store.opened(actor, cell.id)
         if cell.held and cell.confirmed != "singly":
             store.review(actor, cell.id, store.case(case_id).version, label=cell.proposed)
     return store.seen(actor, case_id, [cell.id for cell in cells])
+
+
+def look_at(store: Store, case_id: str, actor: Actor) -> None:
+    """Have every cell on screen, and the held ones opened."""
+    cells = every_cell(store, case_id)
+    store.seen(actor, case_id, [cell.id for cell in cells])
+    for cell in cells:
+        if cell.held:
+            store.opened(actor, cell.id)
 
 
 def every_cell(store: Store, case_id: str) -> list[Cell]:

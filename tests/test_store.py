@@ -23,6 +23,7 @@ from storing import (
     filled,
     fresh,
     ids,
+    look_at,
     new_cell,
     png,
     prepared,
@@ -398,7 +399,7 @@ def test_signing_waits_for_everything(store: Store) -> None:
     with pytest.raises(Refused, match="cannot be signed"):
         store.sign(ANNA, empty.id, 1)
     case, cells = filled(store)
-    assert len(store.missing(case.id)) == 2
+    assert len(store.missing(case.id, ANNA.user)) == 2
     store.seen(ANNA, case.id, ids(cells))
     _, case = store.review(ANNA, cells[0].id, case.version, label=BLAST)  # not opened
     store.opened(ANNA, cells[1].id)  # not decided
@@ -409,7 +410,10 @@ def test_signing_waits_for_everything(store: Store) -> None:
     )
     store.opened(ANNA, cells[0].id)
     _, case = store.review(ANNA, cells[1].id, case.version, label=BLAST)
-    assert store.missing(case.id) == []
+    assert store.missing(case.id, ANNA.user) == []
+    with pytest.raises(Refused, match="cannot be signed yet"):  # ben has seen none of it
+        store.sign(BEN, case.id, case.version)
+    look_at(store, case.id, BEN)
     signed = store.sign(BEN, case.id, case.version)
     assert (signed.status, signed.signed_by) == ("signed", "ben")
     assert {c.confirmed for c in store.cells(case.id)[0]} == {"singly", "by signing"}

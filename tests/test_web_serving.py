@@ -124,7 +124,7 @@ def test_the_demo_s_workstation_opens_with_a_prepared_case(
 
 def command(atlas: Path, store: Path, words: Sequence[str] = ()) -> list[str]:
     start = [sys.executable, "-m", "cellkin", "serve", str(atlas), "--store", str(store)]
-    return [*start, "--port", "0", "--device", "cpu", *words]
+    return [*start, "--port", "0", "--device", "cpu", "--least-view", "0", *words]
 
 
 @contextmanager

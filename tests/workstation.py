@@ -23,14 +23,14 @@ from cellkin.core.records import Dataset
 from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
 from cellkin.web.settings import Settings, Traffic
-from cellkin.web.store import Actor, Store
+from cellkin.web.store import Actor, Rules, Store
 from cellkin.web.traffic import configured
 
 PASSWORD = "a long enough one"
 HOST = "http://localhost"
 PEOPLE = {"vera": "viewer", "rolf": "reviewer", "rita": "reviewer", "anna": "admin"}
 SYSTEM = Actor("cellkin", "admin", "command line")
-SETTINGS = Settings(accounts=True, decode_seconds=10, workers=1)
+SETTINGS = Settings(accounts=True, decode_seconds=10, workers=1, rules=Rules())
 
 
 @dataclass

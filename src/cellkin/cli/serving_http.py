@@ -71,13 +71,23 @@ def serve(
         float, typer.Option(min=0.001, metavar="GIB", help="Room for uploaded files.")
     ] = 50.0,
     audit_key: AuditKeyAt = None,
+    reasons: Annotated[
+        bool,
+        typer.Option(
+            "--reasons/--routine-without-reasons",
+            help="Whether every change needs one, or only grave ones (held cells, lymphoblasts).",
+        ),
+    ] = True,
+    least_view: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="To look at a held cell, at least.")
+    ] = 0.8,
     place: PlaceName = None,
     device: Device = "auto",
 ) -> None:
     """Open the workstation: look at cells, decide, sign and report, in a browser."""
     door = open_door(port, host=host, accounts=accounts)
     from cellkin.web.settings import Settings
-    from cellkin.web.store import Keeping, Shelf, Store
+    from cellkin.web.store import Keeping, Rules, Shelf, Store
 
     settings = Settings(
         host=host,
@@ -85,6 +95,7 @@ def serve(
         hosts=tuple(allow_host or ()),
         accounts=accounts,
         secure_cookies=behind_proxy,
+        rules=Rules(routine_reasons=reasons, least_view=least_view),
     )
     talk("Opening the store of cases")
     shelf = None if originals is None else Shelf(originals)

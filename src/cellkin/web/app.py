@@ -33,6 +33,7 @@ def create_app(atlas: Path | DecisionSupport, store: Store, settings: Settings) 
     """
     support = atlas if isinstance(atlas, DecisionSupport) else DecisionSupport.open(atlas)
     register(support, store)
+    store.rules = settings.rules
     station = Station.start(support, store, settings)
     app = FastAPI(
         title="cellkin",

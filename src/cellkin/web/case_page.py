@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cellkin.core.numbers import number
+from cellkin.core.numbers import number, percent
 from cellkin.core.records import Decision, LabelSet, Provenance
-from cellkin.core.sureness import misfits, sureness
 from cellkin.report.context import foot
 from cellkin.report.counting import differential_view
 from cellkin.report.facts import fact_rows
-from cellkin.report.first_line import case_line
 from cellkin.report.pages import picture_uri
 from cellkin.report.telling import in_line, tell
 from cellkin.report.words import NO_VERDICT
 from cellkin.web.store import Case, CaseReport, Cell
 from cellkin.web.worklist.flags import other_specimen
 from cellkin.web.worklist.held import REASONS
+from cellkin.web.worklist.misfit import DISTANT, EXPECTED, misfit
 
 SHOWN = 120  # cells whose evidence a page shows; the rest is in the data
 LISTED = 400  # cells in the table of a page
@@ -53,7 +52,7 @@ def case_context(report: CaseReport, cell: CellPicture, kin: KinPictures) -> dic
         "signed": report.signed,
         "signature": data,
         "amended_for": _reason(data),
-        "warnings": [*_misfit(cells, sets), *_warnings(data, sets)],
+        "warnings": _warnings(data, sets),
         "summary": _summary(cells),
         "differential": differential_view(data["differential"]),
         "changes": _changes(cells, sets),
@@ -107,6 +106,9 @@ def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
     if other_specimen(own, specimens):
         named = ", ".join(sorted({f"“{name}”" for name in specimens if name}))
         found.append(f"The case is of “{own}”, the atlas of {named}: its proposals may not fit.")
+    found += misfit_words(data)
+    if any(atlas["facts"]["provenance"].get("drawn") for atlas in data["atlases"].values()):
+        found.append("The atlas is of drawn cells: it says nothing about blood.")
     if data["case"]["duplicates"]:
         count = data["case"]["duplicates"]
         found.append(
@@ -116,11 +118,18 @@ def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
     return found
 
 
-def _misfit(cells: Sequence[Cell], sets: Mapping[str, LabelSet]) -> list[str]:
-    """That most cells do not fit, said once."""
-    decided = [(Decision.from_json(cell.decision), _labels(cell, sets)) for cell in cells]
-    told = case_line(misfits([sureness(one, labels) for one, labels in decided]), len(cells))
-    return [told] if told else []
+def misfit_words(data: Plain) -> list[str]:
+    """That a case does not fit its atlas, and who went on why."""
+    far = sum(bool(DISTANT & {*cell["held_reasons"]}) for cell in data["cells"])
+    count = len(data["cells"])
+    if not misfit(far, count):
+        return []
+    by, why = data["case"].get("accepted_by"), data["case"].get("accepted_why")
+    told = f" {by} went on: {why}." if by else " Nobody has decided to go on."
+    return [
+        f"This case does not fit its atlas: {far} of {count} cells are unlike it, of a case like "
+        f"it about {percent(EXPECTED, 0)} would be.{told}"
+    ]
 
 
 def _summary(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cellkin.core.errors import RecipeError
 from cellkin.imaging.decode import Limits
+from cellkin.web.store import Rules
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 KIBIBYTE = 2**10
@@ -15,6 +16,7 @@ POSITIVE = (
     *("session_minutes", "max_files", "max_upload_bytes", "max_file_bytes", "max_unpacked_bytes"),
     *("max_pixels", "zip_ratio", "decode_seconds", "upload_seconds", "print_seconds", "workers"),
 )
+LOOKED_AT = Rules(least_view=0.8)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Settings:
         evidence_bytes: memory for evidence that was computed already. pdf_bytes: for PDFs.
         traffic: how many connections there may be, and how slow one may be.
         waiting: how long each kind of work waits for its turn.
+        rules: what is asked of reviewers; by default a held cell is looked at for most of a second.
 
     Raises:
         RecipeError: a value is impossible, or the address is open to others without accounts.
@@ -109,6 +112,7 @@ class Settings:
     pdf_bytes: int = 32 * MEBIBYTE
     traffic: Traffic = field(default_factory=Traffic)
     waiting: Waiting = field(default_factory=Waiting)
+    rules: Rules = LOOKED_AT
 
     def __post_init__(self) -> None:
         for name in POSITIVE:

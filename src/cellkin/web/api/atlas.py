@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from cellkin.core.errors import CellkinError
+from cellkin.core.kinds import kind
 from cellkin.core.records import NOTICE
 from cellkin.report.words import trust_words
 from cellkin.system import DecisionSupport
@@ -62,6 +64,7 @@ def facts(_: Reader, station: Stationed) -> dict[str, Any]:
             "name": name,
             "title": labels.title(name),
             "clinical": labels.clinical[name],
+            "kind": kind(name, labels),
             "count": known["classes"][name],
         }
         for name in labels.names
@@ -76,6 +79,7 @@ def facts(_: Reader, station: Stationed) -> dict[str, Any]:
         "drawn": atlas.provenance.drawn,
         "dispositions": [name for name in DISPOSITIONS if name != "cell"],
         "limits": _limits(station),
+        "rules": asdict(station.store.rules),
         "notice": NOTICE,
     }
 

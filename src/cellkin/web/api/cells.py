@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -16,7 +17,7 @@ from cellkin.web.problems import ProblemError
 from cellkin.web.security import API
 from cellkin.web.sharing import Housed, works_in
 from cellkin.web.station import Station
-from cellkin.web.store import Case, Cell, Original
+from cellkin.web.store import Actor, Case, Cell, Original
 
 router = APIRouter(route_class=Housed, prefix="/cells", tags=["cells"])
 
@@ -26,7 +27,8 @@ FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}  # a stored picture neve
 class Review(Body):
     """A verdict on one cell: a class (the proposed one confirms it), or a disposition.
 
-    Another class, and every disposition, needs a reason. `version` is the case's.
+    Another class, and every disposition, needs a reason, unless the house asks none for routine.
+    `version` is the case's.
     """
 
     version: Version
@@ -45,7 +47,8 @@ class Reviewed(BaseModel):
 
 class Uploaded(BaseModel):
     """A file as it was uploaded, `square` (left, top, side) in its pixels is what the network saw
-    (`as_seen`: in these very colours), `picture` and `file` are addresses: all its pixels as PNG, and its bytes.
+    (`as_seen`: in these very colours); `picture` and `file` are addresses: all its pixels as PNG,
+    and its bytes.
     """
 
     kind: str
@@ -54,7 +57,7 @@ class Uploaded(BaseModel):
     width: int
     height: int
     um_per_pixel: float | None
-    square: tuple[int, int, int]
+    square: Sequence[int]
     as_seen: bool
     picture: str
     file: str
@@ -74,9 +77,9 @@ def uploaded(station: Station, found: Original, address: str) -> Uploaded:
 
 
 @router.get("/{cell}")
-def one(cell: CellId, _: Reader, station: Stationed) -> Cell:
-    """A cell: what was proposed beside what was decided."""
-    return station.store.cell(cell)
+def one(cell: CellId, actor: Reader, station: Stationed) -> Cell:
+    """A cell: what was proposed beside what was decided; `seen` and `opened` by oneself."""
+    return station.store.cell(cell, actor.user)
 
 
 @router.get("/{cell}/image", response_class=Response)
@@ -117,13 +120,13 @@ def original_file(cell: CellId, _: Reader, station: Stationed) -> Response:
 def opened(cell: CellId, actor: Reviewer, station: Stationed) -> Reviewed:
     """Its evidence was opened."""
     found = station.store.opened(actor, cell)
-    return Reviewed(cell=found, case=station.store.case(found.case))
+    return _told(station, actor, found)
 
 
 @router.post("/{cell}/review")
 def review(cell: CellId, verdict: Review, actor: Reviewer, station: Stationed) -> Reviewed:
     """Confirm, reclassify, or say that it is no cell that counts."""
-    found, case = station.store.review(
+    found, _ = station.store.review(
         actor,
         cell,
         verdict.version,
@@ -132,7 +135,13 @@ def review(cell: CellId, verdict: Review, actor: Reviewer, station: Stationed) -
         reason=verdict.reason,
         comment=verdict.comment,
     )
-    return Reviewed(cell=found, case=case)
+    return _told(station, actor, found)
+
+
+def _told(station: Station, actor: Actor, found: Cell) -> Reviewed:
+    """As they are for this person."""
+    store = station.store
+    return Reviewed(cell=store.cell(found.id, actor.user), case=store.case(found.case, actor.user))
 
 
 @router.get("/{cell}/evidence", response_class=Response)

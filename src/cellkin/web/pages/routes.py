@@ -17,8 +17,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cellkin.core.records import NOTICE
-from cellkin.report.first_line import MOST_MISFIT
-from cellkin.web.worklist.flags import UNFIT
+from cellkin.web.worklist.flags import FLAGS
 from cellkin.web.worklist.held import REASONS, TILES
 
 HERE = Path(__file__).parent
@@ -59,9 +58,8 @@ _FILES = {
     if path.suffix in TYPES
 }
 _HELD = {reason: (TILES[reason], words) for reason, words in REASONS.items()}
-_UNFIT = f"export const UNFIT = {json.dumps([UNFIT, MOST_MISFIT])};\n"
-_KNOWN = f"export const HELD = {json.dumps(_HELD)};\n{_UNFIT}"
-_FILES["held.js"] = (_KNOWN.encode(), TYPES[".js"])
+_SAID = f"export const HELD = {json.dumps(_HELD)};\nexport const FLAGS = {json.dumps(FLAGS)};\n"
+_FILES["held.js"] = (_SAID.encode(), TYPES[".js"])
 
 
 def digest() -> str:

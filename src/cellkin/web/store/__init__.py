@@ -22,6 +22,7 @@ from cellkin.web.store.records import (
     Actor,
     Added,
     ApiToken,
+    Batch,
     Case,
     Cell,
     LogCheck,
@@ -32,6 +33,7 @@ from cellkin.web.store.records import (
     Session,
     User,
 )
+from cellkin.web.store.rules import Rules
 from cellkin.web.store.sealing import AuditKey
 from cellkin.web.store.shelf import Shelf
 from cellkin.web.store.store import Store
@@ -44,6 +46,7 @@ __all__ = [
     "Added",
     "ApiToken",
     "AuditKey",
+    "Batch",
     "Busy",
     "Case",
     "CaseReport",
@@ -60,6 +63,7 @@ __all__ = [
     "Original",
     "Refused",
     "Revision",
+    "Rules",
     "Session",
     "Shelf",
     "Store",

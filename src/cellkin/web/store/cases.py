@@ -24,6 +24,7 @@ from cellkin.web.store.records import Actor, Case
 from cellkin.web.store.tables import atlases, cases, cells, revisions
 from cellkin.web.worklist.flags import FLAGS, CaseFacts, case_flags
 from cellkin.web.worklist.held import MISFITS
+from cellkin.web.worklist.misfit import DISTANT, held
 
 STATUSES = ("open", "signed", "amended")
 CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note")
@@ -177,30 +178,33 @@ def refresh(tx: Transaction, case_id: str, *, decided: bool) -> Case:
 def counted(conn: Connection, case: Case) -> dict[str, Any]:
     """What is counted of the cells of a case, as `cases` holds it."""
     groups = _groups(conn, case.id)
-    to_confirm = _sum(groups, lambda g: _held(g) and not (g.opened and g.confirmed == "singly"))
+
+    def single(group: Any) -> bool:
+        return held(group.held_reasons, accepted=case.accepted_by is not None)
+
+    to_confirm = _sum(groups, lambda g: single(g) and not (g.opened and g.confirmed == "singly"))
     total = _sum(groups, lambda g: True)
+    known = _facts(conn, {g.atlas for g in groups})
     facts = CaseFacts(
         reasons=frozenset(reason for g in groups for reason in json.loads(g.held_reasons)),
         to_confirm=to_confirm,
         cells=total,
         duplicates=case.duplicates,
         specimen=case.specimen,
-        atlas_specimens=_specimens(conn, {g.atlas for g in groups}),
-        misfits=_sum(groups, lambda g: bool(MISFITS & set(json.loads(g.held_reasons)))),
+        atlas_specimens=tuple(told.get("specimen") for told in known),
+        misfits=_sum(groups, lambda g: bool(MISFITS & {*json.loads(g.held_reasons)})),
+        distant=_sum(groups, lambda g: bool(DISTANT & {*json.loads(g.held_reasons)})),
+        drawn=any(told["provenance"].get("drawn") for told in known),
     )
     return {
         "cells": total,
-        "held": _sum(groups, _held),
+        "held": _sum(groups, single),
         "to_confirm": to_confirm,
-        "unseen": _sum(groups, lambda g: not _held(g) and not g.seen),
+        "unseen": _sum(groups, lambda g: not single(g) and not g.seen),
         "flags": plain_json(case_flags(facts)),
         "counts": plain_json(_by_name(groups, lambda g: g.proposed)),
         "finals": plain_json(_by_name(groups, _decided_as)),
     }
-
-
-def _held(group: Any) -> bool:
-    return bool(group.held_reasons != "[]")
 
 
 def _groups(conn: Connection, case_id: str) -> Sequence[Any]:
@@ -225,6 +229,7 @@ def _decided_as(group: Any) -> str:
     return str(group.final or group.proposed if group.disposition == "cell" else group.disposition)
 
 
-def _specimens(conn: Connection, used: Collection[str]) -> tuple[str | None, ...]:
+def _facts(conn: Connection, used: Collection[str]) -> list[dict[str, Any]]:
+    """What is told of the atlases that decided."""
     query = select(atlases.c.facts).where(atlases.c.id.in_(sorted(used))).order_by(atlases.c.id)
-    return tuple(json.loads(row[0]).get("specimen") for row in conn.execute(query))
+    return [json.loads(row[0]) for row in conn.execute(query)]

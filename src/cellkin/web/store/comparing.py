@@ -21,6 +21,7 @@ from cellkin.web.store.replaying import Replay, ToldCell
 from cellkin.web.store.tables import (
     api_tokens,
     atlases,
+    batches,
     cases,
     cells,
     looks,
@@ -32,11 +33,13 @@ from cellkin.web.store.tables import (
     sessions,
     uploads,
     users,
+    views,
 )
 
 MISSING = object()
 EVERY = 500  # rows between two reports of progress
 REVIEWED = ("revision", "user", "before", "after", "undone", "at")
+VIEWS = select(views).join(cells, views.c.cell == cells.c.id)
 GROUPED: Mapping[Table, tuple[str, tuple[str, ...]]] = {
     references: ("atlas", ("atlas", "id")),
     uploads: ("case", ("case", "key")),
@@ -55,6 +58,8 @@ def case_faults(conn: Connection, replay: Replay, case_id: str) -> list[str]:
         *_cases(conn, replay, select(cases).where(cases.c.id == case_id)),
         *_revisions(conn, replay, select(revisions).where(revisions.c.case == case_id)),
         *_reviews(conn, replay, [case_id]),
+        *_views(conn, replay, VIEWS.where(cells.c.case == case_id)),
+        *_batches(conn, replay, select(batches).where(batches.c.case == case_id)),
     ]
 
 
@@ -68,6 +73,8 @@ def all_faults(conn: Connection, replay: Replay, progress: Progress) -> Iterator
     yield from _revisions(conn, replay, select(revisions))
     known = conn.execute(select(reviews.c.case).distinct()).scalars()
     yield from _reviews(conn, replay, sorted({*known, *replay.reviews}))
+    yield from _views(conn, replay, VIEWS)
+    yield from _batches(conn, replay, select(batches))
     yield from _people(conn, replay)
     for table, key in SINGLE.items():
         yield from _single(conn, replay, table, key)
@@ -143,7 +150,23 @@ def _differing(row: Any, state: Mapping[str, Any]) -> str:
     return ", ".join(name for name, value in state.items() if row.get(name, MISSING) != value)
 
 
+def _views(conn: Connection, replay: Replay, query: Select[Any]) -> Iterator[str]:
+    left = dict(replay.views)
+    for row in conn.execute(query).mappings():
+        if left.pop((row["cell"], row["user"]), None) != (row["opened"] is not None):
+            yield f"cell {row['cell']}: that {row['user']} looked at it is not what the log says"
+    yield from (f"cell {cell}: that {user} looked at it is gone" for cell, user in left)
+
+
 # cases ------------------------------------------------------------------------------------------
+
+
+def _batches(conn: Connection, replay: Replay, query: Select[Any]) -> Iterator[str]:
+    left = dict(replay.batches)
+    for row in conn.execute(query).mappings():
+        if left.pop(row["id"], None) != row["state"]:
+            yield f"the upload {row['id']}: its state is not what the log says"
+    yield from (f"the upload {name} is in the log, but gone" for name in left)
 
 
 def _cases(conn: Connection, replay: Replay, query: Select[Any]) -> Iterator[str]:

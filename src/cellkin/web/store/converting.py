@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from cellkin.web.store.errors import Forbidden, NoCursor, Refused
 from cellkin.web.store.records import ROLES, Actor, Case, Cell
+from cellkin.web.worklist.misfit import held
 
 Item = TypeVar("Item")
 
@@ -68,12 +69,12 @@ def case_of(row: Any) -> Case:
 
 
 def cell_of(row: Any) -> Cell:
-    """A row of `cells` as a record."""
-    data = {key: value for key, value in dict(row).items() if key != "atlas"}
+    """A row of `CELLS` as a record."""
+    data = {key: value for key, value in dict(row).items() if key not in ("atlas", "accepted_by")}
     for name in ("decision", "gate", "provenance"):
         data[name] = json.loads(data[name])
-    reasons = tuple(json.loads(data["held_reasons"]))
-    return Cell(**{**data, "held_reasons": reasons, "held": bool(reasons)})
+    single = held(data["held_reasons"], accepted=row["accepted_by"] is not None)
+    return Cell(**{**data, "held_reasons": tuple(json.loads(data["held_reasons"])), "held": single})
 
 
 def paged(

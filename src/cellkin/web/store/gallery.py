@@ -25,9 +25,9 @@ from cellkin.web.store.converting import (
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound, Refused
 from cellkin.web.store.log import plain_json
-from cellkin.web.store.records import CELL, Actor, Added, Cell, NewCell
+from cellkin.web.store.records import CELL, Actor, Added, Case, Cell, NewCell
 from cellkin.web.store.relied import row_hash
-from cellkin.web.store.tables import HELD, atlases, cases, cells, pictures, uploads
+from cellkin.web.store.tables import CELLS, HELD, atlases, cases, cells, pictures, uploads
 from cellkin.web.worklist.held import held_reasons, worry
 
 NAME = 255  # characters of a file name that are kept
@@ -46,7 +46,7 @@ def add(
     if key is not None and (answer := _replayed(tx.conn, case_id, key, content)):
         return answer
     require_open(found)
-    rows, duplicates = _rows(tx, case_id, found.cells, new)
+    rows, duplicates = _rows(tx, found, new)
     if rows:
         tx.conn.execute(cells.insert(), [row for row, _ in rows])
         shown = [{"cell": row["id"], "png": item.image_png} for row, item in rows]
@@ -81,10 +81,10 @@ def _replayed(conn: Connection, case_id: str, key: str, content: str) -> Added |
 
 
 def _rows(
-    tx: Transaction, case_id: str, start: int, new: Sequence[NewCell]
+    tx: Transaction, case: Case, new: Sequence[NewCell]
 ) -> tuple[list[tuple[dict[str, Any], NewCell]], list[str]]:
     labels = {name: _labels(tx.conn, name) for name in {_atlas_of(item) for item in new}}
-    query = select(cells.c.sha256).where(cells.c.case == case_id)
+    query = select(cells.c.sha256).where(cells.c.case == case.id)
     known = {row[0] for row in tx.conn.execute(query)}
     rows: list[tuple[dict[str, Any], NewCell]] = []
     duplicates: list[str] = []
@@ -94,7 +94,7 @@ def _rows(
             continue
         known.add(item.sha256)
         row = _row(item, labels[_atlas_of(item)])
-        place = {"case": case_id, "position": start + len(rows), "added": tx.now}
+        place = {"case": case.id, "position": case.cells + len(rows), "added": tx.now}
         rows.append(({**row, **place}, item))
     return rows, duplicates
 
@@ -182,7 +182,7 @@ def cell(conn: Connection, cell_id: str) -> Cell:
     Raises:
         NotFound: there is none of this id.
     """
-    row = conn.execute(select(cells).where(cells.c.id == cell_id)).mappings().one_or_none()
+    row = conn.execute(CELLS.where(cells.c.id == cell_id)).mappings().one_or_none()
     if row is None:
         raise NotFound("there is no such cell", where=cell_id, mend="choose one of the case")
     return cell_of(row)
@@ -192,7 +192,7 @@ def many(conn: Connection, ids: Sequence[str]) -> list[Cell]:
     """Cells by id, in that order; ids of nothing are left out."""
     found: dict[str, Cell] = {}
     for start in range(0, len(ids), 500):
-        query = select(cells).where(cells.c.id.in_(ids[start : start + 500]))
+        query = CELLS.where(cells.c.id.in_(ids[start : start + 500]))
         found |= {row["id"]: cell_of(row) for row in conn.execute(query).mappings()}
     return [found[name] for name in ids if name in found]
 
@@ -214,7 +214,7 @@ def listed(
     by_worry = wanted.order == "worry"
     if wanted.order not in ORDERS:
         raise Refused("unknown order", where=str(wanted.order)[:80], mend="worry or position")
-    query = select(cells).where(cells.c.case == case_id)
+    query = CELLS.where(cells.c.case == case_id)
     if wanted.label is not None:
         query = query.where(cells.c.proposed == wanted.label)
     if wanted.held is not None:
@@ -246,35 +246,7 @@ def image(conn: Connection, cell_id: str) -> bytes:
     return bytes(found)
 
 
-# looking ----------------------------------------------------------------------------------------
-
-
-def mark_seen(tx: Transaction, actor: Actor, case_id: str, ids: Sequence[str]) -> None:
-    """Cells that were on screen in the gallery; those seen before, and of a signed case, stay."""
-    require_role(actor, "reviewer")
-    if get(tx.conn, case_id).status == "signed":
-        return
-    unseen = select(cells.c.id).where(cells.c.case == case_id, ~cells.c.seen)
-    known = {str(row[0]) for row in tx.conn.execute(unseen)}
-    fresh = [name for name in dict.fromkeys(ids) if name in known]
-    if not fresh:
-        return
-    set_fields(tx.conn, {name: {"seen": True} for name in fresh})
-    refresh(tx, case_id, decided=False)
-    tx.log(actor, "cells seen", case=case_id, after={"cells": fresh})
-
-
-def mark_opened(tx: Transaction, actor: Actor, cell_id: str) -> Cell:
-    """The evidence of a cell was opened; once is enough, and a signed case stays as it is."""
-    require_role(actor, "reviewer")
-    found = cell(tx.conn, cell_id)
-    if found.opened or get(tx.conn, found.case).status == "signed":
-        return found
-    chosen = update(cells).where(cells.c.id == cell_id)
-    tx.conn.execute(chosen.values(opened=True, seen=True))
-    refresh(tx, found.case, decided=False)
-    tx.log(actor, "cell opened", case=found.case, cell=cell_id)
-    return cell(tx.conn, cell_id)
+# changing ---------------------------------------------------------------------------------------
 
 
 def set_fields(conn: Connection, states: Mapping[str, Mapping[str, Any]]) -> None:

@@ -69,6 +69,7 @@ class Case(Record):
         duplicates: uploaded images that were in the case already.
         atlas: id of the atlas that the last cells were decided with, None for an empty case.
         signed, signed_by: of the last signature, None before it.
+        accepted_by, accepted_why: who went on though the case does not fit its atlas.
     """
 
     id: str
@@ -92,6 +93,8 @@ class Case(Record):
     created_by: str
     signed: str | None
     signed_by: str | None
+    accepted_by: str | None = None
+    accepted_why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,24 @@ class Added(Record):
     cells: tuple[Cell, ...]
     duplicates: tuple[str, ...]
     replayed: bool
+
+
+@dataclass(frozen=True)
+class Batch(Record):
+    """An upload that was announced.
+
+    Attributes:
+        files: names and bytes. received: places in that list of those that came.
+        state: "open", "complete" or "incomplete" (closed though files are missing).
+    """
+
+    id: str
+    case: str
+    files: tuple[tuple[str, int], ...]
+    received: tuple[int, ...]
+    state: str
+    opened: str
+    opened_by: str
 
 
 @dataclass(frozen=True)

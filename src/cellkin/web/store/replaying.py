@@ -23,6 +23,7 @@ UNDECIDED: Mapping[str, Any] = {
 }
 EMPTY = {"version": 1, "revision": 1, "status": "open", "duplicates": 0}
 EMPTY |= {"atlas": None, "signed": None, "signed_by": None}
+EMPTY |= {"accepted_by": None, "accepted_why": None}
 UPGRADED = "store upgraded"
 
 
@@ -51,6 +52,7 @@ class Replay:
             upgrade found there, which no entry tells singly.
         sizes: case -> its cells. sessions: hash of a session that may be there -> its person.
         backwards: entries before an upgrade whose times ran backwards.
+        views: cell and person -> whether they opened it. batches: announced upload -> its state.
     """
 
     def __init__(self) -> None:
@@ -65,6 +67,8 @@ class Replay:
         self.fixed: dict[str, dict[str, str]] = {}
         self.kept: dict[str, dict[str, str]] = {}
         self.backwards: set[int] = set()
+        self.views: dict[tuple[str, str], bool] = {}
+        self.batches: dict[str, str] = {}
 
     def take(self, entry: LogEntry) -> None:
         """Follow one entry; one that cannot be followed was changed, which its hash says."""
@@ -136,15 +140,27 @@ class Replay:
     def _seen(self, entry: LogEntry) -> None:
         for name in entry.after["cells"]:
             self.cells[name].state["seen"] = True
+            self.views.setdefault((name, entry.user), False)
 
     def _opened(self, entry: LogEntry) -> None:
         self.cells[str(entry.cell)].state |= {"seen": True, "opened": True}
+        self.views[str(entry.cell), entry.user] = True
+
+    def _batch(self, entry: LogEntry) -> None:
+        self.batches[entry.after["upload"]] = entry.after.get("state", "open")
 
     # reviews ----------------------------------------------------------------------------------
 
     def _reviewed(self, entry: LogEntry) -> None:
         self._remember(entry, {str(entry.cell): entry.before}, {str(entry.cell): entry.after})
         self.cells[str(entry.cell)].state |= entry.after
+        self._decided(entry)
+
+    def _reviewed_many(self, entry: LogEntry) -> None:
+        after = entry.after["cells"]
+        self._remember(entry, entry.before, after)
+        for name, new in after.items():
+            self.cells[name].state |= new
         self._decided(entry)
 
     def _confirmed(self, entry: LogEntry) -> None:
@@ -238,6 +254,11 @@ FOLLOWED: Mapping[str, Callable[[Replay, LogEntry], None]] = {
     "cell confirmed": Replay._reviewed,
     "cell reclassified": Replay._reviewed,
     "cells confirmed": Replay._confirmed,
+    "cells reviewed": Replay._reviewed_many,
+    "misfit accepted": Replay._case_changed,
+    "misfit taken back": Replay._case_changed,
+    "upload announced": Replay._batch,
+    "upload closed": Replay._batch,
     "review undone": Replay._undone,
     "case signed": Replay._signed,
     "document frozen": Replay._frozen,

@@ -17,7 +17,9 @@ from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import NotFound, Refused
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import CELL, DISPOSITIONS, Actor, Case, Cell
-from cellkin.web.store.tables import atlases, cells, reviews
+from cellkin.web.store.rules import Rules
+from cellkin.web.store.tables import atlases, reviews
+from cellkin.web.store.views import require_viewed
 
 DECIDED = (
     "final",
@@ -41,14 +43,17 @@ def decided(cell: Cell) -> dict[str, Any]:
 
 
 def review(
-    tx: Transaction, actor: Actor, cell_id: str, version: int, verdict: Verdict
+    tx: Transaction, actor: Actor, cell_id: str, version: int, verdict: Verdict, rules: Rules
 ) -> tuple[Cell, Case]:
     """Decide on one cell: `verdict` holds label or disposition, reason and comment."""
     require_role(actor, "reviewer")
     found = gallery.cell(tx.conn, cell_id)
     case = locked(tx, found.case, version)
     require_open(case)
-    new = {**_verdict(tx.conn, found, verdict), "reviewed_by": actor.user, "reviewed": tx.now}
+    if found.held and rules.least_view > 0:
+        require_viewed(tx, actor, [found], rules.least_view)
+    chosen = _verdict(tx.conn, found, verdict, rules)
+    new = {**chosen, "confirmed": "singly", "reviewed_by": actor.user, "reviewed": tx.now}
     before, after = {cell_id: decided(found)}, {cell_id: new}
     gallery.set_fields(tx.conn, after)
     _remember(tx, actor, case, before, after)
@@ -59,7 +64,45 @@ def review(
     return gallery.cell(tx.conn, cell_id), refresh(tx, case.id, decided=True)
 
 
-def _verdict(conn: Connection, cell: Cell, verdict: Verdict) -> dict[str, Any]:
+def review_many(
+    tx: Transaction,
+    actor: Actor,
+    case: tuple[str, int],
+    ids: Sequence[str],
+    verdict: Verdict,
+    rules: Rules,
+) -> tuple[list[Cell], Case]:
+    """Decide alike on many cells of a case (id, version); held ones must have been opened."""
+    require_role(actor, "reviewer")
+    found = locked(tx, *case)
+    require_open(found)
+    chosen = _of_case(tx.conn, found.id, ids)
+    require_viewed(tx, actor, [cell for cell in chosen if cell.held], rules.least_view)
+    by = {"reviewed_by": actor.user, "reviewed": tx.now}
+    after = {
+        cell.id: {
+            **_verdict(tx.conn, cell, verdict, rules),
+            "confirmed": "singly" if cell.held or len(chosen) == 1 else "together",
+            **by,
+        }
+        for cell in chosen
+    }
+    before = {cell.id: decided(cell) for cell in chosen}
+    gallery.set_fields(tx.conn, after)
+    _remember(tx, actor, found, before, after)
+    tx.log(actor, "cells reviewed", case=found.id, before=before, after={"cells": after})
+    return gallery.many(tx.conn, list(after)), refresh(tx, found.id, decided=True)
+
+
+def _of_case(conn: Connection, case_id: str, ids: Sequence[str]) -> list[Cell]:
+    """Cells of a case by id, each once; refuses where one is of another, or there is none."""
+    chosen = [c for c in gallery.many(conn, list(dict.fromkeys(ids))) if c.case == case_id]
+    if len(chosen) != len(set(ids)) or not chosen:
+        raise NotFound("some of these cells are none of this case", where=case_id, mend="reload")
+    return chosen
+
+
+def _verdict(conn: Connection, cell: Cell, verdict: Verdict, rules: Rules) -> dict[str, Any]:
     label, disposition = verdict.get("label"), verdict.get("disposition")
     if disposition == CELL and label is None:
         label, disposition = cell.proposed, None
@@ -73,27 +116,35 @@ def _verdict(conn: Connection, cell: Cell, verdict: Verdict) -> dict[str, Any]:
     kept = cell.comment if comment is None else written("comment", comment)
     changed = disposition is not None or label != cell.proposed
     reason = written("reason", verdict.get("reason"))
-    if changed and not reason:
-        raise Refused("a change needs a reason", where=cell.name, mend="say why, in a few words")
     if label is not None:
         _check_label(conn, cell, label)
     elif disposition not in DISPOSITIONS:
         near = did_you_mean(str(disposition), DISPOSITIONS) or ", ".join(DISPOSITIONS)
         raise Refused("unknown disposition", where=str(disposition)[:80], mend=near)
+    if changed and not reason and (rules.routine_reasons or _grave(conn, cell, label)):
+        raise Refused("a change needs a reason", where=cell.name, mend="say why, in a few words")
     return {
         "final": label,
         "disposition": disposition or CELL,
         "state": "reclassified" if changed else "confirmed",
-        "confirmed": "singly",
         "comment": kept,
         "reason": reason,
     }
 
 
+def _labels(conn: Connection, cell: Cell) -> LabelSet:
+    query = select(atlases.c.labels).where(atlases.c.id == cell.provenance["atlas"])
+    return LabelSet.from_json(json.loads(conn.execute(query).scalar_one()))
+
+
+def _grave(conn: Connection, cell: Cell, label: str | None) -> bool:
+    """Whether a change is none of routine: of a held cell, or to or from a lymphoblast."""
+    labels = _labels(conn, cell)
+    return cell.held or any(labels.is_positive(name) for name in (cell.proposed, label) if name)
+
+
 def _check_label(conn: Connection, cell: Cell, label: str) -> None:
-    query = select(atlases.c.labels).join(cells, cells.c.atlas == atlases.c.id)
-    stored = conn.execute(query.where(cells.c.id == cell.id)).scalar_one()
-    names = LabelSet.from_json(json.loads(stored)).names
+    names = _labels(conn, cell).names
     if label not in names:
         raise Refused(
             "this is no class of the atlas",
@@ -109,9 +160,7 @@ def confirm_many(
     require_role(actor, "reviewer")
     case = locked(tx, case_id, version)
     require_open(case)
-    chosen = [c for c in gallery.many(tx.conn, list(dict.fromkeys(ids))) if c.case == case_id]
-    if len(chosen) != len(set(ids)):
-        raise NotFound("some of these cells are none of this case", where=case_id, mend="reload")
+    chosen = _of_case(tx.conn, case_id, ids)
     if held := [cell for cell in chosen if cell.held]:
         raise Refused(
             f"{len(held)} of these cells must be opened and confirmed singly; none was confirmed",

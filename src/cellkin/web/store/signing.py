@@ -6,10 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 import cellkin
 from cellkin.web.store import gallery
+from cellkin.web.store.batches import unfinished
 from cellkin.web.store.cases import get, locked, refresh, require_open
 from cellkin.web.store.comparing import case_faults
 from cellkin.web.store.converting import cell_of, require_role, written
@@ -20,7 +21,9 @@ from cellkin.web.store.log import READ, head, plain_json, walk
 from cellkin.web.store.records import Actor, Case, Cell, Revision
 from cellkin.web.store.replaying import Replay
 from cellkin.web.store.reviewing import together
-from cellkin.web.store.tables import HELD, atlases, cases, cells, revisions
+from cellkin.web.store.tables import CELLS, atlases, cases, cells, revisions
+from cellkin.web.store.views import undone
+from cellkin.web.worklist.flags import MISFIT
 
 NAMED = 5
 
@@ -31,7 +34,7 @@ def sign(tx: Transaction, actor: Actor, case_id: str, version: int) -> Case:
     case = locked(tx, case_id, version)
     require_open(case)
     _require_told(tx.conn, case)
-    if todo := missing(tx.conn, case):
+    if todo := missing(tx.conn, case, actor.user):
         raise Refused(
             "this case cannot be signed yet",
             where=case.pseudonym,
@@ -63,14 +66,17 @@ def _require_told(conn: Connection, case: Case) -> None:
         )
 
 
-def missing(conn: Connection, case: Case) -> list[str]:
-    """What has to be done before a case can be signed, one sentence each."""
+def missing(conn: Connection, case: Case, user: str) -> list[str]:
+    """What a person has to do before signing a case, one sentence each."""
     found = [] if case.cells else ["add cells: the case is empty"]
-    single = or_(~cells.c.opened, cells.c.confirmed.is_(None), cells.c.confirmed != "singly")
-    if names := _names(conn, case.id, and_(HELD, single)):
+    found += unfinished(conn, case.id)
+    if MISFIT in case.flags and case.accepted_by is None:
+        found.append("decide whether to go on: the case does not fit its atlas")
+    left = undone(user)
+    if names := _names(conn, case.id, left["held"]):
         found.append(f"open and decide {_count(names)} that must be looked at singly")
-    if names := _names(conn, case.id, and_(~HELD, ~cells.c.seen)):
-        found.append(f"look at {_count(names)} in the gallery that nobody has seen yet")
+    if names := _names(conn, case.id, left["others"]):
+        found.append(f"look at {_count(names)} in the gallery that {user} has not seen yet")
     if case.cells and case.consecutive and not _white_cells(conn, case):
         found.append(
             f"add white cells: none of {case.cells} counts, and a differential over no cell says "
@@ -121,7 +127,7 @@ def _white_cells(conn: Connection, case: Case) -> int:
 
 def _called(conn: Connection, case: Case) -> tuple[list[Cell], dict[str, dict[str, Any]]]:
     """The cells of a case, and what is told of the atlases that decided on them."""
-    rows = select(cells).where(cells.c.case == case.id).order_by(cells.c.position)
+    rows = CELLS.where(cells.c.case == case.id).order_by(cells.c.position)
     found = [cell_of(row) for row in conn.execute(rows).mappings()]
     used = {str(cell.provenance["atlas"]) for cell in found}
     query = select(atlases).where(atlases.c.id.in_(used)).order_by(atlases.c.id)

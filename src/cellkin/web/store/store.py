@@ -1,7 +1,8 @@
 """`Store`: the one door to everything the workstation keeps. Synchronous and thread-safe.
 
 Each change is one transaction together with its entry in the log. What it refuses is a
-`StoreError` (see `errors`). People, sessions and tokens are in the half that it inherits.
+`StoreError` (see `errors`). People, sessions and tokens, atlases and pictures are in what it
+inherits.
 """
 
 from __future__ import annotations
@@ -11,44 +12,45 @@ from pathlib import Path
 from typing import Any
 
 from cellkin.core.progress import Progress, silent
-from cellkin.core.records import LabelSet
 from cellkin.web.store import (
     backup,
+    batches,
     cases,
-    drift,
+    fitting,
     gallery,
     originals,
     registry,
     reviewing,
     signing,
+    views,
 )
 from cellkin.web.store.database import Clock, Database, address, utc_now
 from cellkin.web.store.documents import CaseReport
-from cellkin.web.store.logbook import Logbook
+from cellkin.web.store.library import Library
 from cellkin.web.store.migrating import migrate
 from cellkin.web.store.records import (
     PROGRAM,
     Actor,
     Added,
+    Batch,
     Case,
     Cell,
     NewCell,
-    Original,
     Revision,
 )
+from cellkin.web.store.rules import PLAIN
 from cellkin.web.store.sealing import AuditKey
 
 
-class Store(Logbook):
+class Store(Library):
     """Cases, cells, decisions, people and the log.
 
     >>> store = Store.open("workstation.sqlite")                        # doctest: +SKIP
     """
 
     def __init__(self, database: Database, keeping: originals.Keeping = originals.IN_STORE) -> None:
-        super().__init__(database)
-        self.keeping = keeping
-        self._pictures: dict[str, registry.PictureSource] = {}
+        super().__init__(database, keeping)
+        self.rules = PLAIN
 
     @classmethod
     def open(
@@ -76,42 +78,6 @@ class Store(Logbook):
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
-
-    # atlases ----------------------------------------------------------------------------------
-
-    def register_atlas(
-        self,
-        atlas: str,
-        labels: LabelSet,
-        facts: Mapping[str, Any],
-        pictures: registry.PictureSource | None = None,
-    ) -> None:
-        """Tell the store of an atlas before cells that it decided are added.
-
-        Args:
-            atlas: its id, as in `NewCell.provenance["atlas"]`.
-            facts: `DecisionSupport.facts()`; the report prints its numbers.
-            pictures: reference ids -> PNGs; small copies of the kin of held cells are kept with
-                them, so that a report needs no atlas. Without it reports show no pictures of kin.
-        """
-        with self.database.writing() as tx:
-            registry.register(tx, atlas, labels, facts)
-        if pictures is not None:
-            self._pictures[atlas] = pictures
-
-    def atlas(self, atlas: str) -> tuple[LabelSet, dict[str, Any]]:
-        """Classes and facts of a registered atlas.
-
-        Raises:
-            NotFound: it was not registered.
-        """
-        with self.database.reading() as conn:
-            return registry.get(conn, atlas)
-
-    def reference_pictures(self, atlas: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Small pictures (PNG) of reference cells, as far as they are kept."""
-        with self.database.reading() as conn:
-            return registry.pictures(conn, atlas, ids)
 
     # cases ------------------------------------------------------------------------------------
 
@@ -150,10 +116,11 @@ class Store(Logbook):
         with self.database.reading() as conn:
             return cases.listed(conn, wanted, limit, cursor)
 
-    def case(self, case_id: str) -> Case:
-        """A case. Raises NotFound."""
+    def case(self, case_id: str, by: str | None = None) -> Case:
+        """A case; `by`: with what is still to do for this person. Raises NotFound."""
         with self.database.reading() as conn:
-            return cases.get(conn, case_id)
+            found = cases.get(conn, case_id)
+            return found if by is None else views.case_by(conn, by, found)
 
     def update_case(self, actor: Actor, case_id: str, version: int, **changes: Any) -> Case:
         """Change pseudonym, specimen, consecutive or note.
@@ -164,16 +131,55 @@ class Store(Logbook):
         with self.database.writing() as tx:
             return cases.change(tx, actor, case_id, version, changes)
 
+    def accept_misfit(self, actor: Actor, case_id: str, version: int, reason: str) -> Case:
+        """Go on with a case that does not fit its atlas: what only lies far is held no more.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, no reason, or the case fits.
+        """
+        with self.database.writing() as tx:
+            return fitting.accept(tx, actor, case_id, version, reason)
+
+    def hold_misfit(self, actor: Actor, case_id: str, version: int) -> Case:
+        """Take that decision back.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, or nobody decided.
+        """
+        with self.database.writing() as tx:
+            return fitting.take_back(tx, actor, case_id, version)
+
     # cells ------------------------------------------------------------------------------------
 
+    def announce(self, actor: Actor, case_id: str, files: Sequence[tuple[str, int]]) -> Batch:
+        """Say which files (name, bytes) are going to be uploaded. Raises NotFound, Refused."""
+        with self.database.writing() as tx:
+            return batches.announce(tx, actor, case_id, files)
+
+    def close_upload(self, actor: Actor, case_id: str, batch: str) -> Batch:
+        """End an announced upload, complete or incomplete. Raises NotFound, Forbidden."""
+        with self.database.writing() as tx:
+            return batches.close(tx, actor, case_id, batch)
+
+    def uploads(self, case_id: str) -> list[Batch]:
+        """The announced uploads of a case. Raises NotFound."""
+        with self.database.reading() as conn:
+            return batches.listed(conn, case_id)
+
     def add_cells(
-        self, actor: Actor, case_id: str, cells: Sequence[NewCell], key: str | None
+        self,
+        actor: Actor,
+        case_id: str,
+        cells: Sequence[NewCell],
+        key: str | None,
+        part: tuple[str, Sequence[int]] | None = None,
     ) -> Added:
         """Add cells, all or none; images that the case holds already are not added twice.
 
         Args:
             key: the uploader's idempotency key for exactly these images; the same again gives the
                 first answer and adds nothing.
+            part: id of an announced upload, and the places of these files in its list.
 
         Raises:
             NotFound, Forbidden; Refused: signed, the key was used for other images, or the atlas
@@ -185,6 +191,8 @@ class Store(Logbook):
                 files = [cell.original for cell in cells if cell.original is not None]
                 originals.keep(tx, files, self.keeping)
                 registry.keep_kin(tx, added.cells, self._pictures)
+            if part is not None:
+                batches.receive(tx, case_id, *part)
         return added
 
     def cells(
@@ -195,59 +203,40 @@ class Store(Logbook):
         limit: int = 200,
         cursor: str | None = None,
         order: str = "worry",
+        by: str | None = None,
     ) -> tuple[list[Cell], str | None]:
         """A page of the cells of a case, and the cursor of the next page.
 
         Args:
             label: the proposed class. order: "worry" (most worrying first) or "position".
+            by: a person; `seen` and `opened` are then theirs.
         """
         wanted = gallery.Wanted(label, held, order)
         with self.database.reading() as conn:
-            return gallery.listed(conn, case_id, wanted, limit, cursor)
+            found, following = gallery.listed(conn, case_id, wanted, limit, cursor)
+            return found if by is None else views.by(conn, by, found), following
 
-    def cell(self, cell_id: str) -> Cell:
-        """A cell. Raises NotFound."""
+    def cell(self, cell_id: str, by: str | None = None) -> Cell:
+        """A cell; `by`: a person, whose `seen` and `opened` are told. Raises NotFound."""
         with self.database.reading() as conn:
-            return gallery.cell(conn, cell_id)
+            found = gallery.cell(conn, cell_id)
+            return found if by is None else views.by(conn, by, [found])[0]
 
-    def image(self, cell_id: str) -> bytes:
-        """The prepared picture of a cell, PNG. Raises NotFound."""
+    def seen_by(self, user: str, found: Sequence[Cell]) -> list[Cell]:
+        """These cells with `seen` and `opened` as they are for one person."""
         with self.database.reading() as conn:
-            return gallery.image(conn, cell_id)
-
-    def original(self, cell_id: str) -> Original:
-        """What is known of the file that a cell was uploaded as.
-
-        Raises:
-            NotFound: no such cell, or its file was not kept.
-        """
-        with self.database.reading() as conn:
-            return originals.of_cell(conn, cell_id)
-
-    def original_bytes(self, sha256: str) -> bytes:
-        """The bytes of an original, as they were uploaded.
-
-        Raises:
-            NotFound: it was not kept. ArtifactError: it is gone from where it was kept.
-        """
-        with self.database.reading() as conn:
-            return originals.read(conn, sha256, self.keeping.shelf)
-
-    def daily_looks(self, atlas: str) -> drift.Daily:
-        """What was measured of the cells that an atlas decided, by day, see `drift.daily`."""
-        with self.database.reading() as conn:
-            return drift.daily(conn, atlas)
+            return views.by(conn, user, found)
 
     def seen(self, actor: Actor, case_id: str, cell_ids: Sequence[str]) -> Case:
         """These cells were on screen in the gallery. Raises NotFound, Forbidden."""
         with self.database.writing() as tx:
-            gallery.mark_seen(tx, actor, case_id, cell_ids)
+            views.mark_seen(tx, actor, case_id, cell_ids)
             return cases.get(tx.conn, case_id)
 
     def opened(self, actor: Actor, cell_id: str) -> Cell:
         """The evidence of a cell was opened. Raises NotFound, Forbidden."""
         with self.database.writing() as tx:
-            return gallery.mark_opened(tx, actor, cell_id)
+            return views.mark_opened(tx, actor, cell_id)
 
     # deciding ---------------------------------------------------------------------------------
 
@@ -273,7 +262,27 @@ class Store(Logbook):
         """
         verdict = {"label": label, "disposition": disposition, "reason": reason}
         with self.database.writing() as tx:
-            return reviewing.review(tx, actor, cell_id, version, {**verdict, "comment": comment})
+            told = {**verdict, "comment": comment}
+            return reviewing.review(tx, actor, cell_id, version, told, self.rules)
+
+    def review_many(
+        self,
+        actor: Actor,
+        case: tuple[str, int],
+        cell_ids: Sequence[str],
+        verdict: Mapping[str, Any],
+    ) -> tuple[list[Cell], Case]:
+        """Decide alike on many cells of a case (its id and version), with one reason.
+
+        Args:
+            verdict: label or disposition, reason, comment, as for `review`.
+
+        Raises:
+            NotFound, Conflict, Forbidden; Refused: signed, no reason, no such class, or a held cell
+                among them was not opened by this person.
+        """
+        with self.database.writing() as tx:
+            return reviewing.review_many(tx, actor, case, cell_ids, verdict, self.rules)
 
     def confirm_many(
         self, actor: Actor, case_id: str, version: int, cell_ids: Sequence[str]
@@ -304,10 +313,10 @@ class Store(Logbook):
         with self.database.writing() as tx:
             return signing.sign(tx, actor, case_id, version)
 
-    def missing(self, case_id: str) -> list[str]:
-        """What has to be done before a case can be signed, one sentence each. Raises NotFound."""
+    def missing(self, case_id: str, user: str) -> list[str]:
+        """What a person has to do before signing a case, one sentence each. Raises NotFound."""
         with self.database.reading() as conn:
-            return signing.missing(conn, cases.get(conn, case_id))
+            return signing.missing(conn, cases.get(conn, case_id), user)
 
     def amend(self, actor: Actor, case_id: str, version: int, reason: str) -> Case:
         """Open a signed case again, as a new revision.

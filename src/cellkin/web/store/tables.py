@@ -20,7 +20,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    not_,
+    select,
 )
+
+from cellkin.web.worklist.misfit import RELEASED
 
 metadata = MetaData()
 
@@ -70,6 +75,8 @@ cases = Table(
     Column("created_by", Text, nullable=False),
     Column("signed", TIME),
     Column("signed_by", Text),
+    Column("accepted_by", Text),
+    Column("accepted_why", Text),
 )
 Index("cases_by_time", cases.c.created, cases.c.id)
 
@@ -102,8 +109,17 @@ cells = Table(
     UniqueConstraint("case", "sha256"),
     UniqueConstraint("case", "position"),
 )
-HELD = cells.c.held_reasons != "[]"
-"""Whether a cell must be opened singly: there is a reason; that is derived, never stored."""
+ACCEPTED = select(cases.c.id).where(cases.c.accepted_by.is_not(None))
+HELD = and_(
+    cells.c.held_reasons != "[]",
+    not_(and_(cells.c.held_reasons.in_(RELEASED), cells.c.case.in_(ACCEPTED))),
+)
+"""Whether a cell must be opened singly: there is a reason, and it is not distance alone in a case
+that somebody went on with though it does not fit its atlas. That is derived, never stored."""
+
+CELLS = select(cells, cases.c.accepted_by).join(cases, cells.c.case == cases.c.id)
+"""What a record of a cell is made of."""
+
 Index("cells_by_worry", cells.c.case, cells.c.worry.desc(), cells.c.position)
 
 pictures = Table(
@@ -132,6 +148,16 @@ original_bytes = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+views = Table(
+    "views",
+    metadata,
+    Column("cell", ID, ForeignKey("cells.id"), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("seen", TIME, nullable=False),
+    Column("opened", TIME),
+    PrimaryKeyConstraint("cell", "user"),
+)
+
 looks = Table(
     "looks",
     metadata,
@@ -153,6 +179,19 @@ uploads = Table(
     Column("at", TIME, nullable=False),
     PrimaryKeyConstraint("case", "key"),
 )
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("case", ID, ForeignKey("cases.id"), nullable=False),
+    Column("files", Text, nullable=False),
+    Column("received", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened", TIME, nullable=False),
+    Column("opened_by", Text, nullable=False),
+)
+Index("batches_by_case", batches.c.case)
 
 reviews = Table(
     "reviews",

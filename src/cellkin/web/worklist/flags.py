@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cellkin.core.sureness import most_misfit
+from cellkin.web.worklist.misfit import DISTANT, misfit
 
-UNFIT = "most cells do not fit"
-
+MISFIT = "does not fit its atlas"
 FLAGS = (
     "lymphoblast proposed",
     "held cells",
     "poor quality",
+    MISFIT,
     "far",
-    UNFIT,
     "other specimen",
+    "drawn atlas",
     "duplicates",
     "fewer than 100 cells",
 )
@@ -33,6 +34,7 @@ class CaseFacts:
         to_confirm: held cells that nobody decided yet.
         cells, duplicates: how many. misfits: cells that do not fit the atlas.
         specimen: of the case. atlas_specimens: of the atlases that decided; None where unknown.
+        distant: cells that are unlike the atlas. drawn: an atlas that decided is of drawn cells.
     """
 
     reasons: frozenset[str]
@@ -42,17 +44,21 @@ class CaseFacts:
     specimen: str | None
     atlas_specimens: tuple[str | None, ...] = ()
     misfits: int = 0
+    distant: int = 0
+    drawn: bool = False
 
 
 def case_flags(facts: CaseFacts) -> tuple[str, ...]:
     """The flags of a case, in the order of `FLAGS`."""
+    strange = misfit(facts.distant, facts.cells) or most_misfit(facts.misfits, facts.cells)
     raised = {
         "lymphoblast proposed": "lymphoblast proposed" in facts.reasons,
         "held cells": facts.to_confirm > 0,
         "poor quality": "failed quality" in facts.reasons,
-        "far": bool(facts.reasons & {"far", "no class fits"}),
-        UNFIT: most_misfit(facts.misfits, facts.cells),
+        MISFIT: strange,
+        "far": not strange and bool(facts.reasons & DISTANT),
         "other specimen": other_specimen(facts.specimen, facts.atlas_specimens),
+        "drawn atlas": facts.drawn,
         "duplicates": facts.duplicates > 0,
         "fewer than 100 cells": facts.cells < FEW,
     }

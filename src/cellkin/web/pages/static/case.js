@@ -1,19 +1,20 @@
 import { api, caseUrl, cellUrl, everyPage } from "./api.js";
-import { atlas, classes, isBlast, mark, title } from "./classes.js";
-import { $, ask, errorState, h, loading, memory, plural, said, toast, when } from "./dom.js";
-import { filesOf, picturesOf, send } from "./dropping.js";
+import { atlas, isBlast, mark } from "./classes.js";
+import { $, ask, errorState, formOf, h, loading, memory, plural, said, toast, when } from "./dom.js";
+import { dropZone } from "./dropping.js";
 import { Gallery } from "./gallery.js";
-import { UNFIT } from "./held.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
-import { SPECIMENS, missingForSigning } from "./words.js";
+import { fitNote, signBar } from "./signing.js";
+import { Sorting, current, saying } from "./sorting.js";
+import { SPECIMENS, flagClass } from "./words.js";
 
 const id = decodeURIComponent(location.pathname.split("/")[2]);
 const content = $("#content");
 
 let record = null; // the case
 const cells = new Map();
-let filter = { show: "all", label: "" };
+let filter = kept();
 let gallery = null;
 let lastPicked = null;
 
@@ -35,19 +36,37 @@ async function start() {
   if (from) { memory.set(`at:${id}`, null); gallery.focus(from); }
 }
 
+/** What is shown: the address keeps it, and so does the way back from a cell. */
+function kept() {
+  const asked = Object.fromEntries(new URLSearchParams(location.search));
+  return { show: "all", label: "", size: 1, ...memory.get(`filter:${id}`), ...asked };
+}
+
+const host = { id, change, writable: () => writable(), record: () => record };
+const sorting = new Sorting({
+  ...host, cells: (ids) => ids.map((i) => cells.get(i)).filter(Boolean), shown: () => filter.label, show: (label) => show({ label }),
+  count: (name) => [...cells.values()].filter((c) => current(c) === name).length,
+  changed: (found, now) => { record = now; for (const cell of found) cells.set(cell.id, cell); gallery.picked.clear(); drawAll(); drawGallery(); },
+  failed: refused,
+});
+
 function build() {
   const grid = h("div", {});
   content.replaceChildren(
     h("div", { id: "head" }), h("div", { class: "uploads", id: "uploads" }), h("div", { id: "drop" }),
-    h("div", { class: "tools", id: "tools" }), grid, h("div", { id: "sign" }));
-  gallery = new Gallery(grid, { seen: report, pick, open: remember });
-  dropping();
+    h("div", { class: "sticky" }, sorting.node, h("div", { class: "tools", id: "tools" })), grid, h("div", { id: "sign" }));
+  gallery = new Gallery(grid, { seen: report, pick, open: remember, sort: (ids, name) => sorting.sort(ids, name), size: () => Number(filter.size) });
+  dropZone({ id, box: () => $("#drop"), cards: () => $("#uploads"), record: () => record, writable, added: (found) => {
+    for (const cell of found.added) cells.set(cell.id, cell);
+    record = found.case;
+    drawAll();
+    drawGallery();
+  }, changed: (now) => { record = now; drawAll(); } });
   drawAll();
 }
 
 function drawAll() {
   drawHead();
-  drawDrop();
   drawTools();
   drawSign();
 }
@@ -72,24 +91,23 @@ async function loadCells() {
 // head ------------------------------------------------------------------------------------------
 
 function drawHead() {
-  const bad = (flag) => (flag === "lymphoblast proposed" ? "bad" : flag === "fewer than 100 cells" ? "" : "warn");
   $("#head").replaceChildren(h("div", { class: "case-top" },
     h("div", {},
       h("div", { class: "title" }, h("h1", {}, record.pseudonym),
         h("span", { class: `badge ${record.status === "signed" ? "good" : ""}` }, record.status === "signed" ? `signed by ${record.signed_by}, ${when(record.signed)}` : record.status),
         record.revision > 1 ? h("span", { class: "badge" }, `version ${record.revision}`) : null,
-        h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${bad(f)}` }, f)))),
+        h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${flagClass(f)}` }, f)))),
       h("div", { class: "facts" },
         h("span", {}, plural(record.cells, "cell")),
         h("span", {}, record.specimen ?? "specimen not stated"),
         h("span", {}, record.consecutive ? "consecutive cells" : "selected cells: not a differential"),
         h("span", {}, `made ${when(record.created)}${record.created_by ? ` by ${record.created_by}` : ""}`),
-        record.note ? h("span", {}, record.note) : null),
-      record.flags.includes(UNFIT[0]) ? h("p", { class: "verdict line does-not-fit" }, UNFIT[1]) : null),
+        record.note ? h("span", {}, record.note) : null)),
     h("div", { class: "actions" },
       writable() ? h("button", { type: "button", onclick: edit }, "Edit") : null,
       record.cells ? h("a", { class: "button", href: `${caseUrl(id)}/report` }, "Report") : null,
-      record.status === "signed" && mayReview() ? h("button", { type: "button", onclick: amend }, "Amend …") : null)));
+      record.status === "signed" && mayReview() ? h("button", { type: "button", onclick: amend }, "Amend …") : null)),
+  fitNote(record, [...cells.values()], host) ?? "");
 }
 
 async function edit() {
@@ -118,22 +136,27 @@ async function amend() {
 /** A change of the case; a stale version is told, never written over unseen. */
 async function change(send_) {
   try {
+    const held = record.held;
     record = await send_(record.version);
-    drawAll();
+    if (record.held !== held) await again(); else drawAll();
     return true;
   } catch (error) {
-    if (error.status === 409 && error.data.current) {
+    return refused(error);
+  }
+}
+
+async function refused(error) {
+  if (error.status === 409 && error.data.current) {
       record = error.data.current;
       drawAll();
       await again();
       toast("Somebody else changed this case meanwhile. What you see now is the present state; look, and try again.", "bad");
-    } else {
-      await ask(error.message, (done) => [
-            h("p", {}, error.mend),
-        h("p", { class: "actions" }, h("button", { type: "button", class: "main", onclick: () => done(null) }, "Close"))]);
-    }
-    return false;
+  } else {
+    await ask(error.message, (done) => [
+      h("p", {}, error.mend),
+      h("p", { class: "actions" }, h("button", { type: "button", class: "main", onclick: () => done(null) }, "Close"))]);
   }
+  return false;
 }
 
 /** Fetch case and cells anew. */
@@ -144,71 +167,28 @@ async function again() {
   drawAll();
 }
 
-// dropping --------------------------------------------------------------------------------------
-
-function drawDrop() {
-  const box = $("#drop");
-  if (!writable()) return box.replaceChildren();
-  const pick_ = (attributes) => h("input", { type: "file", multiple: true, hidden: true, ...attributes, onchange: (e) => { take(picturesOf(e.target.files).length ? picturesOf(e.target.files) : [...e.target.files]); e.target.value = ""; } });
-  const files = pick_({ accept: "image/*,.zip,.tif,.tiff,.bmp", id: "files", "aria-label": "Choose images or a zip" });
-  const folder = pick_({ webkitdirectory: true, id: "folder", "aria-label": "Choose a folder" });
-  const empty = record.cells === 0;
-  box.replaceChildren(h("div", { class: `drop${empty ? " large" : ""}` },
-    empty ? h("h2", {}, "Drop the images of this case here") : null,
-    h("span", { class: "soft" }, empty ? "One cell in each image: single files, a folder or a zip. Every image is checked, decided on and put into the gallery; nothing leaves this server." : "Drop more images, a folder or a zip anywhere on this page."),
-    h("span", { class: "group" },
-      h("button", { type: "button", class: empty ? "main" : "", onclick: () => files.click() }, "Choose images or zip"),
-      h("button", { type: "button", onclick: () => folder.click() }, "Choose a folder")),
-    files, folder));
-}
-
-function dropping() {
-  let depth = 0;
-  const mark_ = (on) => $("#drop .drop")?.classList.toggle("over", on);
-  addEventListener("dragenter", (e) => { e.preventDefault(); depth += 1; mark_(true); });
-  addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) mark_(false); });
-  addEventListener("dragover", (e) => e.preventDefault());
-  addEventListener("drop", async (e) => {
-    e.preventDefault();
-    depth = 0;
-    mark_(false);
-    if (!writable()) return toast("This case is read-only.", "bad");
-    take(await filesOf(e.dataTransfer));
-  });
-}
-
-let queue = Promise.resolve();
-function take(files) {
-  if (!files.length) return toast("There is no image in that.", "bad");
-  queue = queue.then(() => send(encodeURIComponent(id), files, $("#uploads"), (found) => {
-    for (const cell of found.added) cells.set(cell.id, cell);
-    record = found.case;
-    drawAll();
-    drawGallery();
-  }));
-}
-
 // gallery ---------------------------------------------------------------------------------------
 
 const KINDS = {
   all: ["all", () => true],
-  held: ["held", (c) => c.held && c.state === "proposed"],
-  unseen: ["not yet on screen", (c) => !c.held && !c.seen && !c.opened && c.state === "proposed"],
+  held: ["held", (c) => c.held && (c.state === "proposed" || !c.opened)],
+  unseen: ["not yet on screen", (c) => !c.held && !c.seen && !c.opened],
   changed: ["reclassified", (c) => c.state === "reclassified"],
 };
 
 function drawTools() {
   const box = $("#tools");
   if (!cells.size) return box.replaceChildren();
+  sorting.draw();
   const all = [...cells.values()];
   const picked = pickedCells();
   box.replaceChildren(
     h("span", { class: "group", role: "group", "aria-label": "Which cells" }, Object.entries(KINDS).map(([kind, [say, test]]) => h("button", {
       type: "button", "aria-pressed": String(filter.show === kind), onclick: () => show({ show: kind }) }, `${say} ${all.filter(test).length.toLocaleString("en")}`))),
-    h("label", {}, h("span", { class: "hush" }, "Proposed class"), h("select", { onchange: (e) => show({ label: e.target.value }) },
-      h("option", { value: "" }, "every class"), classes().map((c) => h("option", { value: c.name, selected: c.name === filter.label }, title(c.name))))),
+    h("span", { class: "group", role: "group", "aria-label": "Size of the pictures" }, ["S", "M", "L"].map((say, size) => h("button", {
+      type: "button", "aria-pressed": String(Number(filter.size) === size), "aria-label": ["small", "middle", "large"][size], onclick: () => show({ size }) }, say))),
     h("span", { class: "end" }, picked.length ? [
-      h("span", { class: "soft" }, `${picked.length} picked`),
+      h("span", {}, h("b", {}, `${picked.length} picked`), h("span", { class: "soft" }, ": a digit, or drag to a class")),
       h("button", { type: "button", onclick: () => { gallery.picked.clear(); gallery.refresh(); drawTools(); } }, "Let go"),
       h("button", { type: "button", class: "main", onclick: () => confirm(picked, "picked") }, "Confirm picked"),
     ] : [
@@ -219,18 +199,22 @@ function drawTools() {
 
 function show(change_) {
   filter = { ...filter, ...change_ };
+  memory.set(`filter:${id}`, filter);
+  const told = Object.entries(filter).filter(([name, value]) => value !== { show: "all", label: "", size: 1 }[name]);
+  history.replaceState(null, "", told.length ? `?${new URLSearchParams(told)}` : location.pathname);
   drawTools();
   drawGallery();
 }
 
-/** Classes as groups, those with the most worrying cells first; in each the most worrying first. */
+/** Present classes as groups, those with the most worrying cells first; in each the most worrying first. */
 function groupsOf() {
   const test = KINDS[filter.show][1];
   const by = new Map();
   for (const cell of cells.values()) {
-    if (!test(cell) || (filter.label && cell.proposed !== filter.label)) continue;
-    if (!by.has(cell.proposed)) by.set(cell.proposed, []);
-    by.get(cell.proposed).push(cell);
+    const name = current(cell);
+    if (!test(cell) || (filter.label && name !== filter.label)) continue;
+    if (!by.has(name)) by.set(name, []);
+    by.get(name).push(cell);
   }
   const worst = ([first]) => first.worry;
   for (const list of by.values()) list.sort((a, b) => b.worry - a.worry || a.name.localeCompare(b.name));
@@ -245,11 +229,11 @@ function drawGallery() {
 }
 
 function head(name, list) {
-  const held = list.filter((c) => c.held && c.state === "proposed").length;
+  const held = list.filter(KINDS.held[1]).length;
   const free = ready(list);
-  return [h("h2", {}, mark(name), title(name), h("span", { class: "soft num" }, list.length.toLocaleString("en"))),
+  return [h("h2", {}, name.startsWith("=") ? null : mark(name), saying(name), h("span", { class: "soft num" }, list.length.toLocaleString("en"))),
     held ? h("span", { class: "badge warn" }, `${held.toLocaleString("en")} held: each is opened and confirmed singly`) : null,
-    writable() && free.length ? h("button", { type: "button", onclick: () => confirm(ready(list), title(name)) }, `Confirm ${free.length.toLocaleString("en")} seen, not held`) : null];
+    writable() && free.length ? h("button", { type: "button", onclick: () => confirm(ready(list), saying(name)) }, `Confirm ${free.length.toLocaleString("en")} seen, not held`) : null];
 }
 
 const ready = (list) => list.filter((c) => !c.held && c.state === "proposed" && (c.seen || c.opened));
@@ -332,8 +316,7 @@ function remember(cellId) {
 }
 
 function openFirstHeld() {
-  filter = { show: "held", label: "" };
-  drawGallery();
+  show({ show: "held", label: "" });
   const first = gallery.order()[0];
   if (!first) return toast("No held cell waits to be confirmed.");
   remember(first);
@@ -343,34 +326,25 @@ function openFirstHeld() {
 // signing ---------------------------------------------------------------------------------------
 
 function drawSign() {
-  const box = $("#sign");
-  if (record.status === "signed" || !record.cells) {
-    return box.replaceChildren(record.status === "signed" ? h("div", { class: "sign" }, h("span", { class: "badge good" }, `Signed by ${record.signed_by}`), h("span", {}, "Read-only. An amendment opens a new version."), h("a", { class: "button main", href: `${caseUrl(id)}/report` }, "To the report")) : "");
-  }
-  const steps = missingForSigning(record);
-  const missing = steps.filter((step) => !step.done);
-  const go = { held: openFirstHeld, unseen: () => { show({ show: "unseen", label: "" }); scrollTo({ top: 0 }); } };
-  box.replaceChildren(h("div", { class: "sign", role: "region", "aria-label": "Signing" },
-    h("ul", {}, steps.map((step) => h("li", { class: step.done ? "done" : "" }, step.say, step.done || !go[step.what] ? null : [" ", h("button", { type: "button", class: "quiet", onclick: go[step.what] }, "show")]))),
-    mayReview() ? h("button", { type: "button", class: "main", id: "sign-button", "aria-disabled": String(missing.length > 0), onclick: () => (missing.length ? toast(`Not yet: ${missing.map((m) => m.say).join("; ")}.`, "bad") : sign()) }, "Sign …") : h("span", { class: "soft" }, "Viewers cannot sign.")));
+  const go = { held: openFirstHeld, unseen: () => { show({ show: "unseen", label: "" }); scrollTo({ top: 0 }); }, fit: () => $("#accept-fit")?.click() };
+  $("#sign").replaceChildren(signBar(record, go, host));
 }
 
-async function sign() {
-  const sure = await ask(`Sign ${record.pseudonym}`, (done) => [
-    h("p", {}, `You sign ${plural(record.cells, "cell")} under your name. Cells that you did not change are signed as proposed.`),
-    h("p", { class: "soft" }, record.consecutive ? "Consecutive cells: the report gives a differential with intervals." : "Selected cells: the report says that this is no differential."),
-    record.cells < 100 ? h("p", { class: "soft" }, "Fewer than 100 cells: the report warns.") : null,
-    h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(false) }, "Not yet"), h("button", { type: "button", class: "main", autofocus: true, onclick: () => done(true) }, "Sign"))]);
-  if (!sure) return;
-  if (await change((version) => api(`/cases/${encodeURIComponent(id)}/sign`, { method: "POST", body: { version } }))) location.href = `${caseUrl(id)}/report`;
-}
+/** What a key sorts: the picked cells, else the one that has the focus. */
+const chosen = () => {
+  const picked = pickedCells().map((c) => c.id);
+  const here = gallery.root.contains(document.activeElement) ? gallery.focused : null;
+  return picked.length ? picked : here ? [here] : [];
+};
 
 function keys() {
   key("h", "open the first held cell", openFirstHeld);
   key("s", "sign", () => { $("#sign-button")?.click(); });
   key(["z", "ctrl+z"], "undo your last review", () => { if (writable()) undo(); });
   key("r", "report", () => { location.href = `${caseUrl(id)}/report`; });
-  key("u", "choose images to upload", () => { $("#files")?.click(); });
+  key(["1", "2", "3", "4", "5", "6", "7", "8", "9"], "the picked cells, or the one in focus, to a class, in the order of the bar", (_, k) => sorting.byKey(k, chosen()));
+  key(["x", "a"], "them: smudge cell, artefact", (_, k) => sorting.byKey(k, chosen()));
+  key("u", "them: unidentifiable; without a choice: choose images to upload", (_, k) => { if (!sorting.byKey(k, chosen())) $("#files")?.click(); });
   key("Home", "first cell", () => { const first = gallery.order()[0]; if (first) gallery.focus(first); });
   key(["ArrowRight", "ArrowDown"], "into the gallery; then the arrows walk, Enter opens, Space picks", () => {
     if (gallery.root.contains(document.activeElement) || !gallery.order().length) return false;

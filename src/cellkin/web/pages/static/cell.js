@@ -8,7 +8,7 @@ import { Plot } from "./plot.js";
 import { Review } from "./review.js";
 import { begin, mayReview } from "./shell.js";
 import { MODES, Strip } from "./strip.js";
-import { heldLong, signedWords } from "./words.js";
+import { ABOUT_ATLAS, flagClass, heldLong, signedWords } from "./words.js";
 
 const content = $("#content");
 const evidences = new Map(); // id -> promise, of this cell and the next
@@ -84,13 +84,18 @@ async function show(id) {
     $("#evidence").replaceChildren(h("div", { class: "strip" }, h("figure", { class: "kin query" }, h("img", { src: imageOf(cell.id), alt: "The cell in question" }))), errorState(error, () => show(id)));
     return; // not opened, and not to be decided: there were no reasons to look at
   }
-  ready = true;
-  review.wake();
   noted = opened(id, mine);
   await noted;
+  if (cell.held) await lookedAt();
+  if (mine !== turn) return;
+  ready = true;
+  review.wake();
   const next = neighbor(1);
   if (next && mine === turn) evidenceOf(next, true).catch(() => {});
 }
+
+/** A held cell is looked at for a while before it can be decided. */
+const lookedAt = () => new Promise((done) => setTimeout(done, 1000 * atlasFacts().rules.least_view));
 
 /** Its evidence was on screen: that counts as opened. */
 async function opened(id, mine) {
@@ -150,6 +155,7 @@ function drawTop() {
   $("#cell-top").replaceChildren(h("div", { class: "cell-top" },
     h("span", { class: "where" }, h("a", { href: caseUrl(record.id) }, record.pseudonym), h("h1", {}, cell.name),
       signed ? h("span", { class: "badge good" }, signed) : cell.held ? h("span", { class: "badge warn" }, "held") : null,
+      record.flags.filter((f) => ABOUT_ATLAS.includes(f)).map((f) => h("span", { class: `badge ${flagClass(f)}` }, f)),
       h("span", { class: "soft num" }, `${at + 1} of ${order.ids.length.toLocaleString("en")}${order.what === "all" ? "" : ` (${order.what})`}`)),
     h("span", { class: "group" },
       h("button", { type: "button", onclick: () => step(-1), disabled: at <= 0 }, h("kbd", {}, "P"), "Previous"),

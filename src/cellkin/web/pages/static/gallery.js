@@ -3,16 +3,18 @@
 import { cellUrl, imageOf } from "./api.js";
 import { title } from "./classes.js";
 import { h } from "./dom.js";
+import { carry, dropped } from "./sorting.js";
 import { agreementOf, heldLong, heldShort, signedWords } from "./words.js";
 
 const GAP = 8;
 const HEAD = 46;
+const TILES = [110, 172, 262]; // width of a picture
 const OVERSCAN = 700; // pixels above and below the screen
 const DWELL = 500; // milliseconds on screen until a cell counts as seen
 
 /**
  * groups: [{ id, head: () => Node, cells: [cell] }].
- * on: { seen(ids), pick(id, range), open(id) }.
+ * on: { seen(ids), pick(id, range), open(id), sort(ids, group id), size() }: 0, 1, 2 for small to large pictures.
  */
 export class Gallery {
   constructor(root, on) {
@@ -51,7 +53,7 @@ export class Gallery {
     const width = this.root.clientWidth;
     if (!width || (!fresh && width === this.width)) return;
     this.width = width;
-    const target = width > 1700 ? 150 : width > 700 ? 124 : 104;
+    const target = TILES[this.on.size()] * (width > 1700 ? 1.2 : width > 700 ? 1 : 0.8);
     this.columns = Math.max(2, Math.floor((width + GAP) / (target + GAP)));
     this.tile = (width - GAP * (this.columns - 1)) / this.columns;
     this.caption = Math.ceil(parseFloat(getComputedStyle(document.body).fontSize) * 0.82 * 3.1) + 4;
@@ -101,6 +103,7 @@ export class Gallery {
 
   place(row) {
     const node = row.from === undefined ? h("div", { class: "row head" }, row.group.head()) : this.tiles(row);
+    dropped(node, (ids) => this.on.sort(ids, row.group.id));
     node.style.transform = `translateY(${row.top}px)`;
     node.style.height = `${row.height}px`;
     // keyboard and screen readers meet the rows in their order
@@ -119,16 +122,17 @@ export class Gallery {
 
   node(cell) {
     const signed = signedWords(cell, title);
+    const toOpen = cell.held && (!signed || !cell.opened);
     const changed = cell.state === "reclassified";
-    const words = cell.held && !signed ? heldShort(cell.held_reasons) : agreementOf(cell.decision);
+    const words = toOpen ? heldShort(cell.held_reasons) : agreementOf(cell.decision);
     const label = `${cell.name}: proposed ${title(cell.proposed)}${signed ? `, signed as ${signed}` : ""}${cell.held && !signed ? `, held: ${cell.held_reasons.map(heldLong).join(", ")}` : ""}`;
     const tile = h("a", {
-      class: `tile${cell.held ? " held" : ""}${signed ? " done" : ""}${this.picked.has(cell.id) ? " picked" : ""}`,
-      href: cellUrl(cell.id), "data-id": cell.id, draggable: "false", title: label,
-      onclick: (event) => this.click(event, cell.id),
+      class: `tile${cell.held ? " held" : ""}${signed && !toOpen ? " done" : ""}${this.picked.has(cell.id) ? " picked" : ""}`,
+      href: cellUrl(cell.id), "data-id": cell.id, draggable: "true", title: label,
+      onclick: (event) => this.click(event, cell.id), ondragstart: (event) => carry(event, this.picked.has(cell.id) ? [...this.picked] : [cell.id]),
     },
     h("img", { class: "pic", src: imageOf(cell.id), alt: "", decoding: "async", draggable: "false" }),
-    h("span", { class: "cap" }, h("b", {}, signed || cell.name), h("span", { class: "hush" }, label), h("span", { class: cell.held && !signed ? "heldwords" : "" }, changed ? `proposed ${title(cell.proposed)}` : words)),
+    h("span", { class: "cap" }, h("b", {}, signed || cell.name), h("span", { class: "hush" }, label), h("span", { class: toOpen ? "heldwords" : "" }, changed && !toOpen ? `proposed ${title(cell.proposed)}` : words)),
     signed ? h("span", { class: `tick${changed ? " changed" : ""}` }, changed ? "≠" : "✓") : cell.seen || cell.opened ? null : h("span", { class: "fresh", title: "not yet on screen" }));
     return tile;
   }

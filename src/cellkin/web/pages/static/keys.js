@@ -19,7 +19,7 @@ function named(event) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (event.defaultPrevented || event.repeat || document.querySelector("dialog[open]")) return; // a held key acts once
   const name = named(event);
   const single = name.length === 1 && name !== "?";
   if (single && !enabled()) return;
@@ -30,6 +30,11 @@ document.addEventListener("keydown", (event) => {
     if (entry.run(event, name) !== false) { event.preventDefault(); return; }
   }
 });
+
+/** A held Enter or Space presses no button a second time. */
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && ["Enter", " "].includes(event.key) && !typing(event.target)) event.preventDefault();
+}, { capture: true });
 
 const SHOWN = { ArrowRight: "→", ArrowLeft: "←", ArrowUp: "↑", ArrowDown: "↓", "ctrl+z": "Ctrl Z", "ctrl+Enter": "Ctrl Enter", Escape: "Esc", " ": "Space" };
 

@@ -3,7 +3,7 @@ import { atlas, isBlast, mark, title } from "./classes.js";
 import { $, errorState, h, percent, plural, s, when } from "./dom.js";
 import { key } from "./keys.js";
 import { begin } from "./shell.js";
-import { DISPOSITION, heldLong, signedWords } from "./words.js";
+import { ABOUT_ATLAS, DISPOSITION, flagClass, heldLong, signedWords } from "./words.js";
 
 const id = decodeURIComponent(location.pathname.split("/")[2]);
 const content = $("#content");
@@ -13,21 +13,21 @@ begin(async () => {
   key("b", "back to the case", () => { location.href = caseUrl(id); });
   key("d", "the PDF", () => { $("#pdf")?.click(); });
   try {
-    const [report] = await Promise.all([api(`/cases/${encodeURIComponent(id)}/report.json${wanted ? `?revision=${encodeURIComponent(wanted)}` : ""}`), atlas()]);
+    const [report, record] = await Promise.all([api(`/cases/${encodeURIComponent(id)}/report.json${wanted ? `?revision=${encodeURIComponent(wanted)}` : ""}`), api(`/cases/${encodeURIComponent(id)}`), atlas()]);
     document.title = `Report ${report.case.pseudonym} · cellkin`;
-    draw(report);
+    draw(report, record.flags.filter((f) => ABOUT_ATLAS.includes(f)));
   } catch (error) {
     content.replaceChildren(errorState(error, () => location.reload()));
   }
 });
 
-function draw(report) {
+function draw(report, about) {
   const c = report.case;
   const changed = report.cells.filter((cell) => cell.state === "reclassified");
   const decisive = report.cells.filter((cell) => cell.held && cell.state !== "reclassified");
   content.replaceChildren(h("div", { class: "sheet" },
     h("div", { class: "case-top" },
-      h("div", {}, h("div", { class: "title" }, h("h1", {}, "Report on ", h("a", { href: caseUrl(id) }, c.pseudonym)), status(report)),
+      h("div", {}, h("div", { class: "title" }, h("h1", {}, "Report on ", h("a", { href: caseUrl(id) }, c.pseudonym)), status(report), about.map((f) => h("span", { class: `badge ${flagClass(f)}` }, f))),
         h("div", { class: "facts" }, h("span", {}, plural(report.cells.length, "object")), h("span", {}, c.specimen ?? "specimen not stated"), h("span", {}, c.consecutive ? "consecutive cells" : "selected cells"), c.note ? h("span", {}, c.note) : null)),
       h("div", { class: "actions" }, files())),
     differential(report),

@@ -3,10 +3,9 @@
 import { api } from "./api.js";
 import { classes, dispositions, mark, title } from "./classes.js";
 import { $, h, memory, said, toast, when } from "./dom.js";
-import { DISPOSITION, signedWords } from "./words.js";
+import { LETTERS, needed } from "./sorting.js";
+import { DISPOSITION, REASONS, signedWords } from "./words.js";
 
-const LETTERS = { "smudge cell": "x", artefact: "a", unidentifiable: "u" };
-const REASONS = ["chromatin", "nucleoli", "nuclear shape", "nucleus to cytoplasm", "cytoplasm colour", "granules", "size", "broken cell", "stain precipitate", "picture quality"];
 
 export class Review {
   /** host: { cell(), record(), ready(), noted(), writable(), saved(cell, record), next(), refresh() }. */
@@ -64,11 +63,11 @@ export class Review {
   }
 
   form(cell, draft, asked) {
-    const reason = h("input", { id: "reason", value: draft.reason, list: "reasons", maxlength: 500, autocomplete: "off", "aria-required": String(asked), oninput: (e) => this.keep({ reason: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.enter(); } } });
-    const comment = h("input", { id: "comment", value: draft.comment ?? cell.comment ?? "", maxlength: 2000, autocomplete: "off", oninput: (e) => this.keep({ comment: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.enter(); } } });
+    const reason = h("input", { id: "reason", value: draft.reason, list: "reasons", maxlength: 500, autocomplete: "off", "aria-required": String(asked), oninput: (e) => this.keep({ reason: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); if (!e.repeat) this.enter(); } } });
+    const comment = h("input", { id: "comment", value: draft.comment ?? cell.comment ?? "", maxlength: 2000, autocomplete: "off", oninput: (e) => this.keep({ comment: e.target.value }), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); if (!e.repeat) this.enter(); } } });
     const words = draft.choice === null ? "" : draft.choice.startsWith("=") ? DISPOSITION[draft.choice.slice(1)] ?? draft.choice.slice(1) : title(draft.choice);
     return [
-      h("div", { class: "row" }, h("label", {}, asked ? `Reason for “${words}” (needed)` : "Reason", reason), h("label", {}, "Comment", comment)),
+      h("div", { class: "row" }, h("label", {}, asked ? `Reason for “${words}”${needed([cell], draft.choice) ? " (needed)" : ""}` : "Reason", reason), h("label", {}, "Comment", comment)),
       h("datalist", { id: "reasons" }, REASONS.map((r) => h("option", { value: r }))),
       h("p", { class: "fault", id: "review-fault", role: "alert", hidden: true }),
       h("div", { class: "actions" },
@@ -86,6 +85,7 @@ export class Review {
     if (!this.host.writable()) return toast(this.readOnly().textContent, "bad");
     this.keep({ choice: value });
     if (value === this.host.cell().proposed) return this.save();
+    if (!needed([this.host.cell()], value)) return this.save();
     this.draw();
     $("#reason").focus();
     if (this.draft.reason.trim()) $("#reason").select();
@@ -119,7 +119,7 @@ export class Review {
     const { draft } = this;
     const choice = draft.choice ?? cell.proposed;
     const other = choice !== cell.proposed;
-    if (other && !draft.reason.trim()) { this.fault("A change needs a reason: a few words."); $("#reason")?.focus(); return; }
+    if (other && !draft.reason.trim() && needed([cell], choice)) { this.fault("A change needs a reason: a few words."); $("#reason")?.focus(); return; }
     if (this.busy || !this.host.ready()) return;
     this.busy = true;
     await this.host.noted();

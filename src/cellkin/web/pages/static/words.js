@@ -26,10 +26,11 @@ export const agreementOf = (decision) => {
   return k ? `${Math.round(decision.agreement * k)} of ${k} kin` : "";
 };
 
-export function missingForSigning(record) {
-  return [
-    { done: record.cells > 0, say: record.cells ? `${record.cells.toLocaleString("en")} cells` : "no cells yet", what: "cells" },
-    { done: record.to_confirm === 0, say: record.to_confirm ? `${record.to_confirm.toLocaleString("en")} of ${record.held.toLocaleString("en")} held cells to open and confirm` : record.held ? `all ${record.held.toLocaleString("en")} held cells confirmed` : "no cell is held", what: "held" },
-    { done: record.unseen === 0, say: record.unseen ? `${record.unseen.toLocaleString("en")} other cells not yet on screen` : "all other cells were on screen", what: "unseen" },
-  ];
-}
+/** Offered where a reason is asked. */
+export const REASONS = ["chromatin", "nucleoli", "nuclear shape", "nucleus to cytoplasm", "cytoplasm colour", "granules", "size", "broken cell", "stain precipitate", "picture quality"];
+
+const BAD = { "lymphoblast proposed": "bad", "does not fit its atlas": "bad", "fewer than 100 cells": "", duplicates: "" };
+/** How much a flag of a case alarms. */
+export const flagClass = (flag) => BAD[flag] ?? "warn";
+/** Flags that belong to all that is said about a case: also to each of its cells and to its report. */
+export const ABOUT_ATLAS = ["does not fit its atlas", "other specimen", "drawn atlas"];

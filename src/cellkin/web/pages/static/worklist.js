@@ -2,10 +2,8 @@ import { api, caseUrl } from "./api.js";
 import { $, $$, errorState, formOf, h, loading, when } from "./dom.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
-import { SPECIMENS } from "./words.js";
-
-const FLAGS = ["lymphoblast proposed", "held cells", "far", "poor quality", "other specimen", "duplicates", "fewer than 100 cells"];
-const WORRY = { "lymphoblast proposed": "bad", "held cells": "warn", far: "warn", "poor quality": "warn", "other specimen": "warn" };
+import { FLAGS } from "./held.js";
+import { SPECIMENS, flagClass } from "./words.js";
 
 let shown = []; // records
 let cursor = null;
@@ -53,7 +51,7 @@ function row(record) {
     h("td", {}, h("span", { class: `badge ${status}` }, record.status === "signed" ? `signed by ${record.signed_by ?? "–"}` : record.status), record.revision > 1 ? h("span", { class: "soft small" }, ` version ${record.revision}`) : null),
     h("td", { class: "num", "data-unit": "cells" }, record.cells.toLocaleString("en")),
     h("td", { class: "num", "data-unit": "held to confirm" }, record.held ? `${record.to_confirm} of ${record.held}` : "–"),
-    h("td", { class: "wide" }, h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${WORRY[f] ?? ""}` }, f)))),
+    h("td", { class: "wide" }, h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${flagClass(f)}` }, f)))),
     h("td", { class: "soft" }, record.specimen ?? ""),
     h("td", { class: "soft" }, when(record.created), record.created_by ? ` · ${record.created_by}` : ""));
 }
