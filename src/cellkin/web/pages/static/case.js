@@ -36,6 +36,13 @@ async function start() {
   if (from) { memory.set(`at:${id}`, null); gallery.focus(from); }
 }
 
+/** From where to where the gallery can be seen: between the bars that stick to the edges. */
+function free() {
+  const top = $(".sticky").getBoundingClientRect();
+  const bottom = $("#sign").getBoundingClientRect();
+  return [Math.max(0, Math.min(top.bottom, innerHeight)), getComputedStyle($("#sign")).position === "sticky" ? Math.min(innerHeight, bottom.top) : innerHeight];
+}
+
 /** What is shown: the address keeps it, and so does the way back from a cell. */
 function kept() {
   const asked = Object.fromEntries(new URLSearchParams(location.search));
@@ -55,7 +62,7 @@ function build() {
   content.replaceChildren(
     h("div", { id: "head" }), h("div", { class: "uploads", id: "uploads" }), h("div", { id: "drop" }),
     h("div", { class: "sticky" }, sorting.node, h("div", { class: "tools", id: "tools" })), grid, h("div", { id: "sign" }));
-  gallery = new Gallery(grid, { seen: report, pick, open: remember, sort: (ids, name) => sorting.sort(ids, name), size: () => Number(filter.size) });
+  gallery = new Gallery(grid, { seen: report, pick, open: remember, sort: (ids, name) => sorting.sort(ids, name), size: () => Number(filter.size), free });
   dropZone({ id, box: () => $("#drop"), cards: () => $("#uploads"), record: () => record, writable, added: (found) => {
     for (const cell of found.added) cells.set(cell.id, cell);
     record = found.case;

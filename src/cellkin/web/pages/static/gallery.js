@@ -14,7 +14,7 @@ const DWELL = 500; // milliseconds on screen until a cell counts as seen
 
 /**
  * groups: [{ id, head: () => Node, cells: [cell] }].
- * on: { seen(ids), pick(id, range), open(id), sort(ids, group id), size() }: 0, 1, 2 for small to large pictures.
+ * on: { seen(ids), pick(id, range), open(id), sort(ids, group id), size(), free() }: 0, 1, 2 for small to large pictures.
  */
 export class Gallery {
   constructor(root, on) {
@@ -131,7 +131,7 @@ export class Gallery {
       href: cellUrl(cell.id), "data-id": cell.id, draggable: "true", title: label,
       onclick: (event) => this.click(event, cell.id), ondragstart: (event) => carry(event, this.picked.has(cell.id) ? [...this.picked] : [cell.id]),
     },
-    h("img", { class: "pic", src: imageOf(cell.id), alt: "", decoding: "async", draggable: "false" }),
+    h("img", { class: "pic", src: imageOf(cell.id), alt: "", decoding: "async" }),
     h("span", { class: "cap" }, h("b", {}, signed || cell.name), h("span", { class: "hush" }, label), h("span", { class: toOpen ? "heldwords" : "" }, changed && !toOpen ? `proposed ${title(cell.proposed)}` : words)),
     signed ? h("span", { class: `tick${changed ? " changed" : ""}` }, changed ? "≠" : "✓") : cell.seen || cell.opened ? null : h("span", { class: "fresh", title: "not yet on screen" }));
     return tile;
@@ -163,7 +163,8 @@ export class Gallery {
     if (!row) return;
     const above = this.root.getBoundingClientRect().top;
     const top = above + row.top;
-    if (top < 60 || top + row.height > innerHeight - 80) scrollTo({ top: scrollY + top - innerHeight / 3 });
+    const [from, to] = this.on.free();
+    if (top < from || top + row.height > to) scrollTo({ top: scrollY + top - innerHeight / 3 });
     this.focused = id;
     this.draw();
     this.root.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus({ preventScroll: true });
@@ -192,10 +193,11 @@ export class Gallery {
   /** Cells not yet seen whose row lies wholly on screen, with their pictures. */
   fresh() {
     const above = this.root.getBoundingClientRect().top;
+    const [from, to] = this.on.free(); // nothing lies over the page there
     const found = [];
-    for (const row of this.rows.slice(this.first(-above))) {
-      if (row.top + above > innerHeight) break;
-      if (row.from === undefined || row.top + above < 0 || row.top + above + this.tile > innerHeight) continue;
+    for (const row of this.rows.slice(this.first(from - above))) {
+      if (row.top + above > to) break;
+      if (row.from === undefined || row.top + above < from || row.top + above + this.tile > to) continue;
       const pictures = this.nodes.get(row.key)?.querySelectorAll("img.pic") ?? [];
       row.group.cells.slice(row.from, row.to).forEach((cell, i) => {
         if (!cell.seen && pictures[i]) found.push([cell, pictures[i]]);
