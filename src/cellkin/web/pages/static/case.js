@@ -214,12 +214,12 @@ function show(change_) {
 }
 
 /** Present classes as groups, those with the most worrying cells first; in each the most worrying first. */
-function groupsOf() {
-  const test = KINDS[filter.show][1];
+function groupsOf({ show: kind, label } = filter) {
+  const test = KINDS[kind][1];
   const by = new Map();
   for (const cell of cells.values()) {
     const name = current(cell);
-    if (!test(cell) || (filter.label && name !== filter.label)) continue;
+    if (!test(cell) || (label && name !== label)) continue;
     if (!by.has(name)) by.set(name, []);
     by.get(name).push(cell);
   }
@@ -317,17 +317,16 @@ function redrawHeads() {
 }
 
 /** The order on screen is the order of "next" on the page of a cell. */
-function remember(cellId) {
-  memory.set(`order:${id}`, { ids: gallery.order(), what: KINDS[filter.show][0] });
+function remember(cellId, ids = gallery.order(), what = KINDS[filter.show][0]) {
+  memory.set(`order:${id}`, { ids, what });
   memory.set(`at:${id}`, cellId);
 }
 
 function openFirstHeld() {
-  show({ show: "held", label: "" });
-  const first = gallery.order()[0];
-  if (!first) return toast("No held cell waits to be confirmed.");
-  remember(first);
-  location.href = cellUrl(first);
+  const ids = groupsOf({ show: "held", label: "" }).flatMap(([, list]) => list.map((cell) => cell.id));
+  if (!ids.length) return toast("No held cell waits to be confirmed.");
+  remember(ids[0], ids, "held");
+  location.href = cellUrl(ids[0]);
 }
 
 // signing ---------------------------------------------------------------------------------------
