@@ -70,7 +70,7 @@ def test_changes_of_what_was_seen_beside_the_log_are_found(store: Store, tmp_pat
     for change, back in (
         ("UPDATE views SET opened = seen", "UPDATE views SET opened = NULL"),
         ("UPDATE views SET user = 'ben'", "UPDATE views SET user = 'anna'"),
-        ("UPDATE cells SET held = 1 - held", "UPDATE cells SET held = 1 - held"),
+        ("UPDATE cases SET accepted_by = 'ben'", "UPDATE cases SET accepted_by = NULL"),
     ):
         base.execute(change)
         base.commit()

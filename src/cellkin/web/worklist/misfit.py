@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
 from cellkin.core.sureness import FAR
-from cellkin.measures.intervals import clopper_pearson
 from cellkin.measures.intervals import clopper_pearson
 
 LEAST = 10  # cells that are judged together
