@@ -107,7 +107,7 @@ def _warnings(data: Plain, sets: Mapping[str, LabelSet]) -> list[str]:
         named = ", ".join(sorted({f"“{name}”" for name in specimens if name}))
         found.append(f"The case is of “{own}”, the atlas of {named}: its proposals may not fit.")
     found += misfit_words(data)
-    if any(atlas["facts"]["provenance"].get("drawn") for atlas in data["atlases"].values()):
+    if any(atlas["facts"].get("provenance", {}).get("drawn") for atlas in data["atlases"].values()):
         found.append("The atlas is of drawn cells: it says nothing about blood.")
     if data["case"]["duplicates"]:
         count = data["case"]["duplicates"]

@@ -194,7 +194,7 @@ def counted(conn: Connection, case: Case) -> dict[str, Any]:
         atlas_specimens=tuple(told.get("specimen") for told in known),
         misfits=_sum(groups, lambda g: bool(MISFITS & {*json.loads(g.held_reasons)})),
         distant=_sum(groups, lambda g: bool(DISTANT & {*json.loads(g.held_reasons)})),
-        drawn=any(told["provenance"].get("drawn") for told in known),
+        drawn=any(told.get("provenance", {}).get("drawn") for told in known),
     )
     return {
         "cells": total,
