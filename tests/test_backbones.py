@@ -96,7 +96,7 @@ def test_an_encoder_of_before_opens_as_it_was(tmp_path: Path) -> None:
     """Folders written before norms, heads and documents were stored."""
     import json
 
-    from cellkin.core.artifacts import write_manifest
+    from cellkin.core.manifests import write_manifest
 
     network, _ = initialize(TINY, 2, "scratch", size=32, seed=0)
     pre = Preprocessor(size=32, mean=(1.0,) * 3, std=(2.0,) * 3)

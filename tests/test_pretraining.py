@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cellkin.cli import main as cli
-from cellkin.core.artifacts import alone, read_manifest
+from cellkin.core.artifacts import alone
 from cellkin.core.errors import (
     DataError,
     LabelError,
@@ -28,6 +28,7 @@ from cellkin.core.errors import (
     SplitError,
     TrainingError,
 )
+from cellkin.core.manifests import read_manifest
 from cellkin.core.records import NOTICE, Dataset, ImageRef, LabelSet, Sample
 from cellkin.datasets.multilabel import hold_out, target_matrix
 from cellkin.drawing.mosaics import TISSUES, levels_of_codes, make_mosaics

@@ -20,8 +20,9 @@ from cellkin.atlas import map as mapping
 from cellkin.atlas.building import calibrated, exchangeable
 from cellkin.atlas.cells import Cells
 from cellkin.cli import main as cli
-from cellkin.core.artifacts import map_array, read_json, write_arrays, write_json, write_manifest
+from cellkin.core.artifacts import map_array, read_json, write_arrays, write_json
 from cellkin.core.errors import ArtifactError, DecisionError, ImageError, RecipeError
+from cellkin.core.manifests import write_manifest
 from cellkin.core.records import Dataset, Features, ImageRef
 from cellkin.core.units import Owners
 from cellkin.decision import Conformal, Index

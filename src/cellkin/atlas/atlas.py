@@ -12,36 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellkin.atlas.adopted import Adopted, Standpoint, read_adopted, write_adopted
+from cellkin.atlas.adopted import Adopted, Standpoint, write_adopted
 from cellkin.atlas.cells import (
-    REFERENCE,
     Cells,
     Images,
     Pictures,
-    read_cells,
     read_marks,
     read_pictures,
     write_cells,
 )
+from cellkin.atlas.foreign import distrusted
 from cellkin.atlas.frozen import Frozen
-from cellkin.atlas.limits import limits_json, read_limits
+from cellkin.atlas.limits import limits_json
 from cellkin.atlas.map import place
+from cellkin.atlas.opening import (
+    MANIFEST,
+    MAPS,
+    PICTURES,
+    PREDICTIONS,
+    SCHEMA,
+    VERIFICATION,
+    parts_of,
+)
 from cellkin.atlas.portrait import Portrait
+from cellkin.atlas.signed import require_signed, trusted
 from cellkin.atlas.spelling import spelling
 from cellkin.core.arrays import Bytes, Floats, Singles
 from cellkin.core.artifacts import (
     digest,
-    map_array,
     new_folder,
-    read_arrays,
     read_json,
-    read_manifest,
     write_arrays,
     write_json,
-    write_manifest,
     write_text,
 )
-from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.errors import DecisionError
+from cellkin.core.manifests import write_manifest
 from cellkin.core.names import likeness
 from cellkin.core.records import Features, LabelSet, Provenance, frozen
 from cellkin.core.units import IMAGE, SUBJECT, UNITS, Owners
@@ -49,17 +55,9 @@ from cellkin.decision import Calibration, ClassIndex, Conformal, Index, MinMaxSc
 from cellkin.imaging.fingerprints import fingerprint
 from cellkin.imaging.quality import QualityGate
 from cellkin.learning.encoder import Encoder
-from cellkin.learning.opening import encoder_in
 from cellkin.measures.counting import HeldOutCalls
 
 __all__ = ["Atlas", "Cells"]
-
-SCHEMA = 2  # 1 where no place was adopted
-MANIFEST = "atlas.json"
-MAPS = "maps.safetensors"
-PICTURES = "cells.sqlite"
-VERIFICATION = "verification.json"
-PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,43 +373,14 @@ class Atlas:
 
     @classmethod
     def open(cls, folder: str | Path, *, device: str | None = None) -> Atlas:
-        """Read an atlas folder, every byte checked against its hash; `device` as `Encoder.open`.
+        """Read an atlas folder, every byte checked against its hash, and nothing in it believed;
+        `device` as `Encoder.open`.
 
         Raises:
-            ArtifactError: no atlas, damaged, or of another schema.
+            ArtifactError: no atlas, damaged, of another schema, or not signed with a key of those
+                that the environment variable `CELLKIN_TRUST` names.
         """
         folder = Path(folder).expanduser()
-        manifest = read_manifest(folder, MANIFEST, kind="atlas", schema=SCHEMA)
-        told = read_json(folder / "facts.json")
-        arrays = read_arrays(folder / "features.safetensors")
-        verified = VERIFICATION in manifest["files"]
-        labels = LabelSet.from_json(told["labels"])
-        parts = {cells.part: cells for cells in read_cells(folder / PICTURES)}
-        atlas = cls(
-            encoder=encoder_in(folder / "encoder", device),
-            labels=labels,
-            cells=parts[REFERENCE],
-            vectors=arrays["vectors"],
-            scale=MinMaxScale(arrays["scale"], arrays["offset"]),
-            xy=arrays["xy"],
-            held_out=tuple(parts[name] for name in told["held_out_parts"]),
-            held_out_xy=arrays["held_out_xy"],
-            k=told["k"],
-            distance=told["distance"],
-            facts=told["facts"],
-            space=manifest["space"],
-            folder=folder,
-            maps=map_array(folder / MAPS, "maps") if (folder / MAPS).is_file() else None,
-            verification=read_json(folder / VERIFICATION) if verified else None,
-            adopted=read_adopted(folder, told.get("adopted", ()), parts, labels.names),
-            **read_limits(told, arrays.get("calls"), labels.names),
-            frozen=Frozen.read(told.get("frozen"), arrays.get("frozen"), folder),
-            portrait=Portrait.read(told.get("portrait"), arrays),
-        )
-        if atlas.encoder.space != manifest["space"]:
-            raise ArtifactError(
-                "the encoder in this atlas is not the one its vectors were made with",
-                where=folder / "encoder",
-                mend="cellkin index ENCODER DATA --out ATLAS",
-            )
-        return atlas
+        require_signed(folder / MANIFEST, trusted())
+        with distrusted(folder):
+            return cls(**parts_of(folder, device))

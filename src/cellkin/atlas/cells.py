@@ -14,8 +14,9 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
+from cellkin.atlas.foreign import check_cells, check_pictures, connected, statements
 from cellkin.core.arrays import Bytes
-from cellkin.core.errors import ArtifactError, DecisionError
+from cellkin.core.errors import ArtifactError, DecisionError, damaged
 from cellkin.core.units import IMAGE, SUBJECT, Owners
 from cellkin.imaging.fingerprints import fingerprint
 from cellkin.imaging.scale import png_of
@@ -31,6 +32,14 @@ CREATE TABLE cells (
 CREATE UNIQUE INDEX by_id ON cells (id);
 """
 
+
+BEFORE_PLACES = """
+CREATE TABLE cells (
+  position INTEGER NOT NULL, part TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
+  subject TEXT, grp TEXT, png BLOB, PRIMARY KEY (part, position)
+);
+"""
+KNOWN = statements(SCHEMA) | statements(BEFORE_PLACES)
 
 Images = Bytes | Sequence[Bytes]
 """N prepared images (S, S, 3) uint8: one array, or anything that hands them out by position."""
@@ -86,14 +95,19 @@ def write_cells(path: Path, parts: Sequence[Cells], images: Mapping[str, Images]
             )
 
 
-def read_cells(path: Path) -> tuple[Cells, ...]:
+def read_cells(path: Path, side: int) -> tuple[Cells, ...]:
     """All parts, each in its order, without images.
 
+    Args:
+        side: pixels of the images, which are looked at without decoding them.
+
     Raises:
-        ArtifactError: the file is no SQLite file of cells.
+        ArtifactError: the file is no SQLite file of cells, or holds more than these.
     """
     try:
-        with closing(_connect(path)) as base:
+        with closing(connected(path)) as base:
+            check_cells(base, path, KNOWN)
+            check_pictures(base, path, side)
             place = _column(base, "place")
             rows = base.execute(
                 f"SELECT part, id, label, subject, grp, {place} FROM cells ORDER BY part, position"
@@ -115,7 +129,7 @@ def read_cells(path: Path) -> tuple[Cells, ...]:
 
 def read_marks(path: Path) -> dict[str, str | None]:
     """Id -> fingerprint of the images that are kept; None in atlases of version 0.1.0."""
-    with closing(_connect(path)) as base:
+    with closing(connected(path)) as base:
         question = f"SELECT id, {_column(base, 'mark')} FROM cells WHERE png IS NOT NULL"
         return dict(base.execute(question))
 
@@ -157,7 +171,7 @@ def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:
         DecisionError: one of them is no reference cell.
     """
     found: dict[str, bytes] = {}
-    with closing(_connect(path)) as base:
+    with closing(connected(path)) as base:
         for start in range(0, len(cells), ASKED):
             some = tuple(cells[start : start + ASKED])
             marks = ", ".join("?" * len(some))
@@ -174,12 +188,11 @@ def read_pictures(path: Path, cells: Sequence[str]) -> list[bytes]:
 
 
 def _decoded(png: bytes) -> Bytes:
-    with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise damaged("a picture of the atlas", error, where="cells.sqlite") from error
 
 
 def _kept(image: Bytes) -> tuple[bytes, str]:

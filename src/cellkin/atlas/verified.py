@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellkin.atlas.atlas import MANIFEST, SCHEMA, VERIFICATION
-from cellkin.core.artifacts import file_sha256, read_manifest, write_json
+from cellkin.atlas.opening import MANIFEST, SCHEMA, VERIFICATION
+from cellkin.atlas.signed import SIGNATURE
+from cellkin.core.artifacts import file_sha256, write_json
 from cellkin.core.errors import ArtifactError
+from cellkin.core.manifests import read_manifest
 from cellkin.core.signals import interrupts_wait
 
 
@@ -36,6 +38,7 @@ def keep_verification(folder: str | Path, result: Mapping[str, Any]) -> Path:
     path = folder / VERIFICATION
     others = {name: of for name, of in manifest["files"].items() if name != VERIFICATION}
     with interrupts_wait():
+        (folder / (MANIFEST + SIGNATURE)).unlink(missing_ok=True)  # of the manifest as it was
         write_json(folder / MANIFEST, {**manifest, "files": others})
         write_json(path, dict(result))
         entry = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -16,6 +16,7 @@ from cellkin.cli.options import (
     Device,
     Json,
     Overwrite,
+    Trust,
     examples,
     images_of,
     opened,
@@ -43,6 +44,7 @@ def adopt(
         ),
     ] = None,
     clinical: Clinical = None,
+    trust: Trust = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -97,6 +99,7 @@ def suggest(
         Path | None, typer.Option(metavar="PNG", help="Also write a sheet of their pictures.")
     ] = None,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

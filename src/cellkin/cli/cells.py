@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +18,12 @@ from cellkin.cli.options import (
     Json,
     Overwrite,
     Resume,
+    Trust,
     Workers,
     examples,
     image_files,
     images_of,
+    page_name,
 )
 from cellkin.cli.pretraining import encoder_lines
 from cellkin.core.artifacts import csv_line, refuse_existing, write_pieces
@@ -117,6 +118,7 @@ def decide(
     workers: Workers = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -278,6 +280,7 @@ def explain(
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
     place: PlaceName = None,
+    trust: Trust = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -307,11 +310,6 @@ def explain(
         else:
             talk(sentence(evidence.decision, dss.atlas.labels))
             typer.echo(folder / "evidence.html")
-
-
-def page_name(path: Path, position: int) -> str:
-    """A folder name for an image's evidence, free of what a file name may smuggle in."""
-    return f"{position + 1:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', path.stem)[:60]}"
 
 
 @examples("""

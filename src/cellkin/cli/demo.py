@@ -83,7 +83,7 @@ def _drawn(folder: Path, cells: int, seed: int, tell: Any) -> Path:
 def _report(dss: Any, dataset: Any, folder: Path, pages: int, tell: Any) -> list[Any]:
     """A page of evidence for some test cells of every class, and one page over them all."""
     from cellkin import report
-    from cellkin.cli.cells import page_name
+    from cellkin.cli.options import page_name
 
     samples = _in_turn(dss, dataset, pages)
     rows = []

@@ -20,6 +20,7 @@ from cellkin.cli.options import (
     Json,
     Overwrite,
     Resume,
+    Trust,
     Workers,
     examples,
     files_of,
@@ -189,6 +190,7 @@ def differential(
     workers: Workers = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cellkin.cli.cells import AtlasFolder, Images, Mpp, PlaceName
 from cellkin.cli.console import print_json, progress, talk
-from cellkin.cli.options import Device, Json, Overwrite, examples, images_of
+from cellkin.cli.options import Device, Json, Overwrite, Trust, examples, images_of
 from cellkin.core.fits import UNFIT
 from cellkin.core.records import NOTICE
 
@@ -35,6 +35,7 @@ def fits(
     mpp: Mpp = None,
     place: PlaceName = None,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from cellkin.cli.console import talk
+from cellkin.core.artifacts import TRUST
 from cellkin.core.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -16,10 +19,29 @@ if TYPE_CHECKING:
     from cellkin.datasets.listing import Files
 
 HERE = Path(".")
+
+
+def _trust_alone(keys: list[Path] | None) -> list[Path] | None:
+    """Trust these keys alone, in this process and those that it starts."""
+    if keys:
+        os.environ[TRUST] = os.pathsep.join(str(key.expanduser().absolute()) for key in keys)
+    return keys
+
+
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of labelled cells; its layout is recognised.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Trust = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        help="Open only atlases that this key signed (cellkin sign); repeatable. For every verb: "
+        "the environment variable CELLKIN_TRUST.",
+        callback=_trust_alone,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")
@@ -146,3 +168,8 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         DataError: as `image_files`.
     """
     return [path for files in image_files(paths) for path in files.paths]
+
+
+def page_name(path: Path, position: int) -> str:
+    """A folder name for an image's evidence, free of what a file name may smuggle in."""
+    return f"{position + 1:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', path.stem)[:60]}"

@@ -12,7 +12,7 @@ import typer
 
 from cellkin.cli.cells import AtlasFolder, PlaceName
 from cellkin.cli.console import progress, talk
-from cellkin.cli.options import Device, examples
+from cellkin.cli.options import Device, Trust, examples
 from cellkin.core.errors import OutputError, RecipeError
 from cellkin.core.records import NOTICE
 
@@ -82,6 +82,7 @@ def serve(
         float, typer.Option(min=0, metavar="SECONDS", help="To look at a held cell, at least.")
     ] = 0.8,
     place: PlaceName = None,
+    trust: Trust = None,
     device: Device = "auto",
 ) -> None:
     """Open the workstation: look at cells, decide, sign and report, in a browser."""

@@ -28,6 +28,8 @@ from cellkin.core.arrays import Array
 from cellkin.core.errors import ArtifactError, OutputError, damaged
 
 CHUNK = 1 << 20
+TRUST = "CELLKIN_TRUST"
+"""The environment variable that names the keys of those whose atlases are opened."""
 
 
 def digest(data: Any) -> str:
@@ -253,6 +255,8 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, OSError) as error:
         raise damaged(path.name, error, where=path) from error
+    except RecursionError as error:
+        raise damaged(path.name, ValueError("nested too deep"), where=path) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -304,65 +308,3 @@ def map_array(path: Path, name: str) -> Array:
         return np.memmap(path, np.float16, "r", start, tuple(entry["shape"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(path.name, error, where=path) from error
-
-
-def write_manifest(folder: Path, name: str, data: Mapping[str, Any]) -> None:
-    """Write `folder/name` with `data` and the size and SHA-256 of every file under the folder."""
-    files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).as_posix() != name
-    }
-    write_json(folder / name, {**data, "files": files})
-
-
-def read_manifest(folder: Path, name: str, *, kind: str, schema: int) -> dict[str, Any]:
-    """Read a manifest and check kind, schema version, sizes and hashes of all files it lists.
-
-    Raises:
-        ArtifactError: no such folder or manifest, another kind, a newer schema, a missing file,
-            or one with other bytes than when it was written.
-    """
-    folder = Path(folder)
-    if not (folder / name).is_file():
-        raise ArtifactError(
-            f"this is no {kind}: it holds no {name}",
-            where=folder,
-            mend=f"give a folder that cellkin wrote as {kind}",
-        )
-    manifest = read_json(folder / name)
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        raise ArtifactError(
-            f"{name} does not describe this kind of folder: {kind}",
-            where=folder / name,
-            mend=f"give a folder that cellkin wrote as {kind}",
-        )
-    if manifest.get("schema") not in range(1, schema + 1):
-        raise ArtifactError(
-            f"this {kind} has schema {manifest.get('schema')}, this cellkin reads {schema}",
-            where=folder / name,
-            mend="install the cellkin that wrote it, or make it again with this one",
-        )
-    for relative, expected in manifest["files"].items():
-        _check_file(folder / relative, expected)
-    return manifest
-
-
-def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
-    mend = "restore the folder from a copy, or make it again; nothing in it was used"
-    if not path.is_file():
-        raise ArtifactError("a file of this folder is missing", where=path, mend=mend)
-    size = path.stat().st_size
-    if size != expected["bytes"]:
-        raise ArtifactError(
-            f"this file has {size} bytes, {expected['bytes']} were written", where=path, mend=mend
-        )
-    if file_sha256(path) != expected["sha256"]:
-        raise ArtifactError(
-            "this file was changed after it was written (its SHA-256 differs)",
-            where=path,
-            mend=mend,
-        )

@@ -23,13 +23,12 @@ from cellkin.core.artifacts import (
     new_folder,
     read_arrays,
     read_json,
-    read_manifest,
     write_arrays,
     write_bytes,
     write_json,
-    write_manifest,
 )
 from cellkin.core.errors import OutputError, TrainingError
+from cellkin.core.manifests import read_manifest, write_manifest
 from cellkin.core.signals import interrupts_wait
 
 SCHEMA = 1

@@ -6,7 +6,7 @@ computes in, evidence adds up to what it explains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,8 +18,9 @@ from cellkin.core.artifacts import read_arrays
 from cellkin.core.errors import ArtifactError
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.preprocess import Preprocessor
-from cellkin.learning.encoder import WEIGHTS, Encoder, Views, read_network
-from cellkin.learning.engines import Model
+from cellkin.learning.encoder import Encoder, Views, read_network
+from cellkin.learning.engines import FILES, Model
+from cellkin.learning.foreign import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,10 @@ class CompiledEncoder(Encoder):
     def _settings(self) -> dict[str, Any]:
         engine = {"name": self.engine, "precision": self.precision, "known": self.known}
         return {**super()._settings(), "engine": engine}
+
+    @classmethod
+    def _files(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(FILES[settings["engine"]["name"]])
 
     @classmethod
     def _read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,16 +15,16 @@ from cellkin.core.artifacts import (
     digest,
     read_arrays,
     read_json,
-    read_manifest,
     write_arrays,
     write_bytes,
     write_json,
-    write_manifest,
 )
 from cellkin.core.errors import ArtifactError
+from cellkin.core.manifests import read_manifest, write_manifest
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Features
 from cellkin.imaging.preprocess import Preprocessor
+from cellkin.learning.foreign import WEIGHTS, require_name, require_own
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a compiled encoder does without
     import torch
@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a compiled encoder does 
 
 SCHEMA = 1
 CHUNK = 8  # images in one forward pass; larger chunks only cost memory
+MANIFEST = "encoder.json"
 SEEN = "seen.safetensors"
-WEIGHTS = "weights.safetensors"
 PRECISION = "fp32"  # of the network when it looks; part of the identity of the space
 
 
@@ -352,11 +352,13 @@ class Encoder:
             ArtifactError: it is damaged, or makes another space than its manifest says; the device
                 is not there.
         """
-        manifest = read_manifest(folder, "encoder.json", kind="encoder", schema=SCHEMA)
-        settings = read_json(folder / "settings.json")
+        needs = ("settings.json",)
+        manifest = read_manifest(folder, MANIFEST, kind="encoder", schema=SCHEMA, needs=needs)
+        settings = read_json(folder / needs[0])
+        require_own(settings, manifest["files"], folder, cls._files(settings))
         encoder = cls._read(folder, settings, device)
         encoder.trained_on = tuple(settings["trained_on"])
-        encoder.seen_pixels = seen_pixels(folder)
+        encoder.seen_pixels = seen_pixels(folder) if SEEN in manifest["files"] else ()
         encoder.heads = tuple(tuple(codes) for codes in settings.get("heads", ()))
         encoder.tasks = tuple(settings.get("tasks", ()))
         encoder.documents = {
@@ -370,6 +372,10 @@ class Encoder:
                 mend="restore the folder from a copy, or make it again",
             )
         return encoder
+
+    @classmethod
+    def _files(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return (WEIGHTS,)
 
     @classmethod
     def _read(
@@ -394,6 +400,7 @@ def read_network(folder: Path, settings: dict[str, Any]) -> Network:
 
     from cellkin.learning.networks import Network
 
+    require_name(settings["backbone"], folder)
     network = Network(
         settings["backbone"],
         len(settings["classes"]),

@@ -21,10 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from cellkin.core.arrays import Bytes, Ints
-from cellkin.core.artifacts import read_arrays, read_json, read_manifest
+from cellkin.core.artifacts import read_arrays, read_json
 from cellkin.core.errors import ArtifactError, WeightsError
+from cellkin.core.manifests import read_manifest
 from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
 from cellkin.learning.encoder import seen_pixels
+from cellkin.learning.foreign import WEIGHTS
 from cellkin.learning.hub import fetch, names_a_hub
 from cellkin.learning.networks import Network
 from cellkin.learning.packaged import HAEMATOLOGY, packaged_folder
@@ -151,7 +153,9 @@ def _encoder_folder(folder: Path) -> Path:
 
 def _from_folder(network: Network, folder: Path, size: int) -> Preprocessor:
     """The backbone of an encoder that cellkin wrote, and its z-score."""
-    read_manifest(folder, "encoder.json", kind="encoder", schema=1)
+    read_manifest(
+        folder, "encoder.json", kind="encoder", schema=1, needs=("settings.json", WEIGHTS)
+    )
     settings = read_json(folder / "settings.json")
     if settings["backbone"] != network.backbone:
         raise WeightsError(

@@ -16,14 +16,9 @@ from typing import Any
 import numpy as np
 
 from cellkin.core.arrays import Singles
-from cellkin.core.artifacts import (
-    digest,
-    file_sha256,
-    new_folder,
-    refuse_existing,
-    write_manifest,
-)
+from cellkin.core.artifacts import digest, file_sha256, new_folder, refuse_existing
 from cellkin.core.errors import DataError, RecipeError
+from cellkin.core.manifests import write_manifest
 from cellkin.core.plain import plain_fields
 from cellkin.core.progress import Progress, silent
 from cellkin.measures.intervals import Share, share_of

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellkin.core.artifacts import read_arrays, read_manifest, write_arrays
+from cellkin.core.artifacts import read_arrays, write_arrays
 from cellkin.core.errors import WeightsError
+from cellkin.core.manifests import read_manifest
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
 
 CHANNELS = ("white cell", "smudge", "platelet", "artefact", "red cell")
@@ -103,7 +104,7 @@ class FinderNetwork(nn.Module):
         if isinstance(source, FinderNetwork):
             return source
         folder = Path(source).expanduser()
-        read_manifest(folder, MANIFEST, kind="finder", schema=SCHEMA)
+        read_manifest(folder, MANIFEST, kind="finder", schema=SCHEMA, needs=(NETWORK,))
         return cls.open(folder / NETWORK)
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cellkin.atlas.atlas import MANIFEST
+from cellkin.atlas.opening import MANIFEST
 from cellkin.core.artifacts import read_json, write_json
 from cellkin.core.errors import OutputError
 from cellkin.core.records import Dataset, LabelSet, Split

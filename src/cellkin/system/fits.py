@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cellkin.atlas import Atlas
-from cellkin.atlas.atlas import PREDICTIONS
+from cellkin.atlas.opening import PREDICTIONS
 from cellkin.core.arrays import Bytes, Floats
 from cellkin.core.artifacts import read_json
 from cellkin.core.decisions import SAME_IMAGE, Decision
