@@ -5,6 +5,7 @@ medians over so many runs:
 
     NAME_s       seconds until the process has ended; of serve, until it answers the first request
     NAME_cpu_s   the same in processor time, which other work on the machine changes less
+                 decide: of one image; decide_compiled: by the atlas with a compiled network
     serve_cell_s seconds until serve shows a reference cell of its atlas
     serve_ratio  processor time until the first answer over that of importing torch alone
 
@@ -32,6 +33,7 @@ from cellkin import datasets
 from cellkin.drawing.drawn import draw
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, train
+from cellkin.system.compiling import compile_atlas
 
 CELLKIN = (sys.executable, "-m", "cellkin")
 TORCH = (sys.executable, "-c", "import torch")
@@ -98,6 +100,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cells = draw(Path(folder) / "cells", cells=60, subjects=6, size=64, seed=1)
         atlas = given.atlas or small_atlas(cells, Path(folder) / "atlas")
+        compiled = compile_atlas(atlas, out=Path(folder) / "compiled")
+        image = datasets.open(cells).samples[0].image.path
         cell = DecisionSupport.open(atlas, device="cpu").atlas.cells.ids[0]
         rows: dict[str, list[float]] = {}
         for run in range(given.runs):
@@ -106,6 +110,8 @@ def main() -> None:
                 "check": ended([*CELLKIN, "check", str(cells)]),
                 "audit_table": ended([*CELLKIN, "audit-table", *ROW]),
                 "torch": ended(TORCH),
+                "decide": ended([*CELLKIN, "decide", str(atlas), str(image)]),
+                "decide_compiled": ended([*CELLKIN, "decide", str(compiled), str(image)]),
                 "serve": served(atlas, cell, Path(folder) / f"store-{run}.sqlite"),
             }
             for name, told in found.items():

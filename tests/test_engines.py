@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from cellkin.learning.opening import encoder_in
 from cellkin.learning.threads import threads
 from cellkin.learning.weights import initialize
 from cellkin.report.engine import engine_lines
+from cellkin.smear.compiled import compiled_finder
+from cellkin.smear.jobs import packaged_finder
 from cellkin.system import DecisionSupport, IndexOptions, index
 from cellkin.system import compiling as compiling_module
 from cellkin.system.compiling import CompileOptions, compile_atlas
@@ -182,7 +185,7 @@ def test_limits_are_kept_where_the_cells_are_not_given(
 def test_a_compiled_encoder_is_first_weights_and_makes_other_atlases(
     rounded: Path, smears: Dataset, support: DecisionSupport, tmp_path: Path
 ) -> None:
-    network, _ = initialize("resnet18", 2, str(rounded), size=48, seed=0)
+    network, _ = initialize(support.atlas.encoder.backbone, 2, str(rounded), size=48, seed=0)
     own = support.atlas.encoder.network.body.state_dict()
     found = network.body.state_dict()
     assert all(torch.equal(found[k], v) for k, v in own.items() if "num_batches" not in k)
@@ -190,6 +193,29 @@ def test_a_compiled_encoder_is_first_weights_and_makes_other_atlases(
     made = Atlas.open(index(rounded, smears, out=tmp_path / "other", options=how))
     assert made.space == Atlas.open(rounded).space
     assert isinstance(made.encoder, CompiledEncoder)
+
+
+def test_the_translated_finder_sees_what_the_packaged_one_sees() -> None:
+    rng = np.random.default_rng(0)
+    for sides in ((64, 64), (48, 80)):
+        coarse = rng.integers(60, 256, (2, sides[0] // 8, sides[1] // 8, 3), dtype=np.uint8)
+        images = coarse.repeat(8, axis=1).repeat(8, axis=2)
+        for ours, theirs in zip(
+            compiled_finder().seen(images), packaged_finder().seen(images), strict=True
+        ):
+            assert ours.shape == theirs.shape
+            assert np.allclose(ours, theirs, atol=1e-3)
+
+
+def test_deciding_by_a_compiled_atlas_needs_no_torch(
+    quick: Path, smears: Dataset, support: DecisionSupport
+) -> None:
+    path = smears.samples[0].image.path
+    code = "import sys; from cellkin import DecisionSupport; "
+    code += f"print(DecisionSupport.open({str(quick)!r}).decide({str(path)!r}).label); "
+    code += "assert not {'torch', 'timm', 'matplotlib', 'openTSNE', 'sklearn'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == support.decide(path).label
 
 
 def test_onnx_says_the_same(plain: Path, support: DecisionSupport, tmp_path: Path) -> None:
@@ -213,7 +239,7 @@ def test_an_atlas_whose_calls_change_is_not_written(
 
     def other(encoder: Encoder, folder: Path, **how: Any) -> CompiledEncoder:
         """Of a network that has learned nothing."""
-        blank = Network("resnet18", len(encoder.classes), size=48)
+        blank = Network(encoder.backbone, len(encoder.classes), size=48)
         return whole(Encoder(blank, encoder.preprocessor, encoder.classes), folder, **how)
 
     monkeypatch.setattr(translating, "translate", other)

@@ -36,9 +36,10 @@ from cellkin.smear.field import Field
 from cellkin.smear.finding import find, find_all
 from cellkin.smear.found import KINDS, Cell
 from cellkin.smear.listing import fields_inside
-from cellkin.smear.network import CHANNELS, FinderNetwork
+from cellkin.smear.network import FinderNetwork
 from cellkin.smear.ruler import RED_CELL
 from cellkin.smear.scenes import CutCell, Marked, Painter, Picture
+from cellkin.smear.seeing import CHANNELS
 from cellkin.smear.training import FinderTraining, loss_of, targets_of, teach
 from cellkin.smear.varying import SceneOptions, vary
 from cellkin.smear.writing import _names, to_geojson, to_json, write_crops, write_geojson

@@ -15,8 +15,10 @@ import library
 import torch
 
 from cellkin.learning.memory import keep_freed_memory
+from cellkin.smear.network import FinderNetwork
 from cellkin.smear.scenes import Painter
 from cellkin.smear.training import FinderTraining, teach
+from cellkin.smear.translating import translate_finder
 from cellkin.smear.varying import SceneOptions
 
 SHARES = {
@@ -77,6 +79,7 @@ def main() -> None:
 
     network = teach(painter(data), OPTIONS, out / "checkpoint.pt", progress=tell)
     network.save(out / "finder.safetensors")
+    translate_finder(FinderNetwork.open(out / "finder.safetensors"), out / "finder.xml")
     print(out / "finder.safetensors")
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import torch
-
 from cellkin.core.artifacts import new_folder
 from cellkin.core.errors import WeightsError, did_you_mean
 from cellkin.learning.encoder import Encoder
@@ -47,6 +45,8 @@ def write_packaged(encoder: Encoder, seen: Sequence[str], out: Path) -> Path:
     Returns:
         the folder.
     """
+    import torch
+
     with torch.no_grad():
         for tensor in encoder.network.state_dict().values():
             if tensor.is_floating_point():

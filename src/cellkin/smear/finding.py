@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from cellkin.core.kept import Answers, Jobs, do_all
 from cellkin.core.progress import Progress, silent
 from cellkin.imaging.loading import unusable
 from cellkin.smear.found import FoundField
-from cellkin.smear.jobs import FieldWork, Search, SearchWork, parts_works
+from cellkin.smear.jobs import FieldWork, Search, SearchWork, finder_of, parts_works
 from cellkin.smear.keeping import (
     Outlines,
     kept_cells,
@@ -28,10 +28,12 @@ from cellkin.smear.keeping import (
     kept_ruler,
     kept_survey,
 )
-from cellkin.smear.network import FinderNetwork
 from cellkin.smear.ruler import RedCells, Ruler
 from cellkin.smear.searching import single
 from cellkin.smear.suitable import FEW, Tally, notes_of, unsuitable
+
+if TYPE_CHECKING:
+    from cellkin.smear.network import FinderNetwork
 
 SCALES = (0.005, 5.0)  # micrometres per pixel that a microscope can have
 WORTH = 8
@@ -116,7 +118,7 @@ def searched(
             where="um_per_pixel",
             mend="give micrometres per pixel of the field, for instance 0.1",
         )
-    do = Search(None if finder is None else FinderNetwork.of(finder))
+    do = Search(None if finder is None else finder_of(finder))
     works = [FieldWork(Path(path), um_per_pixel, do.by) for path in paths]
     with Answers(jobs) as answers:
         faults = _search(works, do, answers, (jobs, progress))

@@ -28,9 +28,10 @@ from cellkin.smear.finding import find_all
 from cellkin.smear.found import Cell, FoundField
 from cellkin.smear.jobs import WEIGHTS, packaged_finder
 from cellkin.smear.marks import UNCLEAR, Mark, MarkedField, Marks, kinds_of
-from cellkin.smear.network import CHANNELS, MANIFEST, NETWORK, SCHEMA, FinderNetwork
+from cellkin.smear.network import MANIFEST, NETWORK, SCHEMA, FinderNetwork
 from cellkin.smear.ruler import RED_CELL
 from cellkin.smear.scenes import Marked, Painter
+from cellkin.smear.seeing import CHANNELS
 from cellkin.smear.training import FinderTraining, teach
 from cellkin.smear.varying import SceneOptions
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from cellkin.core.arrays import Singles
 from cellkin.smear.evened import Colour
 from cellkin.smear.light import Light
-from cellkin.smear.network import RED_PIXELS
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
+from cellkin.smear.seeing import RED_PIXELS
 
 KINDS = ("white cell", "smudge", "border", "platelet", "artefact")
 """What a found thing can be; a border cell is a white cell that the field's edge cuts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellkin.core.artifacts import digest
 from cellkin.core.engine import Seat
@@ -16,10 +17,12 @@ from cellkin.learning.threads import threads
 from cellkin.smear.evened import Evened
 from cellkin.smear.field import Field
 from cellkin.smear.keeping import cells_kept, kept_survey, survey_kept
-from cellkin.smear.network import FinderNetwork
 from cellkin.smear.searching import parts_of, search
 from cellkin.smear.suitable import Tally
 from cellkin.smear.surveying import Survey, survey
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from cellkin.smear.network import FinderNetwork
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "finder.safetensors"
 """The packaged finder; its card lies beside it."""
@@ -30,7 +33,20 @@ TOGETHER = 16  # parts of a slide in one work: some seconds
 @cache
 def packaged_finder() -> FinderNetwork:
     """The finder that comes with the package."""
+    from cellkin.smear.network import FinderNetwork
+
     return FinderNetwork.open(WEIGHTS)
+
+
+def finder_of(source: FinderNetwork | Path | str) -> FinderNetwork:
+    """A finder's network, or that of a fitted finder's folder.
+
+    Raises:
+        ArtifactError, WeightsError: see `FinderNetwork.of`.
+    """
+    from cellkin.smear.network import FinderNetwork
+
+    return FinderNetwork.of(source)
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.artifacts import read_arrays, write_arrays
 from cellkin.core.errors import WeightsError
 from cellkin.core.manifests import read_manifest
 from cellkin.learning.weights import PACKAGED_BACKBONE, initialize
-
-CHANNELS = ("white cell", "smudge", "platelet", "artefact", "red cell")
-"""Kinds that have a heat map, in the order of the maps."""
+from cellkin.smear.seeing import CHANNELS
 
 MANIFEST, NETWORK, SCHEMA = "finder.json", "finder.safetensors", 1
 """Files in the folder of a fitted finder, and the version of its manifest."""
-
-STRIDE = 4
-"""Pixels of the picture per place of a heat map."""
-
-RED_PIXELS = 24.0
-"""Diameter of a red cell, in pixels of the picture, at the scale that the network was taught."""
 
 STAGES = (1, 2, 4)  # of the body: strides 4, 8 and 16
 WIDTH = 64  # channels of the maps that are added up
@@ -78,6 +71,13 @@ class FinderNetwork(nn.Module):
             total = conv(finer) + F.interpolate(total, scale_factor=2.0, mode="nearest")
         mixed = self.mix(F.relu(total))
         return self.heat(mixed).float(), self.shape(mixed).float()
+
+    def seen(self, pictures: Bytes) -> tuple[Singles, Singles]:
+        """See `cellkin.smear.seeing.Finder`."""
+        x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            heat, shapes = self(x)
+        return heat.sigmoid().numpy(), shapes.numpy()
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors in half precision."""

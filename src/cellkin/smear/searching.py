@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cellkin.core.arrays import Bytes, Singles
@@ -20,8 +19,8 @@ from cellkin.smear.evened import Evened
 from cellkin.smear.field import Box, Field
 from cellkin.smear.found import Cell, Outline
 from cellkin.smear.light import WHITE
-from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
 from cellkin.smear.outlines import outlines
+from cellkin.smear.seeing import CHANNELS, STRIDE, Finder
 from cellkin.smear.suitable import Tally, covered_in
 
 SURE_RED = 0.3  # score from which on something is taken for a red cell
@@ -38,7 +37,7 @@ def parts_of(field: Field, downsample: float) -> list[Box]:
 
 
 def search(
-    even: Evened, box: Box, downsample: float, network: FinderNetwork
+    even: Evened, box: Box, downsample: float, network: Finder
 ) -> tuple[list[Cell], list[Outline], Tally]:
     """The cells of one part, with their outlines, and what was recognised in it."""
     rgb = even.part(box, downsample)
@@ -77,25 +76,22 @@ def single(cells: Iterator[Cell] | Sequence[Cell]) -> list[Cell]:
     return sorted((c for some in kept.values() for c in some), key=lambda c: (c.y, c.x))
 
 
-def looked(network: FinderNetwork, rgb: Bytes, *, mirrored: bool = True) -> tuple[Singles, Singles]:
+def looked(network: Finder, rgb: Bytes, *, mirrored: bool = True) -> tuple[Singles, Singles]:
     """Heat maps in [0, 1] (kinds, h, w), averaged with those of the mirror image, and shapes
     (4, h, w).
     """
     height, width = rgb.shape[:2]
     padded = np.pad(rgb, ((0, -height % 16), (0, -width % 16), (0, 0)), constant_values=WHITE)
-    x = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        heat, shapes = network(x)
-        heat = heat.sigmoid()
-        if mirrored:
-            heat = (heat + network(x.flip(-1))[0].flip(-1).sigmoid()) / 2
+    heat, shapes = network.seen(padded[None])
+    if mirrored:
+        heat = (heat + network.seen(padded[None, :, ::-1])[0][..., ::-1]) / np.float32(2)
     rows, columns = -(-height // STRIDE), -(-width // STRIDE)
-    return heat[0, :, :rows, :columns].numpy(), shapes[0, :, :rows, :columns].numpy()
+    return heat[0, :, :rows, :columns], shapes[0, :, :rows, :columns]
 
 
 def peaks(heat: Singles, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns where a heat map is highest around."""
-    around = F.max_pool2d(torch.from_numpy(heat)[None, None], 3, 1, 1)[0, 0].numpy()
+    around = cv2.dilate(np.ascontiguousarray(heat), np.ones((3, 3), np.uint8))
     rows, columns = np.nonzero((heat == around) & (heat >= least))
     return rows, columns
 

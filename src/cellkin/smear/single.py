@@ -16,8 +16,8 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.glimpse import glimpse
 from cellkin.smear.jobs import packaged_finder
-from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE
 from cellkin.smear.searching import looked, peaks
+from cellkin.smear.seeing import CHANNELS, RED_PIXELS, STRIDE, Finder
 from cellkin.smear.window import is_cut_out, lit
 
 SIDES = (120, 288, 640)  # pixels along the shorter side at which the finder looks
@@ -86,21 +86,23 @@ class _Seen:
         return self.sure and not self.middle
 
 
-def refuse_field(rgb: Bytes, where: str) -> None:
+def refuse_field(rgb: Bytes, where: str, finder: Finder | None = None) -> None:
     """Refuse a field, and a crop whose cell lies outside its middle, where one cell is expected.
 
     Args:
         rgb: (H, W, 3) uint8, the whole picture, or its `glimpse`.
+        finder: that looks; None for the packaged one, in torch.
 
     Raises:
         ImageError: it is one of the two; the verbs for fields are named.
     """
     if min(rgb.shape[:2]) < LEAST_SIDE or is_cut_out(rgb[::4, ::4]):
         return
+    finder = finder or packaged_finder()
     for side in SIDES:
-        seen = _seen(rgb, side)
+        seen = _seen(rgb, side, finder)
         if seen.field if side == SIDES[0] else (seen.many_reds or seen.framed):
-            what = f"this is a field{_with_whites(rgb, seen)}, not the picture of one cell"
+            what = f"this is a field{_with_whites(rgb, seen, finder)}, not the picture of one cell"
             raise ImageError(what, where=where, mend=MEND)
         if side == SIDES[0] and seen.aside:
             raise ImageError(
@@ -112,9 +114,9 @@ def refuse_field(rgb: Bytes, where: str) -> None:
             return
 
 
-def _seen(rgb: Bytes, side: int) -> _Seen:
+def _seen(rgb: Bytes, side: int, finder: Finder) -> _Seen:
     even = lit(glimpse(rgb, side))
-    heat, shapes = looked(packaged_finder(), even, mirrored=False)
+    heat, shapes = looked(finder, even, mirrored=False)
     shorter = min(even.shape[:2])
     centre = np.array([even.shape[1], even.shape[0]]) / 2
     sizes: dict[str, list[tuple[float, float]]] = {}
@@ -139,13 +141,13 @@ def _seen(rgb: Bytes, side: int) -> _Seen:
     )
 
 
-def _with_whites(rgb: Bytes, seen: _Seen) -> str:
+def _with_whites(rgb: Bytes, seen: _Seen, finder: Finder) -> str:
     """How many white cells are in view, told where red cells are as large as the finder knows."""
 
     def strange(one: _Seen) -> float:
         return abs(float(np.log(max(one.red * one.pixels, 1.0) / RED_PIXELS)))
 
-    looks = [seen, *(_seen(rgb, side) for side in SIDES if side != seen.pixels)]
+    looks = [seen, *(_seen(rgb, side, finder) for side in SIDES if side != seen.pixels)]
     known = [one for one in looks if len(one.reds) >= FEW]
     many = len(min(known, key=strange).whites) if known else 0
     return f" with {many} white cell{'s' * (many != 1)} in view" if many else ""

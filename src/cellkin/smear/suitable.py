@@ -17,8 +17,8 @@ import numpy as np
 from cellkin.core.arrays import Bytes
 from cellkin.core.numbers import percent
 from cellkin.smear.found import Cell
-from cellkin.smear.network import RED_PIXELS
 from cellkin.smear.ruler import RED_CELL, RedCells, Ruler
+from cellkin.smear.seeing import RED_PIXELS
 
 COVERED = 213  # of 255: where a channel is darker, something lies on the ground
 SURE = 0.6  # score from which on a white cell is recognised without doubt

@@ -12,9 +12,9 @@ from cellkin.core.errors import ImageError
 from cellkin.smear.evened import Colour, Evened, overview, white_of
 from cellkin.smear.field import Box, Field
 from cellkin.smear.light import Light
-from cellkin.smear.network import RED_PIXELS, FinderNetwork
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, Ruler, red_cells
 from cellkin.smear.searching import looked, red_cells_seen
+from cellkin.smear.seeing import RED_PIXELS, Finder
 from cellkin.smear.suitable import FEW, SOME, Glance
 
 LEAST_SIDE = 64  # pixels: no cell that can be told is smaller
@@ -40,7 +40,7 @@ class Survey:
     glance: Glance
 
 
-def survey(field: Field, given: float | None, network: FinderNetwork) -> Survey:
+def survey(field: Field, given: float | None, network: Finder) -> Survey:
     """Look at a field as a whole; of a slide, red cells are measured in a part that is not empty.
 
     Raises:
@@ -106,7 +106,7 @@ def _ruler(field: Field, given: float | None, reds: RedCells) -> Ruler | None:
     return Ruler.by(reds)
 
 
-def _told_by_network(even: Evened, box: Box, network: FinderNetwork, reds: RedCells) -> float:
+def _told_by_network(even: Evened, box: Box, network: Finder, reds: RedCells) -> float:
     """Pixels of the field per pixel at which the network sees red cells of their right size."""
     shorter = min(box[2] - box[0], box[3] - box[1])
     starts = [reds.mean / RED_PIXELS] if len(reds) >= FEW else []
@@ -122,9 +122,7 @@ def _told_by_network(even: Evened, box: Box, network: FinderNetwork, reds: RedCe
     return best
 
 
-def _reds_seen(
-    even: Evened, box: Box, downsample: float, network: FinderNetwork
-) -> tuple[float, float]:
+def _reds_seen(even: Evened, box: Box, downsample: float, network: Finder) -> tuple[float, float]:
     """In the middle of a box: the share that the network calls red cells of their right size, and
     the middle size in its pixels of all that it calls red cells.
     """

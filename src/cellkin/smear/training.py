@@ -23,8 +23,9 @@ from cellkin.core.arrays import Bools, Singles
 from cellkin.core.artifacts import replacing
 from cellkin.core.errors import TrainingError
 from cellkin.core.progress import Progress, silent
-from cellkin.smear.network import CHANNELS, STRIDE, FinderNetwork
+from cellkin.smear.network import FinderNetwork
 from cellkin.smear.scenes import Painter, Picture
+from cellkin.smear.seeing import CHANNELS, STRIDE
 
 SPREAD = 0.11  # standard deviation of a heat map's peak, as a share of the cell's size
 IMPORTANCE = (1.0, 0.5, 0.3, 0.2, 0.3)  # of the kinds in the loss, in the order of `CHANNELS`

@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from cellkin.core.arrays import Array, Bytes, Singles
 from cellkin.core.errors import DataError, RecipeError
@@ -26,9 +25,9 @@ from cellkin.imaging.stain import CUT_OUT
 from cellkin.smear.found import FoundField
 from cellkin.smear.jobs import packaged_finder
 from cellkin.smear.light import WHITE, ground_of
-from cellkin.smear.network import CHANNELS, RED_PIXELS, STRIDE, FinderNetwork
 from cellkin.smear.ruler import LEAST, RED_CELL, RedCells, red_cells
 from cellkin.smear.searching import SURE_RED, peaks
+from cellkin.smear.seeing import CHANNELS, RED_PIXELS, STRIDE, Finder
 
 PICTURES = 96  # of an atlas, that are measured
 FEW = 4  # every so many-th of these, by which the best guess is told
@@ -118,7 +117,7 @@ def window_of(
     pictures: Bytes | Sequence[Bytes],
     *,
     um: float | None = None,
-    finder: FinderNetwork | None = None,
+    finder: Finder | None = None,
     progress: Progress = silent,
 ) -> Window:
     """The window of an atlas, measured on its reference pictures.
@@ -158,9 +157,7 @@ def spread(count: int) -> list[int]:
 class _Looks:
     """What the network sees in pictures, by their side in its pixels."""
 
-    def __init__(
-        self, pictures: Sequence[Bytes], network: FinderNetwork, progress: Progress
-    ) -> None:
+    def __init__(self, pictures: Sequence[Bytes], network: Finder, progress: Progress) -> None:
         self.pictures = [lit(picture) for picture in pictures]
         self._network, self._progress = network, progress
         self._known: dict[tuple[int, int], tuple[Singles, Singles]] = {}
@@ -180,13 +177,12 @@ class _Looks:
         for row, picture in zip(padded, pictures, strict=True):
             how = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR
             row[:side, :side] = cv2.resize(picture, (side, side), interpolation=how)
-        x = torch.from_numpy(padded).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            parts = [self._network(x[i : i + TOGETHER]) for i in range(0, len(x), TOGETHER)]
-        heat = torch.cat([heat for heat, _ in parts]).sigmoid()
-        shapes = torch.cat([shapes for _, shapes in parts])
+        parts = [
+            self._network.seen(padded[i : i + TOGETHER]) for i in range(0, len(padded), TOGETHER)
+        ]
+        heat, shapes = (np.concatenate(some) for some in zip(*parts, strict=True))
         n = -(-side // STRIDE)
-        return heat[..., :n, :n].numpy(), shapes[..., :n, :n].numpy()
+        return heat[..., :n, :n], shapes[..., :n, :n]
 
 
 def is_cut_out(picture: Bytes) -> bool:

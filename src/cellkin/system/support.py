@@ -23,13 +23,12 @@ from cellkin.decision import COVERAGE
 from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
 from cellkin.imaging.quality import measure
-from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window
 from cellkin.system.atlas_facts import atlas_facts
 from cellkin.system.counting import Album, Caller, CountOptions, Fields, count
 from cellkin.system.explainer import Explainer, Look, together
 from cellkin.system.fits import chosen, fits
-from cellkin.system.windows import atlas_window
+from cellkin.system.windows import atlas_window, no_field
 
 __all__ = ["DecisionSupport", "Look", "Prepared"]
 
@@ -337,7 +336,7 @@ class DecisionSupport:
             self.atlas.encoder.preprocessor,
             um_per_pixel=how.um_per_pixel,
             progress=how.progress,
-            check=refuse_field if how.gate else None,
+            check=no_field(self.atlas) if how.gate else None,
         )
         fresh = self._seen(names, prepared)
         for image in images:

@@ -1,15 +1,20 @@
-"""How much of a field one picture of an atlas shows."""
+"""How much of a field one picture of an atlas shows, and what refuses whole fields."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from cellkin.atlas import Atlas
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import DataError
 from cellkin.core.progress import Progress, silent
+from cellkin.imaging.loading import Check
+from cellkin.learning.compiled import CompiledEncoder
 from cellkin.learning.encoder import Encoder
+from cellkin.smear.compiled import compiled_finder
+from cellkin.smear.single import refuse_field
 from cellkin.smear.window import Window, spread, window_of
 
 COARSE = 96
@@ -43,3 +48,13 @@ def measured_facts(
     except DataError:  # said again, with its reason, by whoever wants to count with this atlas
         return {}
     return {"window": window.to_json()}
+
+
+def no_field(atlas: Atlas) -> Check:
+    """Refuses fields among the pictures of cells; where an atlas is compiled for OpenVINO, by the
+    finder that is compiled as well.
+    """
+    encoder = atlas.encoder
+    if isinstance(encoder, CompiledEncoder) and encoder.engine == "openvino":
+        return partial(refuse_field, finder=compiled_finder())
+    return refuse_field
