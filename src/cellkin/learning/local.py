@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import adaptive_avg_pool2d
 
 from cellkin.core.arrays import Bytes, Singles
 from cellkin.learning.encoder import Encoder
@@ -35,6 +33,9 @@ def local_maps(encoder: Encoder, images: Bytes) -> tuple[Singles, ...]:
 
 
 def _staged(encoder: Encoder, image: Bytes, stages: list[int]) -> list[Singles]:
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
     body: Any = encoder.network.body
     x = torch.from_numpy(encoder.preprocessor.normalize(image)).to(encoder.device)
     how = {"indices": stages, "stop_early": True, "intermediates_only": True}
