@@ -17,12 +17,13 @@ from cellkin.report.first_line import FIRST, case_line, sure_words, sureness_jso
 from cellkin.report.telling import tell
 
 
-def call(**changes: Any) -> Decision:
-    return decision_of(PBC, ["basophil"] * 3, "basophil", **changes)
-
-
 def known(*labels: str, **changes: Any) -> PredictionSet:
     return replace(PredictionSet(labels, 0.95, "cell", {}, {}, 19), **changes)
+
+
+def call(**changes: Any) -> Decision:
+    told = {"prediction_set": known("basophil"), **changes}
+    return decision_of(PBC, ["basophil"] * 3, "basophil", **told)
 
 
 def beside(near: str, *, unknown: bool = False) -> Novelty:
@@ -42,13 +43,13 @@ SPEAKS: dict[str, dict[str, Any]] = {
     "far": {"distance_percentile": 95.0},
     "distance not judged": {"distance_percentile": None},
     "class not judged": {"prediction_set": known("ig", unjudged={"basophil": 3})},
+    "no promise": {"prediction_set": None, "set_absent": "not available: needs 19 subjects"},
     "itself": {"neighbors": (replace(call().neighbors[0], twin=SAME_IMAGE),)},
 }
 
 
 def test_nothing_against_it_is_sure_and_what_is_not_there_does_not_count() -> None:
-    full = call(head=HeadCall("basophil", 0.9), novelty=beside("basophil"),
-                prediction_set=known("basophil"), quality=())  # fmt: skip
+    full = call(head=HeadCall("basophil", 0.9), novelty=beside("basophil"), quality=())
     for decision in (full, call()):
         told = tell(decision, PBC)
         assert sureness(decision, PBC).state == SURE
@@ -72,6 +73,15 @@ def test_a_cell_that_does_not_fit_says_no_doubts_beside_it() -> None:
     assert sureness(decision, PBC).because == ("quality",)
 
 
+def test_an_atlas_of_few_people_is_never_sure_and_says_what_else_there_is() -> None:
+    """Of a new person nothing can be promised; the line tells whether that is all."""
+    alone = tell(call(**SPEAKS["no promise"]), PBC).line
+    assert "(needs 19 subjects); nothing else speaks against it." in alone
+    more = tell(call(**SPEAKS["no promise"], **SPEAKS["head"]), PBC)
+    assert "nothing else" not in more.line
+    assert len(more.because) == 2
+
+
 def test_a_line_is_one_line_and_the_rest_is_counted() -> None:
     many = call(**SPEAKS["far"], **SPEAKS["head"], **SPEAKS["dissent"], **SPEAKS["second space"])
     told = tell(many, PBC)
@@ -85,8 +95,8 @@ def test_a_line_is_one_line_and_the_rest_is_counted() -> None:
 
 def test_kinds_of_lymphoblasts_are_one_verdict() -> None:
     """Another kind of lymphoblast by head or second space speaks for the call, not against it."""
-    blast = decision_of(BLASTS, ["lymphoblast (1)"] * 3, "lymphoblast (1)",
-                        head=HeadCall("lymphoblast (2)", 0.9))  # fmt: skip
+    told = {"prediction_set": known("lymphoblast (1)"), "head": HeadCall("lymphoblast (2)", 0.9)}
+    blast = decision_of(BLASTS, ["lymphoblast (1)"] * 3, "lymphoblast (1)", **told)
     assert sureness(blast, BLASTS).state == SURE
     other = replace(blast, novelty=beside("normal"), head=HeadCall("normal", 0.9))
     assert sureness(other, BLASTS).because == ("head", "second space")

@@ -7,9 +7,11 @@ The rule (docs/decisions/049) reads what a decision holds and adds no number of 
 - *unsure* where anything speaks against the call: a tie, a kin of the other side, a prediction set
   that leaves several verdicts or holds another one, a class with too few held-out cells to judge it
   by, a distance beyond that of 95 of 100 held-out cells of the class, the class head, or the class
-  that the untrained space finds it nearest to; and where the cell's own label voted;
-- *sure* otherwise. What an atlas does not have (prediction sets, a head, the second space) speaks
-  neither for nor against.
+  that the untrained space finds it nearest to; where the cell's own label voted; and where the
+  atlas has too few held-out subjects (slides, cells) to promise anything for a new one, so that it
+  has no prediction set: a network can be wrong about nearly all cells of a person whom it never saw;
+- *sure* otherwise. A head or a second space that an atlas does not have speaks neither for nor
+  against.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ DOUBTS = (
     "distance not judged",
     "class not judged",
     "itself",
+    "no promise",
 )
 """Why a call is unsure, most telling first."""
 
@@ -88,6 +91,7 @@ def _doubts(decision: Decision, labels: LabelSet) -> tuple[str, ...]:
         "distance not judged": percentile is None,
         "class not judged": found is not None and call in found.unjudged,
         "itself": bool(decision.twin),
+        "no promise": found is None,
     }
     return tuple(name for name in DOUBTS if holds[name])
 

@@ -41,6 +41,9 @@ def clauses(found: Sureness, decision: Decision, labels: LabelSet) -> tuple[str,
 def _clause(name: str, decision: Decision, labels: LabelSet) -> str:
     if name == "quality":
         return listed([QUALITY[fault] for fault in decision.quality or ()] or ["of its picture"])
+    if name == "no promise":
+        why = decision.set_absent.removeprefix("not available: ") or "no prediction set"
+        return f"this atlas can promise nothing for a new case ({why})"
     if name == "dissent":
         kin = len(decision.neighbors)
         return f"only {round(decision.agreement * kin)} of its {kin} kin stand with the call"
@@ -80,7 +83,8 @@ def first_line(found: Sureness, because: Sequence[str], title: str) -> str:
     why = listed(shown)
     if found.state == MISFIT:
         return f"Does not fit this atlas because {why}: do not use the call ({title})."
-    return f"Unsure: {title}, because {why}."
+    alone = "; nothing else speaks against it" if found.because == ("no promise",) else ""
+    return f"Unsure: {title}, because {why}{alone}."
 
 
 def sureness_json(decision: Decision, labels: LabelSet) -> dict[str, Any]:
