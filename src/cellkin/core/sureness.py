@@ -8,8 +8,8 @@ The rule (docs/decisions/049) reads what a decision holds and adds no number of 
   that leaves several verdicts or holds another one, a class with too few held-out cells to judge it
   by, a distance beyond that of 95 of 100 held-out cells of the class, the class head, or the class
   that the untrained space finds it nearest to; where the cell's own label voted; and where the
-  atlas has too few held-out subjects (slides, cells) to promise anything for a new one, so that it
-  has no prediction set: a network can be wrong about nearly all cells of a person whom it never saw;
+  atlas has too few held-out subjects (slides, cells) to promise anything for a new one, so that
+  it has no prediction set: a network can be wrong about nearly all cells of a new person;
 - *sure* otherwise. A head or a second space that an atlas does not have speaks neither for nor
   against.
 """
