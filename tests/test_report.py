@@ -36,7 +36,17 @@ from cellkin.core.records import (
     PairMap,
     Provenance,
 )
-from cellkin.report import DecisionRow, curves, facts, figures, heatmaps, pages, scatter, words
+from cellkin.report import (
+    DecisionRow,
+    curves,
+    facts,
+    figures,
+    heatmaps,
+    pages,
+    paper,
+    scatter,
+    words,
+)
 from cellkin.report.first_line import sureness_json
 
 BLASTS = LabelSet(
@@ -775,3 +785,33 @@ def test_facts_nobody_knows_are_shown_and_known_ones_named() -> None:
         "Odd thing, deep": "1, 2.500",
         "Flag": "yes",
     }
+
+
+# --- the figure of a paper -----------------------------------------------------------------------
+
+
+def test_all_figures_on_one_page_at_300_dpi_and_as_svg(tmp_path: Path) -> None:
+    evidence = basophil_evidence()
+    written = paper.save_paper(evidence, tmp_path, dpi=60)
+    assert paper.DPI == 300
+    assert [path.name for path in written] == ["figure.png", "figure.svg"]
+    with Image.open(written[0]) as picture:
+        assert picture.width == round(60 * paper.WIDTH)
+        grey = np.asarray(picture.convert("L"))
+    assert (grey[-3:] == 255).all()  # nothing is cut off
+    assert (grey[:, -3:] == 255).all()
+    drawn = written[1].read_text(encoding="utf-8")
+    assert drawn.startswith("<?xml")
+    assert "<dc:date>" not in drawn
+
+
+def test_the_query_is_the_largest_thing_on_the_page() -> None:
+    figure = paper.paper_figure(basophil_evidence())
+    width, height = figure.get_size_inches()
+    sizes = [axes.get_position() for axes in figure.axes]
+    areas = [box.width * width * box.height * height for box in sizes]
+    assert areas[0] == max(areas)
+    assert sorted(areas)[-2] < areas[0]
+    for box in sizes:
+        assert 0 <= box.x0 < box.x1 <= 1
+        assert 0 <= box.y0 < box.y1 <= 1

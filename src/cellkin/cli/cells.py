@@ -266,6 +266,7 @@ def _tell_subject(decision: Decision) -> None:
 cellkin explain atlas cell.png --out why
 cellkin explain atlas cells/ --out why --subject P7 --coverage 0.9
 cellkin explain atlas cell.png --out why --fine 4
+cellkin explain atlas cell.png --out why --paper
 """)
 def explain(
     atlas: AtlasFolder,
@@ -276,6 +277,9 @@ def explain(
         int,
         typer.Option(min=1, max=8, help="Divide each position of the contrast map into N x N."),
     ] = 1,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also one figure of all, figure.png (300 dpi) and .svg.")
+    ] = False,
     subject: Subject = None,
     coverage: Coverage = 0.95,
     mpp: Mpp = None,
@@ -303,7 +307,7 @@ def explain(
         folder = out if len(paths) == 1 else out / page_name(paths[i], i)
         if fine > 1:
             evidence = dss.finer(evidence, fine)
-        report.save_all(evidence, folder)
+        report.save_all(evidence, folder, paper=paper)
         if json:
             first = _first(evidence.decision, dss)
             print_json({**evidence.to_json(), **first, "page": str(folder / "evidence.html")})

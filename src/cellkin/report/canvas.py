@@ -54,14 +54,19 @@ def printable(text: str, width: int = 0, lines: int = 3) -> str:
     return "\n".join(textwrap.wrap(known, width, max_lines=lines, placeholder=" …"))
 
 
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a PNG atomically; the same figure gives the same bytes, no version, no time in it.
+def write_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
+    """Write a PNG or SVG, by the name, atomically; the same figure gives the same bytes, no
+    version, no time in it.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    from matplotlib import rc_context
+
+    buffer, kind = io.BytesIO(), path.suffix[1:].lower()
+    nothing = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": "cellkin"}):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=nothing)
     return write_bytes(path, buffer.getvalue())
 
 

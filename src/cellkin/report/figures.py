@@ -37,14 +37,14 @@ DRAWN = "Drawn cells: synthetic, no real blood"
 def neighbors_figure(evidence: Evidence) -> Figure:
     """The query beside its k neighbours and the nearest of the other side (Fig. 7)."""
     images = (evidence.query_image, *evidence.reference_images, *_against_images(evidence))
-    captions = [_query_caption(evidence), *_kin_captions(evidence), *_against_captions(evidence)]
+    captions = [_query_caption(evidence), *kin_captions(evidence), *against_captions(evidence)]
     title = "The query and its closest kin"
     if opponents(evidence):
         title = "The query, its closest kin, and the nearest of the other side"
     figure, tiles = _grid(title, [c[0] for c in captions], evidence)
     for (axes,), image, caption in zip(tiles, images, captions, strict=True):
-        _picture(axes, resized(image, PIXELS), *caption)
-    _frame(tiles[0][0])
+        picture(axes, resized(image, PIXELS), *caption)
+    frame(tiles[0][0])
     return figure
 
 
@@ -57,7 +57,7 @@ def contrast_figure(evidence: Evidence) -> Figure:
     cells = pictures(evidence)
     found = (why.on_query, *why.on_others)[: len(cells)]
     scale = contrast_scale(found)
-    captions = [_query_caption(evidence), *_kin_captions(evidence), *_against_captions(evidence)]
+    captions = [_query_caption(evidence), *kin_captions(evidence), *against_captions(evidence)]
     heads = [head for head, _ in captions]
     bar = (scale, "red speaks for the verdict, blue (dashed) for the other side")
     figure, tiles = _grid(title, heads, evidence, bar=bar)
@@ -66,9 +66,9 @@ def contrast_figure(evidence: Evidence) -> Figure:
         drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
         inside = one.refused or status(values, pair=True)
         below = f"margin {number(one.margin)}\n{printable(inside_words(values, cell.outline), 40)}"
-        _picture(axes, resized(cell.image, PIXELS) if one.refused else drawn, head,
+        picture(axes, resized(cell.image, PIXELS) if one.refused else drawn, head,
                  "" if one.refused else below, inside=inside)  # fmt: skip
-    _frame(tiles[0][0])
+    frame(tiles[0][0])
     return _warn(figure, why.warning)
 
 
@@ -80,7 +80,7 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
     heatmaps = (evidence.heatmap, *evidence.reference_heatmaps)
     maps = [h.values for h in heatmaps]
     scale = shared_scale(maps, signed=any(h.signed for h in heatmaps))
-    heads = ["Query", *(head for head, _ in _kin_captions(evidence))]
+    heads = ["Query", *(head for head, _ in kin_captions(evidence))]
     bar = (scale, "evidence for the class, by position")
     figure, tiles = _grid(title, heads, evidence, bar=bar)
     _warn(figure, evidence.heatmap.warning)
@@ -89,8 +89,8 @@ def grad_cam_figure(evidence: Evidence) -> Figure:
         empty = status(values)
         below = "" if empty else f"peak {number(peak(values), 2)}"
         drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
-        _picture(axes, drawn, head, below, inside=empty)
-    _frame(tiles[0][0])
+        picture(axes, drawn, head, below, inside=empty)
+    frame(tiles[0][0])
     return figure
 
 
@@ -128,7 +128,7 @@ def _two_sided(
     """Two maps per reference cell, one scale; a refused map is named and not drawn."""
     good = [m for *maps, refused, _ in found for m in maps if not refused]
     scale = shared_scale(good, signed=True)
-    heads = [head for head, _ in (*_kin_captions(evidence), *_against_captions(evidence))]
+    heads = [head for head, _ in (*kin_captions(evidence), *against_captions(evidence))]
     query, *others = pictures(evidence)
     figure, tiles = _grid(title, heads, evidence, tall=2, bar=(scale, note))
     for i, (on_query, on_other, refused, caption) in enumerate(found):
@@ -138,7 +138,7 @@ def _two_sided(
             if not refused:
                 drawn = overlay(cell.image, values, scale, PIXELS, cell.outline)
             inside = refused or status(values, pair=True)
-            _picture(axes, drawn, "" if row else heads[i], caption if row else "", inside=inside)
+            picture(axes, drawn, "" if row else heads[i], caption if row else "", inside=inside)
     for column in tiles[::COLUMNS]:
         _name_side(column[0], "on the\nquery")
         _name_side(column[1], "on the\nother")
@@ -151,7 +151,8 @@ def _against_images(evidence: Evidence) -> tuple[Array, ...]:
     return tuple(evidence.counter.images[i] for i in range(opponents(evidence)))
 
 
-def _against_captions(evidence: Evidence) -> list[tuple[str, str]]:
+def against_captions(evidence: Evidence) -> list[tuple[str, str]]:
+    """What stands above and below each cell of the other side."""
     if evidence.counter is None:
         return []
     return [
@@ -174,7 +175,7 @@ def map_figure(evidence: Evidence) -> Figure:
     for view, left, wide in ((whole, LEFT, 6.7), (near, 7.15, 3.6)):
         tall = wide * view.height / view.width
         place = (left / width, (bottom - tall) / height, wide / width, tall / height)
-        _draw_map(figure.add_axes(place), view)
+        draw_map(figure.add_axes(place), view)
     figure.text(7.15 / width, (bottom + 0.04) / height, "around the query, kin by rank",
                 va="bottom", fontsize=7.5, color=MUTED, family=FONT)  # fmt: skip
     trust = printable(trust_words(evidence.atlas_facts.get("map")), 150)
@@ -188,7 +189,8 @@ def _query_caption(evidence: Evidence) -> tuple[str, str]:
     return "Query", printable(shown_name(evidence.decision.query), 24, 2)
 
 
-def _kin_captions(evidence: Evidence) -> list[tuple[str, str]]:
+def kin_captions(evidence: Evidence) -> list[tuple[str, str]]:
+    """What stands above and below each of the kin."""
     captions = []
     shares = evidence.influence.shares if evidence.influence else ()
     for kin in evidence.decision.neighbors:
@@ -263,7 +265,8 @@ def _grid(
     return figure, tiles
 
 
-def _picture(axes: Axes, image: Array, above: str, below: str = "", inside: str = "") -> None:
+def picture(axes: Axes, image: Array, above: str, below: str = "", inside: str = "") -> None:
+    """A picture with words above, below and in it."""
     axes.imshow(image, interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -286,7 +289,8 @@ def _name_side(axes: Axes, name: str) -> None:
     _write(axes, (-0.05, 0.5), name, ha="right", va="center", fontsize=8)
 
 
-def _frame(axes: Axes) -> None:
+def frame(axes: Axes) -> None:
+    """The frame of the query."""
     for side in axes.spines.values():
         side.set(visible=True, linewidth=2.4, edgecolor=ACCENT)
 
@@ -311,8 +315,9 @@ def _absent(title: str, reason: str, evidence: Evidence) -> Figure:
     return figure
 
 
-def _draw_map(axes: Axes, view: MapView) -> None:
-    size = 46.0 if view.closeup else 20.0
+def draw_map(axes: Axes, view: MapView, scale: float = 1.0) -> None:
+    """The place on the map; `scale`: of the marks, in area."""
+    size = scale * (46.0 if view.closeup else 20.0)
     for index, lines in view.outlines:
         for line in lines:
             axes.plot(line[:, 0], line[:, 1], color=COLORS[style(index)[0]], lw=1.1, alpha=0.75,
@@ -331,20 +336,26 @@ def _draw_map(axes: Axes, view: MapView) -> None:
     for kin in view.kin:
         axes.plot([x, kin.xy[0]], [y, kin.xy[1]], color=INK, lw=0.8, alpha=0.55, zorder=3)
         axes.scatter(
-            kin.xy[0], kin.xy[1], s=130, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4
+            kin.xy[0],
+            kin.xy[1],
+            s=130 * scale,
+            facecolors="none",
+            edgecolors=INK,
+            linewidths=1.4,
+            zorder=4,
         )
         if view.closeup:
             axes.text(*kin.number_xy, str(kin.rank), fontsize=8, weight="bold", ha="center",
                       va="center", color=INK, family=FONT, zorder=6)  # fmt: skip
-    axes.scatter(x, y, s=150, marker="s", facecolors="#ffffffcc", edgecolors=INK, linewidths=2.2,
-                 zorder=5)  # fmt: skip
+    axes.scatter(x, y, s=150 * scale, marker="s", facecolors="#ffffffcc", edgecolors=INK,
+                 linewidths=2.2, zorder=5)  # fmt: skip
     axes.set(xlim=(0, view.width), ylim=(view.height, 0), xticks=[], yticks=[], aspect="equal")
     for side in axes.spines.values():
         side.set(edgecolor="#d0d7de")
 
 
 def _legend(figure: Figure, evidence: Evidence, view: MapView) -> None:
-    handles = [_class_handle(p.index) for p in view.references]
+    handles = [class_handle(p.index) for p in view.references]
     titles = [evidence.labels.title(p.label) for p in view.references]
     handles += [
         Line2D([], [], ls="", marker="s", ms=9, mfc="white", mec=INK, mew=2),
@@ -363,7 +374,8 @@ def _legend(figure: Figure, evidence: Evidence, view: MapView) -> None:
         text.set_parse_math(False)
 
 
-def _class_handle(index: int) -> Line2D:
+def class_handle(index: int) -> Line2D:
+    """The mark of a class in a legend."""
     color, marker = style(index)
     return Line2D([], [], ls="", marker=MARKERS[marker], ms=6, mfc=COLORS[color], mec=INK, mew=0.4)
 

@@ -48,8 +48,9 @@ def save(evidence: Evidence, path: str | Path, *, known: str = "", back: str = "
     )
 
 
-def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
-    """Write `evidence.html`, `evidence.json` and the six figures as PNG into a folder.
+def save_all(evidence: Evidence, folder: str | Path, *, paper: bool = False) -> list[Path]:
+    """Write `evidence.html`, `evidence.json` and the six figures as PNG into a folder; with `paper`
+    also all of them on one page, as `figure.png` and `figure.svg`.
 
     Files of these names are replaced, each at once; others in the folder stay as they are.
 
@@ -70,9 +71,12 @@ def save_all(evidence: Evidence, folder: str | Path) -> list[Path]:
         "difference.png": figures.difference_figure,
         "map.png": figures.map_figure,
     }
-    return written + [
-        write_figure(draw(evidence), folder / name) for name, draw in drawings.items()
-    ]
+    written += [write_figure(draw(evidence), folder / name) for name, draw in drawings.items()]
+    if paper:
+        from cellkin.report.paper import save_paper
+
+        written += save_paper(evidence, folder)
+    return written
 
 
 @dataclass(frozen=True, eq=False)
