@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from test_report import BLASTS, PBC, basophil_evidence, decision_of, evidence_of, page_of
 
-from cellkin.cli.cells import sentence
 from cellkin.core.records import (
     Contrast,
     ContrastMap,
@@ -25,6 +24,7 @@ from cellkin.core.records import (
 )
 from cellkin.report import scatter, telling
 from cellkin.report.heatmaps import overlay, shared_scale
+from cellkin.report.telling import sentence
 from cellkin.report.triage import triage_view
 from cellkin.report.words import trust_words
 from cellkin.web.evidence import evidence_json

@@ -30,7 +30,7 @@ from cellkin.core.artifacts import csv_line, refuse_existing, write_pieces
 from cellkin.core.decisions import SAME_IMAGE
 from cellkin.core.errors import ImageError, OutputError, RecipeError
 from cellkin.core.numbers import percent
-from cellkin.core.records import NOTICE, Decision, LabelSet
+from cellkin.core.records import NOTICE, Decision
 
 if TYPE_CHECKING:
     from cellkin.core.kept import Jobs
@@ -179,6 +179,8 @@ def _decide(works: Sequence[DecideWork], jobs: Jobs, dss: DecisionSupport, *, js
 
 
 def _said(decisions: Iterable[Decision], dss: DecisionSupport) -> Iterator[str]:
+    from cellkin.report.telling import sentence
+
     for number, decision in enumerate(decisions):
         if not number:
             _tell_subject(decision)
@@ -198,9 +200,8 @@ def _written(
         if table:
             yield csv_line(_row({**decision.to_json(), **_first(decision, dss)}))
         else:
-            known = {"in_atlas": decision.twin == SAME_IMAGE}  # its own label votes
-            told = {**decision.to_json(), **_first(decision, dss), **known}
-            yield json_line({**told, "provenance": provenance})
+            known = {"in_atlas": decision.twin == SAME_IMAGE, **_first(decision, dss)}
+            yield json_line({**decision.to_json(), **known, "provenance": provenance})
 
 
 def _first(decision: Decision, dss: DecisionSupport) -> dict[str, Any]:
@@ -232,26 +233,6 @@ def _answered(
                     yield i, found
     if faults:
         raise unusable(faults)
-
-
-def sentence(decision: Decision, labels: LabelSet) -> str:
-    """One decision in a line, in the words of its page."""
-    from cellkin.report.first_line import FIRST
-    from cellkin.report.telling import in_line, tell, twin_words
-
-    told = tell(decision, labels)
-    votes = ", ".join(f"{n} {title}" for _, title, n in told.votes)
-    parts = (
-        f"{told.title} ({told.clinical})",
-        f"kin: {votes} of {len(decision.neighbors)}",
-        twin_words(decision.twin),
-        f"mean distance {told.mean_distance}, {told.percentile}",
-        f"vote {told.state}" if decision.tie else "",
-        f"prediction set {in_line(told.prediction_set)}",
-        in_line(told.novelty) if decision.novelty else "",
-        *told.because[FIRST:],
-    )
-    return f"{decision.query}: {told.line} {'; '.join(filter(None, parts))}"
 
 
 def _tell_subject(decision: Decision) -> None:
@@ -290,6 +271,7 @@ def explain(
 ) -> None:
     """Write the evidence: a page per image that opens without a network, PNGs and JSON."""
     from cellkin import report
+    from cellkin.report.telling import sentence
     from cellkin.system import DecisionSupport
     from cellkin.system.support import How
 
@@ -309,8 +291,13 @@ def explain(
             evidence = dss.finer(evidence, fine)
         report.save_all(evidence, folder, paper=paper)
         if json:
-            first = _first(evidence.decision, dss)
-            print_json({**evidence.to_json(), **first, "page": str(folder / "evidence.html")})
+            print_json(
+                {
+                    **evidence.to_json(),
+                    **_first(evidence.decision, dss),
+                    "page": str(folder / "evidence.html"),
+                }
+            )
         else:
             talk(sentence(evidence.decision, dss.atlas.labels))
             typer.echo(folder / "evidence.html")

@@ -38,7 +38,7 @@ PIXELS, LARGE = 420, 830  # of a tile, and of the query, at 300 dpi
 MARKS = 0.4  # area of the marks on a map, of those on one that fills a figure
 
 
-class Page:
+class Sheet:
     """A page that is filled from above, in inches."""
 
     def __init__(self, height: float) -> None:
@@ -68,7 +68,7 @@ def paper_figure(evidence: Evidence) -> Figure:
     """Query, kin and other side; contrast, Grad-CAM, Metric-Grad-CAM; the place on the map."""
     others = len(evidence.decision.neighbors) + opponents(evidence)
     side = min((WIDTH - 2 * EDGE - others * GAP) / (others + 1), 1.5)
-    page = Page(QUERY + 5 * side + 5.75)
+    page = Sheet(QUERY + 5 * side + 5.75)
     told = tell(evidence.decision, evidence.labels, evidence.influence)
     page.say(printable(told.line, 82), size=12, bold=True)
     page.say(printable(" ".join(told.verdict), 120), size=8)
@@ -94,7 +94,7 @@ def save_paper(evidence: Evidence, folder: Path, dpi: int = DPI) -> list[Path]:
     return [write_figure(figure, folder / f"figure.{kind}", dpi) for kind in ("png", "svg")]
 
 
-def _cells(page: Page, evidence: Evidence, heads: Sequence[tuple[str, str]]) -> None:
+def _cells(page: Sheet, evidence: Evidence, heads: Sequence[tuple[str, str]]) -> None:
     """The query, large, and the others in two rows beside it (Figs. 7 and 13)."""
     page.row("a", "The cell, its closest kin, and the nearest of the other side")
     query, *others = pictures(evidence)
@@ -112,7 +112,7 @@ def _cells(page: Page, evidence: Evidence, heads: Sequence[tuple[str, str]]) -> 
 
 
 def _row(
-    page: Page, side: float, tiles: Sequence[tuple[Array, str, str, str]], start: int = 0
+    page: Sheet, side: float, tiles: Sequence[tuple[Array, str, str, str]], start: int = 0
 ) -> None:
     """Tiles of (image, above, below, inside); the first has the frame of the query."""
     for i, (image, above, below, inside) in enumerate(tiles, start):
@@ -122,7 +122,7 @@ def _row(
             frame(axes)
 
 
-def _contrast(page: Page, evidence: Evidence, heads: Sequence[str], side: float) -> None:
+def _contrast(page: Sheet, evidence: Evidence, heads: Sequence[str], side: float) -> None:
     page.row("b", "Why this side and not the other: red for the verdict, blue (dashed) against it")
     why = evidence.contrast
     if why is None:
@@ -139,7 +139,7 @@ def _contrast(page: Page, evidence: Evidence, heads: Sequence[str], side: float)
     page.top += side + 0.6
 
 
-def _grad_cam(page: Page, evidence: Evidence, heads: Sequence[str], side: float) -> None:
+def _grad_cam(page: Sheet, evidence: Evidence, heads: Sequence[str], side: float) -> None:
     title = evidence.labels.title(evidence.decision.label)
     page.row("c", printable(f"Grad-CAM: what speaks for {title}, on each picture by itself"))
     if evidence.heatmap is None:
@@ -152,7 +152,7 @@ def _grad_cam(page: Page, evidence: Evidence, heads: Sequence[str], side: float)
     page.top += side + 0.2
 
 
-def _pairs(page: Page, evidence: Evidence, heads: Sequence[str], side: float) -> None:
+def _pairs(page: Sheet, evidence: Evidence, heads: Sequence[str], side: float) -> None:
     page.row("d", "Metric-Grad-CAM: where the cell (above) and each of the others are alike")
     if not evidence.pairs:
         return page.say(f"Not available: {evidence.pairs_absent}")
@@ -181,7 +181,7 @@ def _drawn(cell: Any, values: Array, scale: Scale, refused: str = "") -> Array:
     return overlay(cell.image, values, scale, PIXELS, cell.outline)
 
 
-def _places(page: Page, evidence: Evidence) -> None:
+def _places(page: Sheet, evidence: Evidence) -> None:
     """The map, whole and close up (Figs. 10 and 15)."""
     page.row("e", "Place among the cells of the atlas (t-SNE), and around it, kin by rank")
     page.top -= 0.12

@@ -19,7 +19,7 @@ from cellkin.core.records import (
 )
 from cellkin.core.sureness import sureness
 from cellkin.core.units import plural
-from cellkin.report.first_line import clauses, first_line
+from cellkin.report.first_line import FIRST, clauses, first_line
 from cellkin.report.words import (
     agreement_words,
     counted,
@@ -109,6 +109,23 @@ def twin_words(twin: str) -> str:
 def in_line(words: Words) -> str:
     """A short answer with what stands beside it, within a line."""
     return f"{words[0]} ({words[1]})"
+
+
+def sentence(decision: Decision, labels: LabelSet) -> str:
+    """One decision in a line, in the words of its page."""
+    told = tell(decision, labels)
+    votes = ", ".join(f"{n} {title}" for _, title, n in told.votes)
+    parts = (
+        f"{told.title} ({told.clinical})",
+        f"kin: {votes} of {len(decision.neighbors)}",
+        twin_words(decision.twin),
+        f"mean distance {told.mean_distance}, {told.percentile}",
+        f"vote {told.state}" if decision.tie else "",
+        f"prediction set {in_line(told.prediction_set)}",
+        in_line(told.novelty) if decision.novelty else "",
+        *told.because[FIRST:],
+    )
+    return f"{decision.query}: {told.line} {'; '.join(filter(None, parts))}"
 
 
 def _set(decision: Decision, labels: LabelSet) -> Words:
