@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-from cellkin.core.errors import OutputError
 from cellkin.web.frames import Helper, Silent
 from cellkin.web.problems import LATER, ProblemError
 from cellkin.web.remembering import Remembered
@@ -33,7 +32,7 @@ class Printing:
 
         Raises:
             NotFound: no such case or revision.
-            OutputError: what PDF needs is missing. ProblemError: 503, it took too long.
+            ProblemError: 501, what PDF needs is missing; 503, it took too long.
         """
         key = store.case_report(case_id, revision).sha256
         if (kept := self._made.get(key)) is not None:
@@ -55,7 +54,7 @@ class Printing:
             self.close()
             raise _failed(silence.timed_out, self._seconds) from None
         if "what" in told:
-            raise OutputError(told["what"], where=told["where"], mend=told["mend"])
+            raise ProblemError(501, "no-pdf", told["what"], mend=told["mend"])
         return made
 
     def close(self) -> None:

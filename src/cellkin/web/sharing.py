@@ -50,6 +50,8 @@ class Room:
         self.share = (space + 1) // 2 if share is None else share
         self._inside: Counter[str] = Counter()
         self._turns: list[_Turn] = []
+        self._served: dict[str, int] = {}  # those who are here -> the number of their last turn
+        self._count = 0
         self._threads: CapacityLimiter | None = None
 
     @property
@@ -63,9 +65,9 @@ class Room:
         Raises:
             ProblemError: 503, there is no place in time.
         """
-        if self._threads is None:  # it belongs to the event loop that runs by now
-            self._threads = CapacityLimiter(self.space)
         async with self.place():
+            if self._threads is None:  # it belongs to the event loop that runs by now
+                self._threads = CapacityLimiter(self.space)
             return await to_thread.run_sync(partial(call, *given), limiter=self._threads)
 
     @asynccontextmanager
@@ -94,12 +96,18 @@ class Room:
 
     def _admit(self) -> None:
         while fitting := [turn for turn in self._turns if self._may_enter(turn)]:
-            turn = min(fitting, key=lambda one: self._inside[one.person])
+            turn = min(fitting, key=self._rank)
             if self.taken + turn.size > self.space:
                 return  # it waits for its room: smaller ones behind it must not starve it
             self._turns.remove(turn)
             self._inside[turn.person] += turn.size
+            self._count += 1
+            self._served[turn.person] = self._count
             turn.come.set()
+
+    def _rank(self, turn: _Turn) -> tuple[int, int]:
+        """Whoever has least inside comes first, then who has not had a turn for longest."""
+        return self._inside[turn.person], self._served.get(turn.person, 0)
 
     def _may_enter(self, turn: _Turn) -> bool:
         return self._inside[turn.person] + turn.size <= self.share
@@ -112,6 +120,8 @@ class Room:
         elif turn in self._turns:
             self._turns.remove(turn)
         self._admit()
+        if not self._inside[turn.person] and turn.person not in {one.person for one in self._turns}:
+            self._served.pop(turn.person, None)
 
     def _busy(self) -> ProblemError:
         return ProblemError(

@@ -6,9 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from cellkin.core.errors import OutputError
 from cellkin.web.api.asking import CaseId, Items, Reader, Stationed
-from cellkin.web.problems import ProblemError
 from cellkin.web.reporting import (
     file_name,
     report_csv,
@@ -46,10 +44,7 @@ def page(case: CaseId, actor: Reader, station: Stationed, revision: Which = None
 @works_in("printing")
 def pdf(case: CaseId, actor: Reader, station: Stationed, revision: Which = None) -> Response:
     """The same page as PDF."""
-    try:
-        made = station.printing.pdf(station.store, case, revision)
-    except OutputError as error:
-        raise ProblemError(501, "no-pdf", error.what, where=error.where, mend=error.mend) from None
+    made = station.printing.pdf(station.store, case, revision)
     station.store.given(actor, case, revision, "PDF")
     name = file_name(station.store, case, "pdf", revision)
     return _file(made, name, "application/pdf")
