@@ -8,6 +8,11 @@ ones that were not seen before. The last line is one JSON object:
                                 bare forward pass; reference maps stored in the atlas (fp16)
     evidence_batch64_ratio      the same of 64 images at once through `explain`, per image,
                                 over a bare pass of 64 images, per image
+    frozen_pass_ratio           a bare pass of 64 images through the frozen network that tells
+                                unknown kinds, over the bare pass of the atlas's own
+    evidence_batch64_looks_ratio  evidence of 64 images over the bare passes of both networks, which
+                                look at every cell: ResNet18 shares no stage with the frozen
+                                EfficientNet-Lite0
     evidence_unstored_ratio     as the first, without stored maps: up to 5 reference cells are
                                 looked at again for each query
     published_way_ratio         the features, and three pair tensors by a four-fold Python loop
@@ -40,6 +45,7 @@ from PIL import Image
 
 from cellkin import datasets
 from cellkin.drawing.drawn import draw
+from cellkin.learning.frozen import frozen_encoder
 from cellkin.learning.memory import keep_freed_memory
 from cellkin.learning.recipes import Recipe
 from cellkin.system import DecisionSupport, TrainOptions, train
@@ -120,6 +126,12 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
         near = [atlas.cells.ids.index(n.id) for n in dss.decide(look).neighbors]
         four_fold_loop(look.feature_map, np.asarray(atlas.maps[near], np.float32))
 
+    frozen, _ = frozen_encoder(SIZE, encoder.device)
+
+    def bare_frozen(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return frozen.network.feature_map(x)
+
     one, many, some = batch(1), batch(64), batch(32)
     # made beforehand, one for every round: making an image is no part of what is timed
     singles = iter(images(4 * rounds + 9))
@@ -134,6 +146,7 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
             lambda: dss.explain(next(singles), gate=False), one, rounds),
         "explain 64 images at once, reference maps stored": (
             lambda: dss.explain(next(heaps), gate=False), many, few),
+        "the frozen network alone, 64 images": (lambda: bare_frozen(many), many, few),
         "explain one image, reference maps computed": (
             lambda: unstored.explain(next(singles), gate=False), one, rounds),
         "three pair tensors by loops over positions": (
@@ -143,12 +156,14 @@ def measured(dss: DecisionSupport, folder: Path, rounds: int) -> dict[str, objec
         "decide 32 images in memory": (lambda: dss.decide(group, gate=False), some, rounds),
         "decide 32 images from PNG files": (lambda: dss.decide(files, gate=False), some, rounds),
     }  # fmt: skip
-    single, at_once, computed, loops, alone, memory, disk = (
+    single, at_once, frozen_pass, computed, loops, alone, memory, disk = (
         ratio(name, ours, lambda x=x: bare(x), times) for name, (ours, x, times) in works.items()
     )
     return {
         "evidence_single_ratio": single,
         "evidence_batch64_ratio": at_once,
+        "frozen_pass_ratio": frozen_pass,
+        "evidence_batch64_looks_ratio": at_once / (1 + frozen_pass),
         "evidence_unstored_ratio": computed,
         "published_way_ratio": loops,
         "decide_single_ratio": alone,

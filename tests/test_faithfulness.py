@@ -451,3 +451,21 @@ def test_a_query_far_nearer_to_few_cells_is_placed() -> None:
     found = place(np.zeros((2, 3)), index, xy)
     assert np.isfinite(found).all()
     assert found[0].tolist() == found[1].tolist()
+
+
+def test_real_cells_without_masks_are_known_by_outline_and_stain() -> None:
+    """A violet nucleus in a pale violet cell on white ground; a picture without a cell has none."""
+    from cellkin.drawing.masks import CYTOPLASM, NUCLEUS
+    from cellkin.proving.heatmaps import _outlined
+
+    y, x = np.indices((96, 96))
+    away = np.hypot(x - 48, y - 46)
+    image = np.full((96, 96, 3), 235, np.uint8)
+    image[away < 24] = (190, 175, 220)
+    image[away < 16] = (90, 50, 140)
+    found = _outlined(image)
+    assert found is not None
+    assert found[46, 48] == NUCLEUS
+    assert found[2, 2] == 0
+    assert {CYTOPLASM, NUCLEUS} <= set(np.unique(found).tolist())
+    assert _outlined(np.full((96, 96, 3), 235, np.uint8)) is None

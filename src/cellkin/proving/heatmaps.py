@@ -22,8 +22,9 @@ from cellkin.evidence.faithfulness import deletion
 from cellkin.evidence.probing import Probe, Sides, method_maps, targets
 from cellkin.evidence.randomisation import randomisation
 from cellkin.evidence.stability import CHANGES, map_stability
+from cellkin.imaging.outline import cell_mask
 from cellkin.imaging.preprocess import Prepared
-from cellkin.imaging.stain import nuclei
+from cellkin.imaging.stain import nuclei, nuclei_mask
 from cellkin.learning.untrained import untrained
 from cellkin.measures.intervals import mean_of, share_of
 from cellkin.proving.held_out import HeldOut
@@ -229,11 +230,16 @@ def deleted(trial: Trial, tell: Progress) -> dict[str, Any]:
 
 
 def pointed(trial: Trial) -> dict[str, Any] | None:
-    """Nucleus share, nucleus-and-cytoplasm share and pointing game; None without masks."""
-    kept = [i for i, mask in enumerate(trial.masks) if mask is not None and (mask == NUCLEUS).any()]
+    """Nucleus share, nucleus-and-cytoplasm share and pointing game, by exact masks; where no cell
+    has one, by outlines and stain. None where these are not found either.
+    """
+    found, by = trial.masks, "masks"
+    if not any(mask is not None for mask in found):
+        found, by = [_outlined(image) for image in trial.images], "outlines"
+    kept = [i for i, mask in enumerate(found) if mask is not None and (mask == NUCLEUS).any()]
     if not kept:
         return None
-    masks = np.stack([mask for i in kept if (mask := trial.masks[i]) is not None])
+    masks = np.stack([mask for i in kept if (mask := found[i]) is not None])
     owners = trial.owners.part(kept)
     maps = {name: values[kept] for name, values in trial.maps.items()}
     maps["uniform"] = np.ones_like(next(iter(maps.values())))
@@ -247,7 +253,16 @@ def pointed(trial: Trial) -> dict[str, Any] | None:
         region: {name: row(values, pixels) for name, values in maps.items()}
         for region, pixels in regions.items()
     }
-    return {"cells": len(kept), "regions": tables}
+    return {"cells": len(kept), "by": by, "regions": tables}
+
+
+def _outlined(image: Bytes) -> Bytes | None:
+    """A mask of the cell in the middle by its outline, of its nucleus by stain; None without."""
+    cell = cell_mask(image)
+    if cell is None:
+        return None
+    told = np.where(cell, CYTOPLASM, 0)
+    return np.where(cell & nuclei_mask(image), NUCLEUS, told).astype(np.uint8)
 
 
 def stable(trial: Trial, tell: Progress) -> dict[str, Any]:

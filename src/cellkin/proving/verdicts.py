@@ -89,7 +89,7 @@ def _deletion(found: Data) -> Iterator[dict[str, str]]:
 
 def _attention(found: Data | None) -> Iterator[dict[str, str]]:
     if found is None:
-        text = "Where the maps point was not measured: these cells have no masks."
+        text = "Where the maps point was not measured: no mask is there and no outline was found."
         yield _verdict("attention", "warn", text)
         return
     rows = found["regions"]["nucleus and cytoplasm"]

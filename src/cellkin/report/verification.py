@@ -161,6 +161,9 @@ def _courses(found: Data) -> list[dict[str, Any]]:
     ]
 
 
+BY = {"masks": "their exact masks", "outlines": "their outline and stain"}
+
+
 def _attention(found: Data | None) -> dict[str, Any] | None:
     if found is None:
         return None
@@ -176,7 +179,7 @@ def _attention(found: Data | None) -> dict[str, Any] | None:
             for name, own in _by_method(methods)
         ]
         tables.append({"region": region, "rows": rows})
-    return {"cells": found["cells"], "tables": tables}
+    return {"cells": found["cells"], "by": BY[found.get("by", "masks")], "tables": tables}
 
 
 def _points(found: Data) -> str:
