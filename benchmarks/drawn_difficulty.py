@@ -75,7 +75,7 @@ def trained(folder: Path, rows: list[dict[str, str]], seed: int) -> dict[str, fl
     atlas = folder.parent / "atlas"
     if not (atlas / "atlas.json").is_file():
         options = TrainOptions(resume=run_folder(atlas).is_dir())
-        train(datasets.open(folder), "quick-imagenet", seed=seed, out=atlas, options=options)
+        train(datasets.open(folder), "quick", seed=seed, out=atlas, options=options)
     return read_predictions(atlas, rows)
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=400)
     parser.add_argument("--subjects", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of drawing, split and training")
-    parser.add_argument("--train", action="store_true", help="also train, by quick-imagenet")
+    parser.add_argument("--train", action="store_true", help="also train by the recipe quick")
     parser.add_argument("--keep", type=Path, help="folder for cells and atlas, used again")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -72,7 +72,7 @@ def drawn(cells: int, seed: int, size: int) -> tuple[list[Bytes], Ints, list[Int
 def measured(way: dict[str, float | bool], options: argparse.Namespace, seed: int) -> list[float]:
     """Accuracy of the neighbour vote where surroundings tell the kind, and where they do not."""
     raw, kinds, (train, val, *tests) = drawn(options.cells, seed, options.size)
-    recipe = load_recipe("quick-imagenet", size=options.size, **way)
+    recipe = load_recipe("quick", size=options.size, **way)
     if options.epochs:
         recipe = replace(recipe, epochs=options.epochs, validate_from=1)
     data = TrainingData(
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cells", type=int, default=720)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, help="as the recipe quick-imagenet says")
+    parser.add_argument("--epochs", type=int, help="as the recipe quick says")
     parser.add_argument("--way", action="append", choices=[*WAYS], help="only these")
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()

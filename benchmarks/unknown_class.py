@@ -176,7 +176,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=Path("unknown"))
-    parser.add_argument("--recipe", default="quick-imagenet")
+    parser.add_argument("--recipe", default="quick")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
     parser.add_argument("--class", action="append", default=[], metavar="NAME", dest="classes")
     parser.add_argument("--seed", type=int, default=0)

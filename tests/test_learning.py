@@ -226,7 +226,8 @@ def test_recipes_are_data() -> None:
     assert {"quick", "paper-allidb2", "paper-cnmc", "paper-pbc", "paper-patches"} <= set(
         recipe_names()
     )
-    assert load_recipe("quick").init == "haematology"
+    assert load_recipe("quick").init == "packaged"
+    assert load_recipe("quick-haematology").init == "haematology"
     assert load_recipe("quick", epochs=3).epochs == 3
     assert load_recipe("quick", epochs=3).id != load_recipe("quick").id
 
