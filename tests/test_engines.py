@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cellkin.atlas import Atlas
+from cellkin.cli.main import app
 from cellkin.core.errors import (
     ArtifactError,
     DataError,
@@ -22,6 +23,7 @@ from cellkin.core.errors import (
 )
 from cellkin.core.progress import silent
 from cellkin.core.records import Dataset
+from cellkin.imaging.preprocess import Prepared
 from cellkin.learning import engines, translating
 from cellkin.learning.compiled import CompiledEncoder
 from cellkin.learning.encoder import Encoder
@@ -216,6 +218,31 @@ def test_deciding_by_a_compiled_atlas_needs_no_torch(
     code += "assert not {'torch', 'timm', 'matplotlib', 'openTSNE', 'sklearn'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == support.decide(path).label
+
+
+def test_a_profile_says_where_the_time_went(
+    quick: Path, smears: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(sample.image.path) for sample in smears.samples[:3]]
+    app(["decide", str(quick), *paths, "--profile"], standalone_mode=False)
+    out, told = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    names = ("decoding", "preparing", "network", "quality gate", "neighbours")
+    assert all(name in told for name in names)
+    app(["decide", str(quick), *paths], standalone_mode=False)
+    again, silent_about = capsys.readouterr()
+    assert again == out
+    assert "decoding" not in silent_about
+
+
+def test_the_gate_measures_beside_the_network_what_it_measures_alone(
+    support: DecisionSupport, quick: Path
+) -> None:
+    images = [changed(one) for one in pictures(quick, 3)]
+    prepared = [Prepared(str(i), image) for i, image in enumerate(images)]
+    looks = support.look(prepared)
+    assert [look.measures for look in looks] == [None] * 3
+    assert support.decide(looks) == support.decide(prepared)
 
 
 def test_onnx_says_the_same(plain: Path, support: DecisionSupport, tmp_path: Path) -> None:

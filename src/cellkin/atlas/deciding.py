@@ -11,6 +11,7 @@ from cellkin.atlas.atlas import Atlas
 from cellkin.core.arrays import Floats, Singles
 from cellkin.core.errors import DecisionError
 from cellkin.core.records import Decision, Features, HeadCall, Neighbor, PredictionSet
+from cellkin.core.stages import stage
 from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE, NearestByClass, abstention, units_needed, vote
 
@@ -36,7 +37,8 @@ def decide(
         DecisionError: `owners` does not match, or names nobody or an owner in the atlas in another
             spelling; fewer than k references are left; an impossible coverage.
     """
-    return consult(atlas, features, owners=owners, coverage=coverage).decisions
+    with stage("neighbours"):
+        return consult(atlas, features, owners=owners, coverage=coverage).decisions
 
 
 @dataclass(frozen=True)

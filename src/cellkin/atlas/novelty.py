@@ -17,6 +17,7 @@ from cellkin.core.arrays import Bytes, Singles
 from cellkin.core.decisions import Decision, Novelty
 from cellkin.core.errors import ArtifactError
 from cellkin.core.progress import Progress, silent
+from cellkin.core.stages import stage
 from cellkin.core.units import Owners
 from cellkin.decision import COVERAGE, Conformal, Kinds, p_value
 from cellkin.learning.encoder import Encoder
@@ -90,7 +91,8 @@ def novel(
             where=atlas.folder or "memory",
             mend="cellkin index ATLAS CELLS --out OTHER makes an atlas with those that are here",
         )
-    odd, near = atlas.frozen.kinds.oddness(encoder.vectors(pictures))
+    with stage("network of unknown kinds"):
+        odd, near = atlas.frozen.kinds.oddness(encoder.vectors(pictures))
     names = [atlas.frozen.kinds.classes[i] for i in near]
     return [
         judged(decision, name, p_value(atlas.frozen.scores, name, score, coverage), coverage)

@@ -17,6 +17,7 @@ from cellkin.cli.options import (
     Engine,
     Json,
     Overwrite,
+    Profile,
     Resume,
     Trust,
     Workers,
@@ -26,6 +27,7 @@ from cellkin.cli.options import (
     page_name,
 )
 from cellkin.cli.pretraining import encoder_lines
+from cellkin.cli.profiling import profiled
 from cellkin.core.artifacts import csv_line, refuse_existing, write_pieces
 from cellkin.core.decisions import SAME_IMAGE
 from cellkin.core.errors import ImageError, OutputError, RecipeError
@@ -38,19 +40,8 @@ if TYPE_CHECKING:
     from cellkin.system.deciding import DecideWork
 
 COLUMNS = (
-    "image",
-    "label",
-    "clinical",
-    "sureness",
-    "because",
-    "state",
-    "reasons",
-    "quality",
-    "agreement",
-    "mean_distance",
-    "distance_percentile",
-    "prediction_set",
-    "subject",
+    *("image", "label", "clinical", "state", "reasons", "quality", "agreement", "mean_distance"),
+    *("distance_percentile", "prediction_set", "subject"),
 )
 NO_OUT = "add --out FILE, or leave --resume away"
 CARD = "model_card.md"
@@ -120,6 +111,7 @@ def decide(
     overwrite: Overwrite = False,
     trust: Trust = None,
     device: Device = "auto",
+    profile: Profile = False,
     json: Json = False,
 ) -> None:
     """Decide on images by their nearest reference cells; with --json one object per line.
@@ -138,9 +130,11 @@ def decide(
     asked = Asked(atlas.expanduser(), device, subject, coverage, mpp, place)
     dss, state = asked.opened().at(place), asked.state
     blocks = [block for files in image_files(images) for block in files.blocks(batch_size)]
-    gpus = int(dss.atlas.encoder.on_gpu)
-    jobs = Jobs(Crew(engine, address, workers, gpus=gpus, worth=WORTH), out, resume)
-    _decide([DecideWork(files, asked, state) for files in blocks], jobs, dss, json=json)
+    gpus, worth = int(dss.atlas.encoder.on_gpu), len(blocks) if profile else WORTH
+    jobs = Jobs(Crew(engine, address, workers, gpus=gpus, worth=worth), out, resume)
+    works = [DecideWork(files, asked, state) for files in blocks]
+    with profiled(profile, sum(len(files.names) for files in blocks)):
+        _decide(works, jobs, dss, json=json)
     if not json:
         talk(DRAWN * dss.atlas.provenance.drawn + NOTICE)
 

@@ -42,6 +42,7 @@ Trust = Annotated[
         callback=_trust_alone,
     ),
 ]
+Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 Field = typer.Option(rich_help_panel="Fields of the recipe", show_default="as the recipe says")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes
-from cellkin.imaging.checks import BLACK
+from cellkin.imaging.checks import BLACK, brightest
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import CUT_OUT, nuclei, nuclei_mask
 
@@ -25,7 +25,7 @@ def appearance(prepared: Bytes) -> dict[str, float]:
         ImageError: the array is no RGB image of 16 pixels a side or more.
     """
     found = {"focus": focus_score(prepared)}  # refuses what is no picture
-    black = prepared.max(axis=2) <= BLACK
+    black = brightest(prepared) <= BLACK
     light = np.full(3, 255.0)
     if black.mean() < CUT_OUT:
         light = np.percentile(prepared[::2, ::2][~black[::2, ::2]], 95, axis=0)

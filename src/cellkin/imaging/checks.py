@@ -221,3 +221,8 @@ def truncation_refused() -> Iterator[None]:
             _decoding -= 1
             if _decoding == 0:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _found
+
+
+def brightest(rgb: Bytes) -> Bytes:
+    """(H, W): the largest of the three channels; numpy's maximum along so short an axis is slow."""
+    return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Bools, Bytes, Singles
-from cellkin.imaging.checks import BLACK, require_rgb
+from cellkin.imaging.checks import BLACK, brightest, require_rgb
 
 MAX_WIDTH = 8.0
 """Widest blur that is told apart, in pixels; also where there is no edge to measure."""
@@ -126,7 +126,7 @@ def _ridges(slope: Singles, x: Singles, y: Singles) -> Bools:
 
 def black_ground(rgb: Bytes) -> Bools:
     """Black regions that touch the border: what lies around a cell that was cut out."""
-    black = (rgb.max(axis=2) <= BLACK).astype(np.uint8)
+    black = (brightest(rgb) <= BLACK).astype(np.uint8)
     if not black.any():
         return np.zeros(black.shape, bool)
     _, parts = cv2.connectedComponents(black, connectivity=4)

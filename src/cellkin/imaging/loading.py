@@ -14,6 +14,7 @@ from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError, NoCellError
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import ImageRef
+from cellkin.core.stages import stage
 from cellkin.imaging import mapped
 from cellkin.imaging.decode import decode
 from cellkin.imaging.outline import empty
@@ -132,10 +133,12 @@ def each_prepared(
 
     def prepare(rgb: Bytes, source: ImageRef | None) -> Bytes:
         if check is not None:
-            check(rgb, "the array that was given" if source is None else str(source))
-        if source is None:
-            return preprocessor.prepare(rgb, um_per_pixel)
-        return prepared(rgb, source, preprocessor, um_per_pixel)
+            with stage("refusing fields"):
+                check(rgb, "the array that was given" if source is None else str(source))
+        with stage("preparing"):
+            if source is None:
+                return preprocessor.prepare(rgb, um_per_pixel)
+            return prepared(rgb, source, preprocessor, um_per_pixel)
 
     for i, outcome in enumerate(_in_order(sources, prepare)):
         try:
@@ -191,7 +194,7 @@ def _in_order(
             if not isinstance(source, ImageRef):
                 return pool.submit(prepare, source, None)
             if not is_shared(source):
-                return pool.submit(lambda: prepare(decode(source), source))
+                return pool.submit(lambda: prepare(_decoded(source), source))
             try:
                 rgb = series.decode(source)
             except ImageError as error:
@@ -207,6 +210,11 @@ def _in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _decoded(source: ImageRef) -> Bytes:
+    with stage("decoding"):
+        return decode(source)
 
 
 def _done(found: Bytes | ImageError) -> Future[Bytes]:

@@ -20,7 +20,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Bools, Bytes, Floats, Ints, Singles
 from cellkin.core.errors import NoCellError
 from cellkin.imaging.canonical import WHITE, cut_out
-from cellkin.imaging.checks import BLACK, require_rgb
+from cellkin.imaging.checks import BLACK, brightest, require_rgb
 
 SIDE = 128  # pixels along the picture in which the line is sought
 RAYS = 128
@@ -160,7 +160,7 @@ def _ground_under(rgb: Bytes, mask: Bools) -> tuple[Singles, bool]:
     part of what lies around the cell, smoothed.
     """
     away = _widened(mask.astype(np.uint8), _apart(rgb)) == 0
-    seen = away & (rgb.max(axis=2) > BLACK)
+    seen = away & (brightest(rgb) > BLACK)
     if 2 * np.count_nonzero(seen) < np.count_nonzero(away) or not seen.any():
         return np.zeros(rgb.shape, np.float32), True
     brightness = rgb.sum(axis=2, dtype=np.int64)
@@ -182,7 +182,7 @@ def _widened(mask: Bytes, pixels: int) -> Bytes:
 
 
 def _sought(rgb: Bytes) -> Bools | None:
-    seen = rgb.max(axis=2) > BLACK
+    seen = brightest(rgb) > BLACK
     stains = _stains(rgb, seen)
     if stains is None:
         return None

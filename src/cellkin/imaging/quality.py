@@ -20,7 +20,7 @@ from cellkin.core.errors import DataError, damaged
 from cellkin.core.plain import Plain
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import QUALITY
-from cellkin.imaging.checks import BLACK
+from cellkin.imaging.checks import BLACK, brightest
 from cellkin.imaging.focus import focus_score
 from cellkin.imaging.stain import nuclei
 
@@ -63,7 +63,7 @@ def measure(prepared: Bytes) -> Measures:
     """
     focus = focus_score(prepared)  # refuses what is no picture
     grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(prepared), cv2.COLOR_RGB2GRAY), np.uint8)
-    black = prepared.max(axis=2) <= BLACK
+    black = brightest(prepared) <= BLACK
     seen = grey[~black] if not black.all() else grey.ravel()
     side = float(min(prepared.shape[:2]))
     found = nuclei(prepared)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from cellkin.core.arrays import Array, Bools, Bytes, Singles
-from cellkin.imaging.checks import BLACK, require_rgb
+from cellkin.imaging.checks import BLACK, brightest, require_rgb
 
 NUCLEAR = 0.8
 """Stain (optical density) from which on a stretch of a nucleus's size is called a nucleus."""
@@ -65,7 +65,7 @@ def nuclear_stain(rgb: Bytes) -> Singles:
         ImageError: the array is no RGB image.
     """
     require_rgb(rgb, "in which nuclei were looked for")
-    black = rgb.max(axis=2) <= BLACK
+    black = brightest(rgb) <= BLACK
     light = np.full(3, 255.0)
     if black.mean() < CUT_OUT:
         light = np.percentile(rgb[::2, ::2][~black[::2, ::2]], 95, axis=0)

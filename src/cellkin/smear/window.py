@@ -19,7 +19,7 @@ import numpy as np
 from cellkin.core.arrays import Array, Bytes, Singles
 from cellkin.core.errors import DataError, RecipeError
 from cellkin.core.progress import Progress, silent
-from cellkin.imaging.checks import BLACK
+from cellkin.imaging.checks import BLACK, brightest
 from cellkin.imaging.preprocess import WINDOWS
 from cellkin.imaging.stain import CUT_OUT
 from cellkin.smear.found import FoundField
@@ -187,13 +187,13 @@ class _Looks:
 
 def is_cut_out(picture: Bytes) -> bool:
     """Whether a cell was cut out and laid on black."""
-    return bool((picture.max(axis=2) <= BLACK).mean() >= CUT_OUT)
+    return bool((brightest(picture) <= BLACK).mean() >= CUT_OUT)
 
 
 def lit(picture: Bytes) -> Bytes:
     """A picture whose ground is white; black around a cell that was cut out is ground as well."""
     if is_cut_out(picture):
-        black = (picture.max(axis=2) <= BLACK).astype(np.uint8)
+        black = (brightest(picture) <= BLACK).astype(np.uint8)
         edge = cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0
         return np.where(edge[..., None], np.uint8(WHITE), picture)
     white = np.maximum(np.percentile(picture.reshape(-1, 3), 95, axis=0), 1)

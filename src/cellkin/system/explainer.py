@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +42,7 @@ from cellkin.evidence.explaining import Cases, class_maps, pair_maps
 from cellkin.evidence.matching import Matching
 from cellkin.evidence.outlines import Outlines
 from cellkin.evidence.traits import NO_PORTRAIT, traits
+from cellkin.imaging.quality import Measures
 from cellkin.system.company import Company
 
 _Drawn = tuple[
@@ -63,6 +65,7 @@ class Look:
         query: its name. image: (S, S, 3) uint8, what the network saw before the z-score.
         feature_map: (C, h, w) float32; tokens for a transformer. features: one vector.
         logits: (K,) of the class head.
+        measures: of the quality gate, measured while the network looked; None where nobody asked.
     """
 
     query: str
@@ -70,6 +73,7 @@ class Look:
     feature_map: Singles
     features: Features
     logits: Singles
+    measures: Future[Measures] | None = field(default=None, repr=False)
 
     def moved(self, alignment: Affine, *, pooled: bool) -> Look:
         """The same look, aligned: its features and, where they are pooled from it, its map."""

@@ -18,16 +18,17 @@ from cellkin.core.errors import DecisionError, ImageError
 from cellkin.core.fits import Fits
 from cellkin.core.progress import Progress, silent
 from cellkin.core.records import Decision, Evidence, Features, ImageRef
+from cellkin.core.stages import stage
 from cellkin.core.units import SUBJECT, Owners
 from cellkin.decision import COVERAGE
 from cellkin.imaging.loading import BLOCK, each_prepared
 from cellkin.imaging.preprocess import Prepared
-from cellkin.imaging.quality import measure
 from cellkin.smear.window import Window
 from cellkin.system.atlas_facts import atlas_facts
 from cellkin.system.counting import Album, Caller, CountOptions, Fields, count
 from cellkin.system.explainer import Explainer, Look, together
 from cellkin.system.fits import chosen, fits
+from cellkin.system.gating import measures_of, measuring
 from cellkin.system.windows import atlas_window, no_field
 
 __all__ = ["DecisionSupport", "Look", "Prepared"]
@@ -56,13 +57,12 @@ class How(Seen, total=False):
 
 @dataclass(frozen=True)
 class _Asked:
-    """At what scale images are given, whether fields are refused among them, and who is told how
-    far it is.
-    """
+    """How images are looked at: their scale, fields refused, measured by the gate, progress told."""
 
     um_per_pixel: float | None
     gate: bool
     progress: Progress
+    measured: bool = True
 
 
 class DecisionSupport:
@@ -137,9 +137,8 @@ class DecisionSupport:
             DecisionError: the sequence is empty, or a scale is given to an encoder that takes every
                 picture whole.
         """
-        return self._answers(
-            images, lambda looks, _: looks, None, _Asked(um_per_pixel, True, progress)
-        )
+        how = _Asked(um_per_pixel, True, progress, measured=False)
+        return self._answers(images, lambda looks, _: looks, None, how)
 
     @overload
     def decide(self, images: Image, **how: Unpack[How]) -> Decision: ...  # type: ignore[overload-overlap]
@@ -338,26 +337,29 @@ class DecisionSupport:
             progress=how.progress,
             check=no_field(self.atlas) if how.gate else None,
         )
-        fresh = self._seen(names, prepared)
+        fresh = self._seen(names, prepared, how.gate and how.measured)
         for image in images:
             yield image if isinstance(image, Look) else next(fresh)
 
     def _seen(
-        self, names: Sequence[str], prepared: Iterator[Bytes | ImageError]
+        self, names: Sequence[str], prepared: Iterator[Bytes | ImageError], gate: bool
     ) -> Iterator[Look | ImageError]:
         named = zip(names, prepared, strict=True)
         while block := list(islice(named, BLOCK)):
             good = [(name, image) for name, image in block if not isinstance(image, ImageError)]
-            looks = iter(self._passed(good) if good else ())
+            looks = iter(self._passed(good, gate) if good else ())
             for _, image in block:
                 yield image if isinstance(image, ImageError) else next(looks)
 
-    def _passed(self, named: Sequence[tuple[str, Bytes]]) -> Iterator[Look]:
-        """The forward pass over prepared pictures."""
-        views = self.atlas.encoder.view(np.stack([image for _, image in named]))
+    def _passed(self, named: Sequence[tuple[str, Bytes]], gate: bool) -> Iterator[Look]:
+        """The forward pass over prepared pictures; the gate measures them meanwhile."""
+        images = [image for _, image in named]
+        with measuring(images if gate else ()) as found, stage("network"):
+            views = self.atlas.encoder.view(np.stack(images))
         for i, (name, image) in enumerate(named):
             features = Features((name,), views.features[i : i + 1], self.atlas.space)
-            yield Look(name, image, views.maps[i], features, views.logits[i])
+            seen = (views.maps[i], features, views.logits[i])
+            yield Look(name, image, *seen, found[i] if gate else None)
 
     def moved(self, look: Look) -> Look:
         """The look where it lies among the cells of this atlas: by the alignment of its place."""
@@ -371,8 +373,8 @@ class DecisionSupport:
     ) -> list[Decision]:
         """The decisions with what only the pictures tell; the gate's part where it is asked."""
         images = [look.image for look in looks]
-        measured = [measure(image) for image in images] if asked else None
-        return pictured(self.atlas, decisions, images, measured, coverage=coverage)
+        found = [measures_of(look) for look in looks] if asked else None
+        return pictured(self.atlas, decisions, images, found, coverage=coverage)
 
     @cached_property
     def _explainer(self) -> Explainer:
