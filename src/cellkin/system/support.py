@@ -57,7 +57,7 @@ class How(Seen, total=False):
 
 @dataclass(frozen=True)
 class _Asked:
-    """How images are looked at: their scale, fields refused, measured by the gate, progress told."""
+    """How images are looked at: scale, fields refused, measured by the gate, progress told."""
 
     um_per_pixel: float | None
     gate: bool
