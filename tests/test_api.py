@@ -525,3 +525,22 @@ def test_the_prepared_case_is_made_once(
     assert prepare_case(support, store, samples).id == case.id
     assert store.verify_log().faults == ()
     store.close()
+
+
+def test_a_finer_contrast_map_is_asked_for_and_as_strong_as_the_others(
+    web: Workstation, support: DecisionSupport
+) -> None:
+    client = web.client("rolf")
+    cell = cells_of(client, web.case(client, 1)["id"])[0]
+    where = f"/api/v1/cells/{cell['id']}/evidence"
+    coarse, fine = ok(client.get(where)), ok(client.get(f"{where}?fine=2"))
+    maps = [np.array(told["contrast"]["query"]["values"]) for told in (coarse, fine)]
+    assert maps[1].shape == (2 * maps[0].shape[0], 2 * maps[0].shape[1])
+    stored = np.asarray(Image.open(io.BytesIO(client.get(fine["query"]["image"]).content)))
+    made = support.finer(support.explain(Prepared(cell["name"], stored)), 2).contrast
+    assert made is not None
+    assert maps[1] == pytest.approx(4 * made.on_query.values)
+    assert fine["limits"]["contrast"] >= np.abs(maps[1]).max() - 1e-9
+    assert (coarse["contrast"]["looks"], "4 looks" in fine["contrast"]["looks"]) == ("", True)
+    assert ok(client.get(where)) == coarse  # each is remembered by itself
+    assert client.get(f"{where}?fine=9").status_code == 422

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import numpy as np
 
 from cellkin.core.arrays import Array, Bools
-from cellkin.core.records import NOTICE, DifferenceMap, Evidence, Neighbor, PairMap
+from cellkin.core.records import NOTICE, Contrast, DifferenceMap, Evidence, Neighbor, PairMap
 from cellkin.imaging.outline import polygon
 from cellkin.report.heatmaps import shared_scale
 from cellkin.report.morphology import morphology
 from cellkin.report.telling import counter_title, share_words, tell
-from cellkin.report.words import ROLES, copies_words, inside_words
+from cellkin.report.words import ROLES, copies_words, inside_words, looks_words
 
 Plain = dict[str, Any]
 
@@ -124,14 +124,24 @@ def _contrast(evidence: Evidence) -> Plain | None:
         {**one.to_json(), "inside": inside_words(one.values, evidence.outline(i))}
         for i, one in enumerate((why.on_query, *why.on_others))
     ]
+    if not why.on_query.refused:
+        maps[0]["values"] = _as_strong(why).tolist()
     return {
         "measure": why.measure,
         "kin": list(why.kin),
         "opponents": list(why.opponents),
         "query": maps[0],
         "references": maps[1:],
+        "looks": looks_words(why),
         "warning": why.warning or None,
     }
+
+
+def _as_strong(why: Contrast) -> Array:
+    """The map of the query; a finer one as strong as the others, whose positions are larger."""
+    values = why.on_query.values
+    coarse = why.on_others[0].values.size if why.on_others else values.size
+    return np.asarray(values * (values.size / coarse))
 
 
 def _gradcam(evidence: Evidence) -> Plain | None:
@@ -209,9 +219,11 @@ def _sides(
 def _limits(evidence: Evidence, pairs: Sequence[Plain]) -> Plain:
     heat = [evidence.heatmap, *evidence.reference_heatmaps] if evidence.heatmap else []
     why = evidence.contrast
-    contrast = (why.on_query, *why.on_others) if why else ()
+    contrast = [one.values for one in why.on_others if not one.refused] if why else []
+    if why and not why.on_query.refused:
+        contrast.append(_as_strong(why))
     rows: Mapping[str, list[Any]] = {
-        "contrast": [one.values for one in contrast if not one.refused],
+        "contrast": contrast,
         "gradcam": [one.values for one in heat if one is not None],
         "pair": _maps(pairs, "on_query", "on_reference"),
         "difference": _maps(pairs, "difference_on_query", "difference_on_reference"),

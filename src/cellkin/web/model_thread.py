@@ -24,6 +24,7 @@ BATCH = 32  # pictures that the network sees in one go
 class _Asked:
     picture: Prepared
     answer: Future[Any]
+    fine: int = 1
 
 
 class Deciding:
@@ -48,9 +49,9 @@ class Deciding:
         self._add(self._wanted, asked)
         return [one.answer for one in asked]
 
-    def explain(self, picture: Prepared) -> Future[Evidence]:
-        """The evidence of one picture."""
-        asked = _Asked(picture, Future())
+    def explain(self, picture: Prepared, fine: int = 1) -> Future[Evidence]:
+        """The evidence of one picture; `fine`: see `DecisionSupport.finer`."""
+        asked = _Asked(picture, Future(), fine)
         self._add(self._urgent, [asked])
         return asked.answer
 
@@ -91,7 +92,11 @@ class Deciding:
         return self.support.decide([one.picture for one in asked])
 
     def _explained(self, asked: list[_Asked]) -> Sequence[Evidence]:
-        return self.support.explain([one.picture for one in asked])
+        found = self.support.explain([one.picture for one in asked])
+        return [
+            self.support.finer(evidence, one.fine) if one.fine > 1 else evidence
+            for one, evidence in zip(asked, found, strict=True)
+        ]
 
 
 def _fulfil(asked: list[_Asked], answer: Callable[[list[_Asked]], Sequence[Any]]) -> None:

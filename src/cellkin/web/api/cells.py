@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from cellkin.imaging.preprocess import Prepared
@@ -22,6 +22,12 @@ from cellkin.web.store import Actor, Case, Cell, Original
 router = APIRouter(route_class=Housed, prefix="/cells", tags=["cells"])
 
 FOR_A_DAY = {"Cache-Control": "private, max-age=86400"}  # a stored picture never changes
+
+
+Fine = Annotated[
+    int,
+    Query(ge=1, le=4, description="Divide each position of the contrast map into so many squared."),
+]
 
 
 class Review(Body):
@@ -146,24 +152,26 @@ def _told(station: Station, actor: Actor, found: Cell) -> Reviewed:
 
 @router.get("/{cell}/evidence", response_class=Response)
 @works_in("evidence")
-def evidence(cell: CellId, _: Reader, station: Stationed) -> Response:
+def evidence(cell: CellId, _: Reader, station: Stationed, fine: Fine = 1) -> Response:
     """Why: neighbours, counter-evidence, maps, confidence (see `Evidence` in the documentation).
 
     Pair tensors are base64 of little-endian float32, h x w x h x w.
     """
-    return Response(_evidence(station, station.store.cell(cell)), media_type="application/json")
+    found = _evidence(station, station.store.cell(cell), fine)
+    return Response(found, media_type="application/json")
 
 
-def _evidence(station: Station, cell: Cell) -> bytes:
+def _evidence(station: Station, cell: Cell, fine: int) -> bytes:
     _require_same_atlas(station, cell.provenance.get("atlas"))
-    remembered = station.evidence.get(cell.id)
+    key = cell.id if fine == 1 else f"{cell.id}/{fine}"
+    remembered = station.evidence.get(key)
     if remembered is not None:
         return remembered
     picture = Prepared(cell.name, pixels(station.store.image(cell.id)))
-    found = station.deciding.explain(picture).result()
+    found = station.deciding.explain(picture, fine).result()
     query: dict[str, Any] = {"id": cell.id, "image": f"/api/v1/cells/{cell.id}/image"}
     content = json.dumps(evidence_json(found, query), allow_nan=False).encode()
-    station.evidence.put(cell.id, content)
+    station.evidence.put(key, content)
     return content
 
 

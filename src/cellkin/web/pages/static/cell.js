@@ -181,7 +181,7 @@ function drawEvidence(evidence) {
       h("p", { class: "verdict-more" }, [...verdict, left_out].filter(Boolean).join(" "))),
     why.length ? h("ul", { class: "why", "aria-label": "Cautions" }, why.map((w) => h("li", {}, w))) : "",
     strip.node,
-    h("div", { class: "look" }, modeButtons(evidence), strip.bar.node, h("p", { class: "say", id: "spot-words", role: "status" }, rest_())));
+    h("div", { class: "look" }, modeButtons(evidence), finerButton(evidence), strip.bar.node, h("p", { class: "say", id: "spot-words", role: "status" }, rest_())));
   $("#sure").replaceChildren(h("details", { open: memory.get("numbers") === true, ontoggle: (e) => memory.set("numbers", e.target.open) },
     h("summary", {}, h("h2", {}, "How sure: the numbers")), confidencePanel(evidence)));
   $("#looks").replaceChildren(...looksPanel(evidence));
@@ -201,6 +201,21 @@ function closely(view) {
   if (!view || view.kind === "query") return lookClosely(cell);
   const words = `${view.kind === "kin" ? `Kin ${view.cell.rank}` : "Against it"}: ${title(view.cell.label)}`;
   return lookClosely(cell, { source: preparedSource(view.cell.image), label: words, caption: [h("b", {}, words), h("span", { class: "soft" }, "as the network saw it")] });
+}
+
+/** The contrast map from sixteen looks at the shifted picture, on request. */
+function finerButton(evidence) {
+  if (!evidence.contrast || evidence.contrast.query.refused) return null;
+  if (evidence.contrast.looks) return h("span", { class: "soft" }, evidence.contrast.looks);
+  const id = cell.id;
+  return h("button", { type: "button", id: "finer", onclick: async (event) => {
+    event.target.disabled = true;
+    event.target.textContent = "Looking …";
+    try {
+      const found = await api(`/cells/${encodeURIComponent(id)}/evidence?fine=4`);
+      if (cell.id === id) { mode = "contrast"; drawEvidence(found); }
+    } catch (error) { toast(error.message, "bad"); event.target.disabled = false; event.target.textContent = "Finer"; }
+  } }, "Finer");
 }
 
 function modeButtons(evidence) {

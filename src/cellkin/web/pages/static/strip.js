@@ -51,7 +51,7 @@ export class Strip {
     const why = place ? contrast?.references[place - 1] : contrast?.query;
     const cam = place ? gradcam?.references[place - 1] : gradcam?.query;
     return {
-      contrast: flat(why?.values), gradcam: flat(cam), margin: why?.margin, outline: outlines?.[place] ?? null,
+      contrast: flat(why?.values), contrastGrid: why?.values ? [why.values.length, why.values[0].length] : this.grid, gradcam: flat(cam), margin: why?.margin, outline: outlines?.[place] ?? null,
       noContrast: why?.refused ?? "", inside: { contrast: why?.inside ?? "", gradcam: cam ? gradcam.inside[place] : "" },
     };
   }
@@ -197,7 +197,7 @@ export class Strip {
     if (index < 2) drawScaleBar(view.bar, this.um, view.canvas.clientWidth / this.evidence.size, view.canvas.clientWidth);
     const values = this.values(index);
     const outline = this.spot || this.mode === "image" ? null : view.outline;
-    if (values) overlay(ctx, values, this.grid, limit, outline);
+    if (values) overlay(ctx, values, this.mode === "contrast" && !this.spot ? view.contrastGrid : this.grid, limit, outline);
     this.drawSpot(ctx, index, side, values);
     view.state.textContent = this.stateOf(view, index, values);
     const peak = this.spot && values ? peakOf(values, this.grid[1]) : null;
