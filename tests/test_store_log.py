@@ -121,8 +121,8 @@ TAMPERINGS = {
     "a signed document": "UPDATE revisions SET document = x'7b7d' WHERE revision = 1",
     "a missing revision": "DELETE FROM revisions WHERE revision = 1",
     "a role": "UPDATE users SET role = 'admin'",
-    "a new account": "INSERT INTO users SELECT 'eve', password, 'admin', 0, created, created_by "
-    "FROM users",
+    "a new account": "INSERT INTO users SELECT 'eve', password, 'admin', 0, created, created_by, "
+    "groups FROM users",
 }
 
 

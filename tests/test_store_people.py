@@ -43,7 +43,7 @@ def test_the_usual_hash_is_argon2id_and_not_cheap() -> None:
 def test_a_password_is_checked_and_never_kept(store: Store, tmp_path: Path) -> None:
     assert store.check_password("Anna", SECRET) == store.user("Anna")
     for name, password in (("Anna", SECRET + "x"), ("nobody", SECRET), ("Anna", ""), ("", "")):
-        with pytest.raises(Forbidden, match="name or the password"):
+        with pytest.raises(Forbidden, match="password or the code is wrong"):
             store.check_password(name, password)
     store.close()
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,7 +131,7 @@ def password(
     store: StoreAt = str(STORE),
     audit_key: AuditKeyAt = None,
 ) -> None:
-    """Give a person a new password; all their sessions end."""
+    """Give a person a new password; all their sessions and tokens end."""
     with _opened(store, audit_key) as kept:
         kept.set_password(_actor(), kept.user(name).name, _password(stdin))
     talk(f"{name} has a new password")
@@ -153,7 +153,55 @@ def disable(
     talk(f"{name} may sign in again" if undo else f"{name} is shut out")
 
 
-for verb, called in ((add, "add"), (list_, "list"), (password, "password"), (disable, "disable")):
+@examples("""
+cellkin users factor anna
+cellkin users factor anna --remove
+""")
+def factor(
+    name: Name,
+    remove: Annotated[bool, typer.Option("--remove", help="The authenticator is lost.")] = False,
+    store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
+) -> None:
+    """Give a person a second factor: an authenticator's code at each login (TOTP)."""
+    from cellkin.web.store.passwords import address_of
+
+    with _opened(store, audit_key) as kept:
+        if remove:
+            kept.end_factor(_actor(), name)
+            talk(f"{name} signs in with the password alone")
+            return
+        secret = kept.set_factor(_actor(), name)
+    talk(f"Put this into the authenticator of {name}; it is shown this once")
+    typer.echo(address_of(name, secret))
+
+
+@examples("""
+cellkin users groups ben haematology
+cellkin users groups ben (in none: only cases of everybody)
+""")
+def groups(
+    name: Name,
+    groups: Annotated[
+        list[str] | None, typer.Argument(metavar="[GROUP]...", help="All that they are in.")
+    ] = None,
+    store: StoreAt = str(STORE),
+    audit_key: AuditKeyAt = None,
+) -> None:
+    """Say which groups a person is in: cases of other groups are not there for them."""
+    with _opened(store, audit_key) as kept:
+        found = kept.change_user(_actor(), name, groups=groups or ())
+    talk(f"{name} is in {', '.join(found.groups) or 'no group'}")
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "add": add,
+    "list": list_,
+    "password": password,
+    "disable": disable,
+}
+VERBS |= {"disable": disable, "factor": factor, "groups": groups}
+for called, verb in VERBS.items():
     users.command(called, epilog=getattr(verb, "examples", None))(verb)
 
 

@@ -61,6 +61,13 @@ def serve(
             "--behind-proxy", help="A proxy on this machine speaks TLS: cookies travel over TLS."
         ),
     ] = False,
+    second_factor: Annotated[
+        bool,
+        typer.Option(
+            "--second-factor",
+            help="Admins without a second factor (cellkin users factor) do no more than reviewers.",
+        ),
+    ] = False,
     originals: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +103,7 @@ def serve(
         hosts=tuple(allow_host or ()),
         accounts=accounts,
         secure_cookies=behind_proxy,
+        second_factor=second_factor,
         rules=Rules(routine_reasons=reasons, least_view=least_view),
     )
     talk("Opening the store of cases")

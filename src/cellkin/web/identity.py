@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
-from cellkin.web.store import ROLES, SCOPES, Actor, Store
+from cellkin.web.store import ROLES, SCOPES, Actor, Store, User
 
 LOCAL = "local"
 LOCAL_ROLE = "reviewer"
@@ -66,6 +66,8 @@ class Identities:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._accounts = store, settings.accounts
         self.cookie = "__Host-cellkin" if settings.secure_cookies else "cellkin"
+        self.device_cookie = f"{self.cookie}-device"
+        self._factors = settings.second_factor
         actor = Actor(LOCAL, LOCAL_ROLE, "page")
         self._local = Who(actor, SCOPES, csrf=secrets.token_urlsafe(32))
 
@@ -84,13 +86,26 @@ class Identities:
         found = self._store.session(secret) if secret else None
         if found is None:
             return None
-        actor = Actor(found.user.name, found.user.role, "page")
+        actor = Actor(found.user.name, self._role(found.user), "page")
         return Who(actor, SCOPES, found.csrf, secret)
+
+    def _role(self, user: User) -> str:
+        """What a person acts as: an admin without the second factor that is asked for does less."""
+        if self._factors and user.role == "admin" and not self._store.has_factor(user.name):
+            return LOCAL_ROLE
+        return user.role
 
     def session_of(self, headers: Headers) -> str:
         """The session's secret in the cookie, or an empty string."""
+        return self._cookie(headers, self.cookie)
+
+    def device_of(self, headers: Headers) -> str:
+        """The secret of a device that somebody signed in from, or an empty string."""
+        return self._cookie(headers, self.device_cookie)
+
+    def _cookie(self, headers: Headers, name: str) -> str:
         try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+            morsel = SimpleCookie(headers.get("cookie", "")).get(name)
         except CookieError:
             return ""
         return morsel.value if morsel else ""
@@ -106,4 +121,4 @@ class Identities:
                 mend="make a new one",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return Who(Actor(found.user.name, found.user.role, "api"), found.scopes)
+        return Who(Actor(found.user.name, self._role(found.user), "api"), found.scopes)

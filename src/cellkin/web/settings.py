@@ -73,6 +73,7 @@ class Settings:
         hosts: names and addresses it answers to beside its own, without port ("lab.example.org").
         accounts: people sign in; without, one local reviewer acts and nobody else can reach it.
         secure_cookies: cookies travel over TLS alone; set behind a proxy that speaks TLS.
+        second_factor: admins without one do no more than reviewers.
         session_minutes: a session ends this long after it was last used.
         max_files: images in one upload, those inside a zip counted.
         max_upload_bytes: of one upload. max_file_bytes: of one image, unpacked.
@@ -97,6 +98,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     accounts: bool = False
     secure_cookies: bool = False
+    second_factor: bool = False
     session_minutes: int = 30
     max_files: int = 1000
     max_upload_bytes: int = 256 * MEBIBYTE

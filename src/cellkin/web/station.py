@@ -10,6 +10,7 @@ from cellkin.imaging.scale import png_of
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Batch, Decoders, decoded
 from cellkin.web.identity import Identities
+from cellkin.web.looking import Lookers
 from cellkin.web.model_thread import Deciding
 from cellkin.web.printing import Printing
 from cellkin.web.remembering import Remembered
@@ -27,7 +28,7 @@ class Station:
     Attributes:
         support: the atlas; its network is asked by `deciding` alone.
         kept: answers that are the same for every request, made for the first.
-        rooms: where each kind of work is done.
+        lookers: write down who looked at which case. rooms: where each kind of work is done.
     """
 
     support: DecisionSupport
@@ -39,6 +40,7 @@ class Station:
     evidence: Remembered
     printing: Printing
     rooms: Rooms
+    lookers: Lookers
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -53,6 +55,7 @@ class Station:
             identities=Identities(store, settings),
             evidence=Remembered(settings.evidence_bytes),
             printing=Printing(settings),
+            lookers=Lookers(store),
             rooms=Rooms(settings.waiting, 2 * settings.max_upload_bytes),
         )
 
@@ -77,3 +80,4 @@ class Station:
         self.deciding.close()
         self.decoders.close()
         self.printing.close()
+        self.lookers.close()

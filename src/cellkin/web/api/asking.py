@@ -84,6 +84,21 @@ def may(role: str, scope: str) -> Callable[..., Actor]:
     return allowed
 
 
+def visible(request: Request) -> None:
+    """Refuse a case, or a cell of one, that is another group's, whatever route names it; whoever
+    looks leaves an entry in the log.
+
+    Raises:
+        NotFound: it is.
+    """
+    named = {k: request.path_params[k] for k in ("case", "cell") if k in request.path_params}
+    if named:
+        station, actor = station_of(request), who_of(request).actor
+        case = station.store.require_seen(actor, **named)
+        if case is not None and request.method == "GET":
+            station.lookers.note(actor, case)
+
+
 Stationed = Annotated[Station, Depends(station_of)]
 Whoever = Annotated[Who, Depends(who_of)]
 Reader = Annotated[Actor, Depends(may("viewer", "read"))]

@@ -144,19 +144,19 @@ def _start(cursor: str | None) -> int:
     return int(cursor)
 
 
-@router.get("/cells/{cell:path}/image", response_class=Response)
-def picture(cell: str, _: Reader, station: Stationed) -> Response:
+@router.get("/cells/{reference:path}/image", response_class=Response)
+def picture(reference: str, _: Reader, station: Stationed) -> Response:
     """The picture of a reference cell, PNG, as the network saw it."""
-    _position(station.support, cell)  # refuses a cell that is none
+    _position(station.support, reference)  # refuses a cell that is none
     return Response(
-        station.support.atlas.pngs([cell])[0], media_type="image/png", headers=FOR_A_DAY
+        station.support.atlas.pngs([reference])[0], media_type="image/png", headers=FOR_A_DAY
     )
 
 
-@router.get("/cells/{cell:path}")
-def one(cell: str, _: Reader, station: Stationed) -> ReferenceCell:
+@router.get("/cells/{reference:path}")
+def one(reference: str, _: Reader, station: Stationed) -> ReferenceCell:
     """A reference cell."""
-    return _cell(station.support, _position(station.support, cell))
+    return _cell(station.support, _position(station.support, reference))
 
 
 def _position(support: DecisionSupport, cell: str) -> int:

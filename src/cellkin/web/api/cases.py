@@ -58,12 +58,15 @@ UploadId = Annotated[Identifier, Path(description="Id of an announced upload.")]
 
 
 class NewCase(Body):
-    """A case to make; `pseudonym` is never a person's name."""
+    """A case to make; `pseudonym` is never a person's name. `group`: of people who see it alone, an
+    empty text for everybody; left out, it is one's own, where one is in one.
+    """
 
     pseudonym: Line
     specimen: Line | None = None
     consecutive: bool = False
     note: Note = ""
+    group: Line | None = None
 
 
 class CaseChange(Body):
@@ -73,6 +76,7 @@ class CaseChange(Body):
     pseudonym: Line | None = None
     specimen: Line | None = None
     consecutive: bool | None = None
+    group: Line | None = None
     note: Note | None = None
 
 
@@ -142,7 +146,7 @@ class Undone(BaseModel):
 
 @router.get("")
 def worklist(
-    _: Reader,
+    actor: Reader,
     station: Stationed,
     search: Annotated[Line, Query(description="In pseudonym and note.")] = "",
     status: Annotated[Line | None, Query(description="open, signed or amended.")] = None,
@@ -152,7 +156,7 @@ def worklist(
 ) -> Items[Case]:
     """The worklist, the newest case first."""
     found, following = station.store.cases(
-        search=search, status=status, flag=flag, limit=limit, cursor=cursor
+        search=search, status=status, flag=flag, limit=limit, cursor=cursor, actor=actor
     )
     return Items(items=found, next=following)
 
@@ -161,7 +165,12 @@ def worklist(
 def create(new: NewCase, actor: Uploader, station: Stationed) -> Case:
     """A new case, without cells."""
     return station.store.create_case(
-        actor, new.pseudonym, specimen=new.specimen, consecutive=new.consecutive, note=new.note
+        actor,
+        new.pseudonym,
+        specimen=new.specimen,
+        consecutive=new.consecutive,
+        note=new.note,
+        group=new.group,
     )
 
 

@@ -43,6 +43,7 @@ class UserChange(Body):
     password: Annotated[str, Field(max_length=1024)] | None = None
     role: Line | None = None
     disabled: bool | None = None
+    groups: Annotated[list[Line], Field(max_length=100)] | None = None
 
 
 class NewToken(Body):
@@ -76,11 +77,8 @@ def add_user(new: NewUser, actor: Admin, station: Stationed) -> User:
 @router.patch("/users/{name}", tags=["people"])
 @works_in("login")
 def change_user(name: UserName, wanted: UserChange, actor: Admin, station: Stationed) -> User:
-    """Change role or password of an account, or close it; its sessions end."""
-    store = station.store
-    if wanted.password is not None:
-        store.set_password(actor, name, wanted.password)
-    return store.change_user(actor, name, role=wanted.role, disabled=wanted.disabled)
+    """Change role, groups or password of an account, or close it: all of it or nothing."""
+    return station.store.change_user(actor, name, **wanted.model_dump(exclude_unset=True))
 
 
 @router.get("/tokens", tags=["people"])

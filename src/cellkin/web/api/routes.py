@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
 from cellkin.web.api import atlas, cases, cells, drift, people, reports, sessions, stateless
-from cellkin.web.api.asking import PROBLEMS
+from cellkin.web.api.asking import PROBLEMS, visible
 from cellkin.web.security import API
 
 PARTS = (sessions, atlas, drift, stateless, cases, cells, reports, people)
 
-router = APIRouter(prefix=API, responses=PROBLEMS)
+router = APIRouter(prefix=API, responses=PROBLEMS, dependencies=[Depends(visible)])
 for part in PARTS:
     router.include_router(part.router)
 

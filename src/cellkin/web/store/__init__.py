@@ -15,6 +15,7 @@ from cellkin.web.store.errors import (
     Throttled,
 )
 from cellkin.web.store.originals import Keeping
+from cellkin.web.store.people import Proof
 from cellkin.web.store.records import (
     DISPOSITIONS,
     ROLES,
@@ -61,6 +62,7 @@ __all__ = [
     "NoCursor",
     "NotFound",
     "Original",
+    "Proof",
     "Refused",
     "Revision",
     "Rules",

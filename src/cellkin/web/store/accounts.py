@@ -15,10 +15,11 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 from cellkin.web.store.converting import new_id, require_role, storable
 from cellkin.web.store.errors import Busy, NotFound, Refused
 from cellkin.web.store.log import plain_json
-from cellkin.web.store.people import People, iso, person, user_of
+from cellkin.web.store.people import People, person, user_of
 from cellkin.web.store.records import LONGEST_SESSION, SCOPES, Actor, ApiToken, Session
 from cellkin.web.store.relied import row_hash
 from cellkin.web.store.tables import api_tokens, sessions, users
+from cellkin.web.store.throttling import iso
 
 LONGEST_TOKEN = 366  # days
 

@@ -19,6 +19,7 @@ from cellkin.web.store.converting import (
 )
 from cellkin.web.store.database import Transaction
 from cellkin.web.store.errors import Conflict, NotFound, Refused
+from cellkin.web.store.groups import EVERYBODY, group_for, seen_by
 from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import Actor, Case
 from cellkin.web.store.tables import atlases, cases, cells, revisions
@@ -27,7 +28,7 @@ from cellkin.web.worklist.held import MISFITS
 from cellkin.web.worklist.misfit import DISTANT, held
 
 STATUSES = ("open", "signed", "amended")
-CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note")
+CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note", "group")
 COUNTED = (
     "proposed",
     "final",
@@ -50,6 +51,7 @@ def create(tx: Transaction, actor: Actor, fields: Mapping[str, Any]) -> Case:
         "specimen": specimen,
         "consecutive": bool(fields["consecutive"]),
         "note": written("note", fields["note"]),
+        "group": group_for(tx.conn, actor, fields["group"]),
     }
     found = new_id()
     row = {**told, **EMPTY, "id": found, "status": "open", "version": 1, "revision": 1}
@@ -75,11 +77,18 @@ def get(conn: Connection, case_id: str) -> Case:
 
 
 def listed(
-    conn: Connection, wanted: Mapping[str, str | None], limit: int, cursor: str | None
+    conn: Connection,
+    wanted: Mapping[str, str | None],
+    limit: int,
+    cursor: str | None,
+    actor: Actor | None,
 ) -> tuple[list[Case], str | None]:
-    """A page of the worklist, the newest case first, and the cursor of the next page."""
+    """A page of the worklist, as somebody sees it, the newest case first, and the cursor of the
+    next page.
+    """
     query = select(cases).order_by(cases.c.created.desc(), cases.c.id)
-    for condition in _conditions(wanted):
+    seen = None if actor is None else seen_by(conn, actor)
+    for condition in [*_conditions(wanted), *([] if seen is None else [seen])]:
         query = query.where(condition)
     if cursor is not None:
         at, last = cursor_to(cursor, (str, str))
@@ -120,7 +129,7 @@ def change(
     new: dict[str, Any] = {}
     for name, value in changes.items():
         _one_of(name, CHANGEABLE, "field")
-        new[name] = value if name == "consecutive" else written(name, value)
+        new[name] = _changed(tx, actor, name, value)
     if "pseudonym" in new:
         written("pseudonym", new["pseudonym"], needed=True)
     if "specimen" in new:
@@ -134,6 +143,12 @@ def change(
     old = {name: getattr(before, name) for name in new}
     tx.log(actor, "case changed", case=case_id, before=old, after=new)
     return refresh(tx, case_id, decided=True)
+
+
+def _changed(tx: Transaction, actor: Actor, name: str, value: Any) -> Any:
+    if name == "group":
+        return group_for(tx.conn, actor, value or EVERYBODY)
+    return value if name == "consecutive" else written(name, value)
 
 
 def locked(tx: Transaction, case_id: str, version: int) -> Case:

@@ -24,6 +24,7 @@ from cellkin.web.store.tables import (
     batches,
     cases,
     cells,
+    factors,
     looks,
     originals,
     pictures,
@@ -47,7 +48,12 @@ GROUPED: Mapping[Table, tuple[str, tuple[str, ...]]] = {
     originals: ("place", ("sha256",)),
 }
 """Table whose rows never change -> the column of its groups, and the columns of its key."""
-SINGLE: Mapping[Table, str] = {atlases: "id", users: "name", api_tokens: "id"}
+SINGLE: Mapping[Table, str] = {
+    atlases: "id",
+    users: "name",
+    api_tokens: "id",
+    factors: "user",
+}
 """Table of few rows -> the column of its key."""
 
 
@@ -153,7 +159,7 @@ def _differing(row: Any, state: Mapping[str, Any]) -> str:
 def _views(conn: Connection, replay: Replay, query: Select[Any]) -> Iterator[str]:
     left = dict(replay.views)
     for row in conn.execute(query).mappings():
-        if left.pop((row["cell"], row["user"]), None) != (row["opened"] is not None):
+        if left.pop((row["cell"], row["user"]), None) != (row["seen"], row["opened"]):
             yield f"cell {row['cell']}: that {row['user']} looked at it is not what the log says"
     yield from (f"cell {cell}: that {user} looked at it is gone" for cell, user in left)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -11,19 +15,29 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import Connection, delete, func, select, update
 
+from cellkin.core.names import likeness, spelled
 from cellkin.web.store.converting import require_role, storable
 from cellkin.web.store.database import Database, Transaction
-from cellkin.web.store.errors import Forbidden, NotFound, Refused, Throttled
+from cellkin.web.store.errors import Forbidden, NotFound, Refused
+from cellkin.web.store.log import plain_json
+from cellkin.web.store.passwords import LONGEST, check_password, new_secret, step_of
 from cellkin.web.store.records import ROLES, Actor, User
 from cellkin.web.store.relied import row_hash
-from cellkin.web.store.tables import attempts, sessions, users
+from cellkin.web.store.tables import api_tokens, attempts, devices, factors, sessions, users
+from cellkin.web.store.throttling import KNOWN, is_known, iso, place_of, throttle, tidy
 
-SHORTEST = 10
-LONGEST = 256  # characters of a password: hashing more would be work for an attacker to give us
-WINDOW = 15  # minutes that a failed login counts
-PER_PERSON = 5  # failures of one name from one place
-PER_PLACE = 20  # failures of all names from one place
-PER_NAME = 50  # failures of one name from all places
+FIGURES = str.maketrans("013", "ole")  # as letters are drawn
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What comes with a password: the cookie of a device, and the code of a second factor."""
+
+    device: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+
+
+NONE = Proof()
 
 
 class People:
@@ -42,12 +56,8 @@ class People:
             require_role(actor, "admin")
             kept = _checked_name(name)
             _check_role(role)
-            _check_password(kept, password)
-            same = func.lower(users.c.name) == kept.lower()
-            if tx.conn.execute(select(users.c.name).where(same)).scalar() is not None:
-                raise Refused(
-                    "there is a person of this name", where=kept, mend="choose another name"
-                )
+            check_password(kept, password)
+            _require_unlike(tx.conn, kept)
             row = {"name": kept, "password": _hasher().hash(password), "role": role}
             row |= {"created": tx.now, "created_by": actor.user}
             tx.conn.execute(users.insert().values(**row, disabled=False))
@@ -67,7 +77,7 @@ class People:
             return person(conn, name)
 
     def set_password(self, actor: Actor, name: str, password: str) -> User:
-        """Give a person a new password; all their sessions end.
+        """Give a person a new password; all their sessions and tokens end.
 
         Raises:
             NotFound; Forbidden: somebody else's, and the actor is no admin. Refused: too easy.
@@ -76,19 +86,33 @@ class People:
             if actor.user != name:
                 require_role(actor, "admin")
             found = person(tx.conn, name)
-            _check_password(name, password)
-            changed = update(users).where(users.c.name == name)
-            row = {"name": name, "password": _hasher().hash(password)}
-            tx.conn.execute(changed.values(row))
-            tx.conn.execute(delete(sessions).where(sessions.c.user == name))
-            told = {"name": name, "fixed": row_hash("users", row)}
-            tx.log(actor, "password changed", after=told)
+            _new_password(tx, actor, name, password)
             return found
 
+    def change_own_password(self, actor: Actor, current: str, new: str, source: str = "") -> None:
+        """Change one's own password; all one's sessions and tokens end.
+
+        Raises:
+            Forbidden: the present one is wrong. Throttled: it was too often. Refused: too easy.
+        """
+        self.check_password(actor.user, current, source, again=True)
+        self.set_password(actor, actor.user, new)
+
     def change_user(
-        self, actor: Actor, name: str, *, role: str | None = None, disabled: bool | None = None
+        self,
+        actor: Actor,
+        name: str,
+        *,
+        role: str | None = None,
+        disabled: bool | None = None,
+        groups: Sequence[str] | None = None,
+        password: str | None = None,
     ) -> User:
-        """Change what a person may do, or shut them out (their sessions end, tokens sleep).
+        """Change what a person may do and see, or shut them out (their sessions end, tokens sleep):
+        all of it or, where a part is refused, nothing.
+
+        Args:
+            groups: of people who share cases, all that they are in from now on.
 
         Raises:
             NotFound; Forbidden: the actor is no admin. Refused: the last admin.
@@ -96,44 +120,106 @@ class People:
         with self.database.writing() as tx:
             require_role(actor, "admin")
             before = person(tx.conn, name)
-            new: dict[str, Any] = {}
-            if role is not None and role != before.role:
-                _check_role(role)
-                new["role"] = role
-            if disabled is not None and disabled != before.disabled:
-                new["disabled"] = disabled
-            if not new:
-                return before
-            if before.role == "admin" and not before.disabled and _admins(tx.conn) == 1:
+            wanted: dict[str, Any] = {"role": role, "disabled": disabled}
+            wanted["groups"] = None if groups is None else _checked_groups(groups)
+            new = {k: v for k, v in wanted.items() if v is not None and v != getattr(before, k)}
+            _check_role(role or before.role)
+            last = before.role == "admin" and not before.disabled and _admins(tx.conn) == 1
+            if last and new.keys() & {"role", "disabled"}:
                 raise Refused(
                     "this is the last admin", where=name, mend="make somebody else an admin first"
                 )
-            tx.conn.execute(update(users).where(users.c.name == name).values(new))
-            if new.get("disabled"):
-                tx.conn.execute(delete(sessions).where(sessions.c.user == name))
-            old = {key: getattr(before, key) for key in new}
-            tx.log(actor, "user changed", before={"name": name, **old}, after={"name": name, **new})
+            if new:
+                _change(tx, actor, before, new)
+            if password is not None:
+                _new_password(tx, actor, name, password)
             return person(tx.conn, name)
 
-    def check_password(self, name: str, password: str, source: str = "") -> User:
+    # second factors ---------------------------------------------------------------------------
+
+    def set_factor(self, actor: Actor, name: str) -> str:
+        """Give a person a second factor, in place of any before; returns its secret (base32), for
+        an authenticator. Logins of this person need a code of it from now on.
+
+        Raises:
+            NotFound; Forbidden: the actor is no admin.
+        """
+        secret = new_secret()
+        with self.database.writing() as tx:
+            require_role(actor, "admin")
+            person(tx.conn, name)
+            row = {"user": name, "secret": secret, "since": tx.now}
+            tx.conn.execute(delete(factors).where(factors.c.user == name))
+            tx.conn.execute(factors.insert().values(**row, used=0))
+            tx.conn.execute(delete(sessions).where(sessions.c.user == name))
+            told = {"name": name, "fixed": row_hash("factors", row)}
+            tx.log(actor, "second factor set", after=told)
+        return secret
+
+    def end_factor(self, actor: Actor, name: str) -> None:
+        """Take a second factor away: its authenticator is lost. Raises NotFound, Forbidden."""
+        with self.database.writing() as tx:
+            require_role(actor, "admin")
+            person(tx.conn, name)
+            tx.conn.execute(delete(factors).where(factors.c.user == name))
+            tx.log(actor, "second factor ended", after={"name": name})
+
+    def has_factor(self, name: str) -> bool:
+        """Whether a person has a second factor."""
+        query = select(factors.c.user).where(factors.c.user == name)
+        with self.database.reading() as conn:
+            return conn.execute(query).scalar() is not None
+
+    # logging in -------------------------------------------------------------------------------
+
+    def knows_device(self, name: str, secret: str) -> bool:
+        """Whether a person signed in from a device before."""
+        with self.database.reading() as conn:
+            return bool(secret) and is_known(conn, name, device_hash(secret))
+
+    def know_device(self, name: str) -> str:
+        """A secret for the cookie of a device that a person signed in from."""
+        secret = secrets.token_urlsafe(32)
+        with self.database.writing() as tx:
+            until = iso(datetime.fromisoformat(tx.now) + timedelta(days=KNOWN))
+            row = {"hash": device_hash(secret), "user": name, "expires": until}
+            tx.conn.execute(devices.insert().values(row))
+        return secret
+
+    def check_password(
+        self,
+        name: str,
+        password: str,
+        source: str = "",
+        *,
+        proof: Proof = NONE,
+        again: bool = False,
+    ) -> User:
         """The person whose name and password these are.
 
         Args:
             source: where the request comes from (an IP address), for throttling.
+            again: they are signed in already: no code is asked for, and it is no login.
 
         Raises:
-            Forbidden: they are nobody's, or the person is shut out; the words do not say which.
+            Forbidden: they are nobody's, the code of a second factor is missing or wrong, or the
+                person is shut out; the words do not say which.
             Throttled: there were too many failures; carries the seconds to wait.
         """
+        with self.database.writing() as tx:  # by itself: a refusal below takes nothing of it back
+            tidy(tx.conn, datetime.fromisoformat(tx.now))
         with self.database.writing() as tx:
-            stored, known = _begin_login(tx, name, source)
+            place, stored, known = _begin_login(tx, name, source, proof)
         good = _matches(stored, password) and known is not None and not known.disabled
-        found = known if good else None
         with self.database.writing() as tx:
-            _end_login(tx, (name, source), found)
-        if found is None:
-            raise Forbidden("the name or the password is wrong", mend="try again, or ask an admin")
-        return found
+            if good and not again:
+                good = _second(tx, name, proof.code)
+            _end_login(tx, (name, place, source), known if good else None, again=again)
+        if known is None or not good:
+            raise Forbidden(
+                "the name, the password or the code is wrong", mend="try again, or ask an admin"
+            )
+        return known
 
 
 def person(conn: Connection, name: str) -> User:
@@ -150,12 +236,13 @@ def person(conn: Connection, name: str) -> User:
 
 def user_of(row: Any) -> User:
     """A row of `users` as a record."""
-    return User(row["name"], row["role"], bool(row["disabled"]), row["created"], row["created_by"])
+    told = (row["name"], row["role"], bool(row["disabled"]), row["created"], row["created_by"])
+    return User(*told, tuple(json.loads(row["groups"])))
 
 
-def iso(moment: datetime) -> str:
-    """A moment as records hold it."""
-    return moment.isoformat(timespec="milliseconds")
+def device_hash(secret: str) -> str:
+    """What a device is known by; an empty text where it has no cookie."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest() if secret else ""
 
 
 @cache
@@ -185,13 +272,60 @@ def _check_role(role: str) -> None:
         raise Refused("unknown role", where=role[:80], mend=f"use one of: {', '.join(ROLES)}")
 
 
-def _check_password(name: str, password: str) -> None:
-    if not SHORTEST <= len(password) <= LONGEST or name.lower() in password.lower():
+def _require_unlike(conn: Connection, name: str) -> None:
+    """Refuse a name that a hasty reader takes for another's."""
+    for other in conn.execute(select(users.c.name)).scalars():
+        if _look(str(other)) == _look(name):
+            raise Refused(
+                "there is a person of this name, or of one that looks like it",
+                where=f"{spelled(name)} and {spelled(str(other))}",
+                mend="choose another name",
+            )
+
+
+def _look(name: str) -> str:
+    """What is left of a name in a hurry: also figures that are drawn as letters."""
+    return likeness(name).replace(" ", "").translate(FIGURES).replace("rn", "m")
+
+
+def _checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({checked_group(group) for group in groups}))
+
+
+def checked_group(name: str) -> str:
+    """The name of a group. Raises Refused."""
+    kept = storable(name).strip()
+    if not kept or len(kept) > 80 or not kept.isprintable():
         raise Refused(
-            "this password is too easy to guess, or too long",
-            where=name,
-            mend=f"use {SHORTEST} to {LONGEST} characters that do not hold the name",
+            "this is no name for a group", where=kept[:80], mend="use 1 to 80 printable characters"
         )
+    return kept
+
+
+def _change(tx: Transaction, actor: Actor, before: User, new: dict[str, Any]) -> None:
+    """Change fields of a person, and end the sessions of one who is shut out."""
+    name, stored = before.name, dict(new)
+    if "groups" in stored:
+        stored["groups"] = plain_json(stored["groups"])
+    tx.conn.execute(update(users).where(users.c.name == name).values(stored))
+    if new.get("disabled"):
+        tx.conn.execute(delete(sessions).where(sessions.c.user == name))
+    old = {key: getattr(before, key) for key in new}
+    tx.log(actor, "user changed", before={"name": name, **old}, after={"name": name, **new})
+
+
+def _new_password(tx: Transaction, actor: Actor, name: str, password: str) -> None:
+    """Set a password; sessions, tokens and known devices end with the one before."""
+    check_password(name, password)
+    row = {"name": name, "password": _hasher().hash(password)}
+    tx.conn.execute(update(users).where(users.c.name == name).values(row))
+    for table in (sessions, devices):
+        tx.conn.execute(delete(table).where(table.c.user == name))
+    live = (api_tokens.c.user == name, ~api_tokens.c.ended)
+    ended = tx.conn.execute(select(api_tokens.c.id).where(*live)).scalars().all()
+    tx.conn.execute(update(api_tokens).where(*live).values(ended=True))
+    told = {"name": name, "fixed": row_hash("users", row), "tokens ended": list(ended)}
+    tx.log(actor, "password changed", after=told)
 
 
 def _admins(conn: Connection) -> int:
@@ -199,48 +333,38 @@ def _admins(conn: Connection) -> int:
     return int(conn.execute(query).scalar_one())
 
 
-def _throttle(conn: Connection, name: str, source: str, now: datetime) -> None:
-    """Refuse a login after too many failures.
-
-    Raises:
-        Throttled: too many, of this name from this place, or of one of them alone.
-    """
-    since = iso(now - timedelta(minutes=WINDOW))
-    recent = select(func.count(), func.min(attempts.c.at)).where(attempts.c.at > since)
-    own = attempts.c.name == storable(name.lower()[:80])
-    place = attempts.c.source == storable(source[:80])
-    for query, most in (
-        (recent.where(own, place), PER_PERSON),
-        (recent.where(place), PER_PLACE),
-        (recent.where(own), PER_NAME),
-    ):
-        count, first = conn.execute(query).one()
-        if count >= most:
-            wait = datetime.fromisoformat(first) + timedelta(minutes=WINDOW) - now
-            seconds = max(1, int(wait.total_seconds()) + 1)
-            raise Throttled(
-                "too many failed logins",
-                seconds=seconds,
-                mend=f"wait {-(-seconds // 60)} minutes, then try again",
-            )
-
-
-def _begin_login(tx: Transaction, name: str, source: str) -> tuple[str, User | None]:
+def _begin_login(
+    tx: Transaction, name: str, source: str, proof: Proof
+) -> tuple[str, str, User | None]:
     """Count a login as failed until it is known to be good, so that no number of logins at once
-    goes unseen; the stored hash and the person, or those of nobody.
+    goes unseen; what it is counted by, the stored hash and the person, or those of nobody.
 
     Raises:
         Throttled: there were too many failures before.
     """
     now = datetime.fromisoformat(tx.now)
-    _throttle(tx.conn, name, source, now)
-    old = iso(now - timedelta(minutes=WINDOW))
-    tx.conn.execute(delete(attempts).where(attempts.c.at <= old))
-    row = {"name": storable(name.lower()[:80]), "source": storable(source[:80]), "at": tx.now}
+    device = device_hash(proof.device)
+    known = bool(device) and is_known(tx.conn, storable(name), device)
+    place = place_of(source, device if known else "")
+    throttle(tx.conn, name, place, now, known=known)
+    row = {"name": storable(name.lower()[:80]), "source": place, "at": tx.now}
     tx.conn.execute(attempts.insert().values(row))
     chosen = select(users).where(users.c.name == storable(name))
     found = tx.conn.execute(chosen).mappings().one_or_none()
-    return (_nobody(), None) if found is None else (str(found["password"]), user_of(found))
+    stored = (_nobody(), None) if found is None else (str(found["password"]), user_of(found))
+    return (place, *stored)
+
+
+def _second(tx: Transaction, name: str, code: str) -> bool:
+    """Whether a code is right, where one is asked for; it is good once."""
+    row = tx.conn.execute(select(factors).where(factors.c.user == name)).mappings().one_or_none()
+    if row is None:
+        return True
+    seconds = datetime.fromisoformat(tx.now).timestamp()
+    step = step_of(row["secret"], code, seconds, row["used"])
+    if step is not None:
+        tx.conn.execute(update(factors).where(factors.c.user == name).values(used=step))
+    return step is not None
 
 
 def _matches(stored: str, password: str) -> bool:
@@ -251,12 +375,15 @@ def _matches(stored: str, password: str) -> bool:
         return False
 
 
-def _end_login(tx: Transaction, who: tuple[str, str], found: User | None) -> None:
+def _end_login(
+    tx: Transaction, who: tuple[str, str, str], found: User | None, *, again: bool
+) -> None:
     """Write down how a login went; a good one forgets the failures before it."""
-    name, source = storable(who[0][:80]), storable(who[1][:80])
+    name, place, source = (storable(text[:80]) for text in who)
     if found is None:
         tx.log(Actor(name, "none", "login"), "login failed", after={"source": source})
         return
-    mine = (attempts.c.name == name.lower(), attempts.c.source == source)
+    mine = (attempts.c.name == name.lower(), attempts.c.source == place)
     tx.conn.execute(delete(attempts).where(*mine))
-    tx.log(Actor(found.name, found.role, "login"), "logged in", after={"source": source})
+    if not again:
+        tx.log(Actor(found.name, found.role, "login"), "logged in", after={"source": source})

@@ -70,6 +70,7 @@ class Case(Record):
         atlas: id of the atlas that the last cells were decided with, None for an empty case.
         signed, signed_by: of the last signature, None before it.
         accepted_by, accepted_why: who went on though the case does not fit its atlas.
+        group: of people who see it beside the admins; None: everybody does.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Case(Record):
     signed_by: str | None
     accepted_by: str | None = None
     accepted_why: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -284,13 +286,14 @@ class LogCheck(Record):
 
 @dataclass(frozen=True)
 class User(Record):
-    """A person with an account."""
+    """A person with an account; `groups`: of people whose cases they see beside everybody's."""
 
     name: str
     role: str
     disabled: bool
     created: str
     created_by: str
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ FIXED: Mapping[str, tuple[str, ...]] = {
     "sessions": ("hash", "user", "minutes", "started"),
     "api_tokens": ("id", "hash", "user", "scopes", "title", "created", "expires"),
     "users": ("name", "password"),
+    "factors": ("user", "secret", "since"),
 }
 """Table -> the columns that never change; of `users`, those that a new password changes."""
 

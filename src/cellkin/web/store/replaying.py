@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cellkin.web.store.log import plain_json
 from cellkin.web.store.records import CELL, LogEntry
 
 UNDECIDED: Mapping[str, Any] = {
@@ -22,7 +23,7 @@ UNDECIDED: Mapping[str, Any] = {
     "opened": False,
 }
 EMPTY = {"version": 1, "revision": 1, "status": "open", "duplicates": 0}
-EMPTY |= {"atlas": None, "signed": None, "signed_by": None}
+EMPTY |= {"group": None, "atlas": None, "signed": None, "signed_by": None}
 EMPTY |= {"accepted_by": None, "accepted_why": None}
 UPGRADED = "store upgraded"
 
@@ -52,7 +53,8 @@ class Replay:
             upgrade found there, which no entry tells singly.
         sizes: case -> its cells. sessions: hash of a session that may be there -> its person.
         backwards: entries before an upgrade whose times ran backwards.
-        views: cell and person -> whether they opened it. batches: announced upload -> its state.
+        views: cell and person -> when they saw and opened it.
+        batches: announced upload -> its state.
     """
 
     def __init__(self) -> None:
@@ -67,7 +69,7 @@ class Replay:
         self.fixed: dict[str, dict[str, str]] = {}
         self.kept: dict[str, dict[str, str]] = {}
         self.backwards: set[int] = set()
-        self.views: dict[tuple[str, str], bool] = {}
+        self.views: dict[tuple[str, str], tuple[str, str | None]] = {}
         self.batches: dict[str, str] = {}
 
     def take(self, entry: LogEntry) -> None:
@@ -140,11 +142,13 @@ class Replay:
     def _seen(self, entry: LogEntry) -> None:
         for name in entry.after["cells"]:
             self.cells[name].state["seen"] = True
-            self.views.setdefault((name, entry.user), False)
+            self.views.setdefault((name, entry.user), (entry.at, None))
 
     def _opened(self, entry: LogEntry) -> None:
         self.cells[str(entry.cell)].state |= {"seen": True, "opened": True}
-        self.views[str(entry.cell), entry.user] = True
+        mine = (str(entry.cell), entry.user)
+        seen, opened = self.views.get(mine, (entry.at, None))
+        self.views[mine] = (seen, opened or entry.at)
 
     def _batch(self, entry: LogEntry) -> None:
         self.batches[entry.after["upload"]] = entry.after.get("state", "open")
@@ -215,12 +219,14 @@ class Replay:
     def _user_added(self, entry: LogEntry) -> None:
         name = entry.after["name"]
         self.users[name] = {"role": entry.after["role"], "disabled": False}
-        self.users[name] |= {"created": entry.at, "created_by": entry.user}
+        self.users[name] |= {"created": entry.at, "created_by": entry.user, "groups": "[]"}
         self._tell("users", name, entry.after.get("fixed"))
 
     def _user_changed(self, entry: LogEntry) -> None:
         name = entry.after["name"]
         self.users[name] |= {k: v for k, v in entry.after.items() if k in self.users[name]}
+        if "groups" in entry.after:
+            self.users[name]["groups"] = plain_json(entry.after["groups"])
         self._tell("users", name, entry.after.get("fixed"))
         for token in entry.after.get("tokens ended", ()):
             self.tokens[token] = True
@@ -232,6 +238,13 @@ class Replay:
 
     def _session_ended(self, entry: LogEntry) -> None:
         self.sessions.pop(entry.after["session"], None)
+
+    def _factor(self, entry: LogEntry) -> None:
+        self._tell("factors", entry.after["name"], entry.after["fixed"])
+        self.sessions = {k: u for k, u in self.sessions.items() if u != entry.after["name"]}
+
+    def _factor_ended(self, entry: LogEntry) -> None:
+        self.fixed.get("factors", {}).pop(entry.after["name"], None)
 
     def _token_made(self, entry: LogEntry) -> None:
         self.tokens[entry.after["id"]] = False
@@ -266,6 +279,8 @@ FOLLOWED: Mapping[str, Callable[[Replay, LogEntry], None]] = {
     "user added": Replay._user_added,
     "user changed": Replay._user_changed,
     "password changed": Replay._user_changed,
+    "second factor set": Replay._factor,
+    "second factor ended": Replay._factor_ended,
     "session started": Replay._session_started,
     "logged out": Replay._session_ended,
     "token made": Replay._token_made,

@@ -18,6 +18,7 @@ from cellkin.web.store import (
     cases,
     fitting,
     gallery,
+    groups,
     originals,
     registry,
     reviewing,
@@ -88,15 +89,19 @@ class Store(Library):
         specimen: str | None = None,
         consecutive: bool = False,
         note: str = "",
+        group: str | None = None,
     ) -> Case:
         """Make an empty case.
+
+        Args:
+            group: of people who see it alone, an empty text for everybody; None: the actor's own.
 
         Raises:
             Forbidden: viewers make none. Refused: the pseudonym is empty, or a field too long.
         """
         fields = {"pseudonym": pseudonym, "specimen": specimen, "consecutive": consecutive}
         with self.database.writing() as tx:
-            return cases.create(tx, actor, {**fields, "note": note})
+            return cases.create(tx, actor, {**fields, "note": note, "group": group})
 
     def cases(
         self,
@@ -105,16 +110,30 @@ class Store(Library):
         flag: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        *,
+        actor: Actor | None = None,
     ) -> tuple[list[Case], str | None]:
         """A page of the worklist, the newest case first, and the cursor of the next page.
 
         Args:
+            actor: who looks: cases of other groups are left out; None: nobody's are.
             search: words in pseudonym, note or the name of who made it; or a case's id.
             status: "open", "signed" or "amended". flag: one of `cellkin.web.worklist.FLAGS`.
         """
         wanted = {"search": search, "status": status, "flag": flag}
         with self.database.reading() as conn:
-            return cases.listed(conn, wanted, limit, cursor)
+            return cases.listed(conn, wanted, limit, cursor, actor)
+
+    def require_seen(
+        self, actor: Actor, *, case: str | None = None, cell: str | None = None
+    ) -> str | None:
+        """The id of a case, or of a cell's, if somebody sees it; None where there is none.
+
+        Raises:
+            NotFound: it is another group's.
+        """
+        with self.database.reading() as conn:
+            return groups.require_seen(conn, actor, case, cell)
 
     def case(self, case_id: str, by: str | None = None) -> Case:
         """A case; `by`: with what is still to do for this person. Raises NotFound."""

@@ -75,6 +75,7 @@ cases = Table(
     Column("created_by", Text, nullable=False),
     Column("signed", TIME),
     Column("signed_by", Text),
+    Column("group", String(80)),
     Column("accepted_by", Text),
     Column("accepted_why", Text),
 )
@@ -258,6 +259,24 @@ users = Table(
     Column("disabled", Boolean, nullable=False),
     Column("created", TIME, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("groups", Text, nullable=False, server_default="[]"),
+)
+
+factors = Table(
+    "factors",
+    metadata,
+    Column("user", String(80), ForeignKey("users.name"), primary_key=True),
+    Column("secret", String(64), nullable=False),
+    Column("since", TIME, nullable=False),
+    Column("used", BigInteger, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("hash", HASH, primary_key=True),
+    Column("user", String(80), ForeignKey("users.name"), nullable=False),
+    Column("expires", TIME, nullable=False),
 )
 
 sessions = Table(

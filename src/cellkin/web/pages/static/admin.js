@@ -9,6 +9,7 @@ let tab = "";
 const TABS = {
   users: ["Users", drawUsers, () => who.role === "admin"],
   tokens: ["My tokens", drawTokens, () => who.accounts],
+  password: ["My password", drawPassword, () => who.accounts],
   log: ["Log", drawLog, () => who.role === "admin"],
 };
 
@@ -38,8 +39,8 @@ async function drawUsers(box) {
   const { items } = await api("/users");
   box.replaceChildren(
     h("p", { class: "actions" }, h("button", { type: "button", class: "main", onclick: () => addUser(box) }, "Add a person")),
-    h("div", { class: "scroll" }, h("table", { "aria-label": "Users" }, h("thead", {}, h("tr", {}, ["Name", "Role", "State", "Made", ""].map((t) => h("th", { scope: "col" }, t)))),
-      h("tbody", {}, items.map((u) => h("tr", {}, h("th", { scope: "row" }, u.name), h("td", {}, role(u, box)),
+    h("div", { class: "scroll" }, h("table", { "aria-label": "Users" }, h("thead", {}, h("tr", {}, ["Name", "Role", "Groups", "State", "Made", ""].map((t) => h("th", { scope: "col" }, t)))),
+      h("tbody", {}, items.map((u) => h("tr", {}, h("th", { scope: "row" }, u.name), h("td", {}, role(u, box)), h("td", {}, groups(u, box)),
         h("td", {}, h("span", { class: `badge ${u.disabled ? "bad" : "good"}` }, u.disabled ? "closed" : "open")), h("td", { class: "soft" }, when(u.created), u.created_by ? ` · ${u.created_by}` : ""),
         h("td", {}, u.name === who.user ? "you" : h("button", { type: "button", onclick: () => change(u, { disabled: !u.disabled }, box) }, u.disabled ? "Open again" : "Close the account"))))))));
 }
@@ -47,6 +48,18 @@ async function drawUsers(box) {
 function role(user, box) {
   if (user.name === who.user) return user.role;
   return h("select", { "aria-label": `Role of ${user.name}`, onchange: (e) => change(user, { role: e.target.value }, box) }, ["viewer", "reviewer", "admin"].map((r) => h("option", { selected: r === user.role }, r)));
+}
+
+function groups(user, box) {
+  return h("button", { type: "button", "aria-label": `Groups of ${user.name}`, onclick: () => changeGroups(user, box) }, user.groups.join(", ") || "none");
+}
+
+async function changeGroups(user, box) {
+  const done = await formOf(`Groups of ${user.name}`, [
+    h("p", { class: "soft" }, "Cases of a group are there for its people and for admins alone. One name in a line."),
+    h("label", {}, "Groups", h("textarea", { name: "groups", rows: 4 }, user.groups.join("\n"))),
+  ], "Save", (given) => api(`/users/${encodeURIComponent(user.name)}`, { method: "PATCH", body: { groups: given.get("groups").split("\n").map((g) => g.trim()).filter(Boolean) } }));
+  if (done) await drawUsers(box);
 }
 
 async function change(user, what, box) {
@@ -61,6 +74,26 @@ async function addUser(box) {
     h("label", {}, "Role", h("select", { name: "role" }, [["reviewer", "reviewer: decides and signs"], ["viewer", "viewer: looks"], ["admin", "admin: keeps the house"]].map(([v, t]) => h("option", { value: v }, t)))),
   ], "Add", (given) => api("/users", { method: "POST", body: Object.fromEntries(given) }));
   if (added) { toast(`${added.name} can log in now.`, "good"); await drawUsers(box); }
+}
+
+// own password ----------------------------------------------------------------------------------
+
+async function drawPassword(box) {
+  const field = (name, text, kind) => h("label", {}, text, h("input", { name, type: "password", required: true, maxlength: 200, autocomplete: kind }));
+  const fault = h("p", { class: "fault", role: "alert", hidden: true });
+  const form = h("form", { class: "card narrow" }, h("p", { class: "soft" }, "12 characters at least; several words that have nothing to do with each other are good. All your sessions and tokens end."),
+    field("current", "Present password", "current-password"), field("new", "New password", "new-password"), field("again", "New password again", "new-password"), fault, h("button", { class: "main", type: "submit" }, "Change it"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const given = new FormData(form);
+    fault.hidden = true;
+    try {
+      if (given.get("new") !== given.get("again")) throw new Error("The two new passwords differ.");
+      await api("/me/password", { method: "POST", body: { current: given.get("current"), new: given.get("new") } });
+      location.assign("/login");
+    } catch (error) { fault.textContent = said(error); fault.hidden = false; }
+  });
+  box.replaceChildren(form);
 }
 
 // tokens ----------------------------------------------------------------------------------------

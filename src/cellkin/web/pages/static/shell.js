@@ -76,15 +76,16 @@ const askToLogIn = () => formOf("Your session has ended", [
   h("p", {}, "Log in to go on. What you typed is kept."),
   h("label", {}, "Name", h("input", { name: "name", value: reviewer?.user ?? "", autocomplete: "username", required: true })),
   h("label", {}, "Password", h("input", { name: "password", type: "password", autocomplete: "current-password", required: true, autofocus: true })),
+  h("label", {}, "Code of your authenticator, if you have one", h("input", { name: "code", autocomplete: "one-time-code", inputmode: "numeric", maxlength: 16 })),
 ], "Log in", async (given) => {
-  await logIn(given.get("name"), given.get("password"));
+  await logIn(given.get("name"), given.get("password"), given.get("code"));
   const before = reviewer?.user;
   await introduce();
   if (before && before !== reviewer.user) toast(`You are now ${reviewer.user}.`);
   return true;
 }, { cancel: false });
 
-export const logIn = (name, password) => api("/session", { method: "POST", body: { name, password }, quiet: true });
+export const logIn = (name, password, code = "") => api("/session", { method: "POST", body: { name, password, code }, quiet: true });
 
 export function loginPage(whenDone) {
   theme();
@@ -94,7 +95,7 @@ export function loginPage(whenDone) {
     const fault = $("#fault");
     fault.hidden = true;
     try {
-      await logIn(form.elements.name.value, form.elements.password.value);
+      await logIn(form.elements.name.value, form.elements.password.value, form.elements.code.value);
       whenDone();
     } catch (error) {
       fault.textContent = said(error);
