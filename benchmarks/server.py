@@ -12,7 +12,9 @@ and compared with what the clients were answered. The last line is one JSON obje
     log_faults, log_entries         of the hash chain
     latency_ms                          kind of request -> 50th, 95th, 99th percentile and largest
 
-    python benchmarks/server.py [--seconds 60] [--clients 16] [--atlas ATLAS]
+With --hostile it is attacked instead, see `hostile.py` beside this file.
+
+    python benchmarks/server.py [--seconds 60] [--clients 16] [--atlas ATLAS] [--hostile]
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 from PIL import Image
 
@@ -263,11 +266,28 @@ def measured(atlas: Path, store: Path, images: list[Any], asked: Any) -> dict[st
     }
 
 
+def attacked(atlas: Path, store: Path, images: list[Any]) -> dict[str, Any]:
+    """What an attack does to a server, and to those who use it meanwhile."""
+    people = [(secret, case) for secret, case in prepared(store, 2 * hostile.PDFS)][::2]
+    server, place = started(atlas, store)
+    for seed, (secret, case) in enumerate(people):
+        client = Client(place, secret, case, seed)
+        client.bases = images
+        client._upload([client._image() for _ in range(6)], client.cells, uuid.uuid4().hex)
+    found = hostile.while_pdfs(place, people)
+    found |= hostile.while_locked(place, store, people)
+    found |= hostile.after_bodies(place, server.pid, people)
+    server.send_signal(signal.SIGTERM)
+    server.wait(60)
+    return {**found, "server_exit": server.returncode}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--atlas", type=Path, default=None)
+    parser.add_argument("--hostile", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -275,8 +295,12 @@ def main() -> None:
         images = [np.asarray(Image.open(s.image.path).convert("RGB")) for s in cells.samples]
         recipe = Recipe(backbone="resnet18", size=96, epochs=1, batch=16, k=5, precision="fp32")
         atlas = asked.atlas or train(cells, recipe, out=folder / "atlas")
-        result = measured(atlas, folder / "store.sqlite", images, asked)
-    for kind, found in result["latency_ms"].items():
+        store = folder / "store.sqlite"
+        if asked.hostile:
+            result = attacked(atlas, store, images)
+        else:
+            result = measured(atlas, store, images, asked)
+    for kind, found in result.get("latency_ms", {}).items():
         words = "{:8.1f} {:8.1f} {:8.1f} {:8.1f}".format(*found)
         print(f"{kind:10} 50/95/99 %, largest, ms: {words}")
     print(json.dumps(result))

@@ -184,9 +184,11 @@ class Decoders:
             process = process or Helper(PROGRAM)
             started = time.monotonic()
             head, body = process.ask(asked.head, asked.data, self.seconds)
-            if "what" in head:
-                raise ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
-            asked.answer.set_result((head, body))
+            if "what" in head:  # not raised: a traceback would hold the bytes of the image
+                fault = ImageError(head["what"], where=head["where"] or name, mend=head["mend"])
+                asked.answer.set_exception(fault)
+            else:
+                asked.answer.set_result((head, body))
         except Silent as silence:
             if process is not None:
                 process.kill()

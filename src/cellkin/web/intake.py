@@ -78,11 +78,14 @@ def prepared(
 
 
 def _prepared(one: Upload, answer: Future[Frame]) -> tuple[Upload, Decoded] | Refusal:
+    fault = answer.exception()
+    if isinstance(fault, CellkinError) and not isinstance(fault, (Unanswered, ProblemError)):
+        return Refusal.of(one.name, fault)
+    if fault is not None:  # refuses the upload: a thousand such images take hours
+        raise fault
     try:
         picture = decoded(one.name, answer.result())
         refuse_field(picture.whole, one.name)
-    except (Unanswered, ProblemError):  # refuses the upload: a thousand such images take hours
-        raise
     except CellkinError as error:
         return Refusal.of(one.name, error)
     return one, picture

@@ -145,7 +145,7 @@ class _Form:
     def _on_part_end(self) -> None:
         if self._file is not None:
             size = self._written + len(self.unwritten) - self._start
-            part = io.BufferedReader(_Part(self._spool.fileno(), self._start, size))
+            part = cast(BinaryIO, _Part(self._spool.fileno(), self._start, size))
             self.files.append(UploadFile(part, size=size, filename=self._file))
 
 
@@ -157,7 +157,7 @@ def _decoded(name: bytes) -> str:
 
 
 class _Part(io.RawIOBase):
-    """A part of an open file, as a file to read."""
+    """A part of an open file, as a file to read; without a buffer: there are many."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0

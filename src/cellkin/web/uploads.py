@@ -106,16 +106,17 @@ def unpacked(files: Sequence[UploadFile], settings: Settings) -> Iterator[Upload
 
 
 def _images(stream: BinaryIO, name: str, settings: Settings) -> Iterator[Upload | Refusal]:
+    size = stream.seek(0, 2)
     stream.seek(0)
     start = stream.read(4)
     stream.seek(0)
     if start in (ZIP, EMPTY_ZIP):
         yield from _zipped(stream, name, settings)
         return
-    try:
-        yield Upload(name, _bytes_of(stream, name, settings))
-    except ImageError as error:
-        yield Refusal.of(name, error)
+    if size > settings.max_file_bytes:  # none of it is read
+        yield Refusal.of(name, _too_large(name, settings))
+        return
+    yield Upload(name, _bytes_of(stream, name, settings))
 
 
 def _bytes_of(stream: BinaryIO, name: str, settings: Settings) -> bytes:
@@ -124,12 +125,16 @@ def _bytes_of(stream: BinaryIO, name: str, settings: Settings) -> bytes:
     while piece := stream.read(PIECE):
         got += piece
         if len(got) > settings.max_file_bytes:
-            raise ImageError(
-                f"this image has more than {settings.max_file_bytes} bytes",
-                where=name,
-                mend="give the crop of one cell",
-            )
+            raise _too_large(name, settings)
     return bytes(got)
+
+
+def _too_large(name: str, settings: Settings) -> ImageError:
+    return ImageError(
+        f"this image has more than {settings.max_file_bytes} bytes",
+        where=name,
+        mend="give the crop of one cell",
+    )
 
 
 def _zipped(stream: BinaryIO, name: str, settings: Settings) -> Iterator[Upload | Refusal]:
@@ -174,6 +179,8 @@ def _member(
     name = shown_name(member.filename)
     try:
         _check_member(member, name, settings)
+        if member.file_size > settings.max_file_bytes:
+            raise _too_large(name, settings)
         with archive.open(member) as stream:
             data = _bytes_of(stream, name, settings)  # type: ignore[arg-type]  # it can read
     except ImageError as error:
