@@ -67,6 +67,7 @@ class NewCase(Body):
     consecutive: bool = False
     note: Note = ""
     group: Line | None = None
+    accession: Line = ""
 
 
 class CaseChange(Body):
@@ -78,6 +79,9 @@ class CaseChange(Body):
     consecutive: bool | None = None
     group: Line | None = None
     note: Note | None = None
+    accession: Line | None = None
+    remarks: Note | None = None
+    conclusion: Note | None = None
 
 
 class File(Body):
@@ -164,14 +168,10 @@ def worklist(
 @router.post("", status_code=201)
 def create(new: NewCase, actor: Uploader, station: Stationed) -> Case:
     """A new case, without cells."""
-    return station.store.create_case(
-        actor,
-        new.pseudonym,
-        specimen=new.specimen,
-        consecutive=new.consecutive,
-        note=new.note,
-        group=new.group,
-    )
+    made = station.store.create_case(actor, **new.model_dump(exclude={"accession"}))
+    if not new.accession:
+        return made
+    return station.store.update_case(actor, made.id, made.version, accession=new.accession)
 
 
 @router.get("/{case}")

@@ -28,7 +28,8 @@ from cellkin.web.worklist.held import MISFITS
 from cellkin.web.worklist.misfit import DISTANT, held
 
 STATUSES = ("open", "signed", "amended")
-CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note", "group")
+SAID = ("accession", "remarks", "conclusion")
+CHANGEABLE = ("pseudonym", "specimen", "consecutive", "note", "group", *SAID)
 COUNTED = (
     "proposed",
     "final",
@@ -103,7 +104,8 @@ def _conditions(wanted: Mapping[str, str | None]) -> list[Any]:
     found: list[Any] = []
     if search := (wanted["search"] or "").replace("\0", "").strip():
         text = search.lower()
-        columns = (cases.c.pseudonym, cases.c.note, cases.c.created_by)
+        names = ("pseudonym", "note", "created_by", "specimen", "signed_by", *SAID)
+        columns = [cases.c[name] for name in names]
         near = [func.lower(column).contains(text, autoescape=True) for column in columns]
         found.append(or_(*near, cases.c.id == search))
     if (status := wanted["status"]) is not None:

@@ -15,7 +15,16 @@ from cellkin.web.worklist.misfit import held
 
 Item = TypeVar("Item")
 
-LONGEST = {"pseudonym": 80, "specimen": 80, "note": 4000, "reason": 1000, "comment": 4000}
+LONGEST = {
+    "pseudonym": 80,
+    "specimen": 80,
+    "note": 4000,
+    "reason": 1000,
+    "comment": 4000,
+    "accession": 80,
+    "remarks": 4000,
+    "conclusion": 4000,
+}
 
 
 def new_id() -> str:

@@ -11,7 +11,7 @@ from cellkin.core.errors import ArtifactError
 from cellkin.web.store import guards, upgrading
 from cellkin.web.store.database import Database
 
-HEAD = "0006"
+HEAD = "0007"
 TOLD = "0004"  # from this schema on the log tells all that people rely on
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -71,6 +71,7 @@ class Case(Record):
         signed, signed_by: of the last signature, None before it.
         accepted_by, accepted_why: who went on though the case does not fit its atlas.
         group: of people who see it beside the admins; None: everybody does.
+        accession: number of the order. remarks: on red cells and platelets. conclusion: in words.
     """
 
     id: str
@@ -97,6 +98,9 @@ class Case(Record):
     accepted_by: str | None = None
     accepted_why: str | None = None
     group: str | None = None
+    accession: str = ""
+    remarks: str = ""
+    conclusion: str = ""
 
 
 @dataclass(frozen=True)

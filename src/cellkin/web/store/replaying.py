@@ -25,6 +25,7 @@ UNDECIDED: Mapping[str, Any] = {
 EMPTY = {"version": 1, "revision": 1, "status": "open", "duplicates": 0}
 EMPTY |= {"group": None, "atlas": None, "signed": None, "signed_by": None}
 EMPTY |= {"accepted_by": None, "accepted_why": None}
+EMPTY |= {"accession": "", "remarks": "", "conclusion": ""}
 UPGRADED = "store upgraded"
 
 

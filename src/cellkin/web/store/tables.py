@@ -78,6 +78,9 @@ cases = Table(
     Column("group", String(80)),
     Column("accepted_by", Text),
     Column("accepted_why", Text),
+    Column("accession", Text, nullable=False, server_default=""),
+    Column("remarks", Text, nullable=False, server_default=""),
+    Column("conclusion", Text, nullable=False, server_default=""),
 )
 Index("cases_by_time", cases.c.created, cases.c.id)
 

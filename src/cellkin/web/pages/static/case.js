@@ -106,12 +106,14 @@ function drawHead() {
         h("span", { class: "badges" }, record.flags.map((f) => h("span", { class: `badge ${flagClass(f)}` }, f)))),
       h("div", { class: "facts" },
         h("span", {}, plural(record.cells, "cell")),
+        record.accession ? h("span", {}, `accession ${record.accession}`) : null,
         h("span", {}, record.specimen ?? "specimen not stated"),
         h("span", {}, record.consecutive ? "consecutive cells" : "selected cells: not a differential"),
         h("span", {}, `made ${when(record.created)}${record.created_by ? ` by ${record.created_by}` : ""}`),
-        record.note ? h("span", {}, record.note) : null)),
+        record.note ? h("span", {}, record.note) : null),
+      record.conclusion ? h("p", { class: "facts" }, h("b", {}, "Conclusion"), record.conclusion) : null),
     h("div", { class: "actions" },
-      writable() ? h("button", { type: "button", onclick: edit }, "Edit") : null,
+      writable() ? h("button", { type: "button", onclick: edit }, "Edit, conclude …") : null,
       record.cells ? h("a", { class: "button", href: `${caseUrl(id)}/report` }, "Report") : null,
       record.status === "signed" && mayReview() ? h("button", { type: "button", onclick: amend }, "Amend …") : null)),
   fitNote(record, [...cells.values()], host) ?? "");
@@ -122,11 +124,16 @@ async function edit() {
     onsubmit: (event) => {
       event.preventDefault();
       const given = new FormData(event.target);
-      done({ specimen: given.get("specimen") || null, consecutive: given.has("consecutive"), note: given.get("note").trim() });
+      const text = Object.fromEntries(["pseudonym", "accession", "note", "remarks", "conclusion"].map((name) => [name, given.get(name).trim()]));
+      done({ ...text, specimen: given.get("specimen") || null, consecutive: given.has("consecutive") });
     } },
+  h("div", { class: "row" }, h("label", {}, "Pseudonym", h("input", { name: "pseudonym", required: true, maxlength: 80, value: record.pseudonym, autocomplete: "off" })),
+    h("label", {}, "Accession number", h("input", { name: "accession", maxlength: 80, value: record.accession, autocomplete: "off" }))),
   h("label", {}, "Specimen", h("select", { name: "specimen" }, SPECIMENS.map(([v, t]) => h("option", { value: v, selected: (record.specimen ?? "") === v }, t)))),
   h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive", checked: record.consecutive }), h("span", {}, "Consecutive cells: none was picked or left out.")),
-  h("label", {}, "Note", h("textarea", { name: "note", rows: 3, maxlength: 500 }, record.note ?? "")),
+  h("label", {}, "Remarks on red cells and platelets", h("textarea", { name: "remarks", rows: 2, maxlength: 4000 }, record.remarks)),
+  h("label", {}, "Conclusion", h("textarea", { name: "conclusion", rows: 3, maxlength: 4000 }, record.conclusion)),
+  h("label", {}, "Note (for colleagues; the report shows it)", h("textarea", { name: "note", rows: 2, maxlength: 500 }, record.note ?? "")),
   h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(null) }, "Cancel"), h("button", { class: "main", type: "submit" }, "Save"))));
   if (changed) await change((version) => api(`/cases/${encodeURIComponent(id)}`, { method: "PATCH", body: { version, ...changed } }));
 }

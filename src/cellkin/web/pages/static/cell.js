@@ -1,4 +1,5 @@
 import { api, caseUrl, cellUrl, everyPage, imageOf, referenceImage } from "./api.js";
+import { ClassGallery } from "./beside.js";
 import { atlas, atlasFacts, title } from "./classes.js";
 import { confidencePanel, looksPanel, provenancePanel } from "./confidence.js";
 import { $, errorState, h, loading, memory, toast } from "./dom.js";
@@ -37,6 +38,8 @@ const review = new Review({
     if (one && one.id !== cell.id && cells.length === 1) go(one.id); else { cell = one?.id === cell.id ? one : cell; drawTop(); review.draw(); }
   },
 });
+
+const beside = new ClassGallery((reference) => lookClosely(cell, { source: preparedSource(reference.image), label: title(reference.label), caption: [h("b", {}, `Reference cell: ${title(reference.label)}`), h("span", { class: "soft" }, `${reference.subject ? `subject ${reference.subject}, ` : ""}as the network saw it`)] }));
 
 const idHere = () => decodeURIComponent(location.pathname.split("/")[2]);
 
@@ -141,12 +144,13 @@ function build() {
   strip = null;
   content.replaceChildren(
     h("div", { id: "cell-top" }),
-    h("div", { class: "desk" }, h("div", { id: "evidence" }, loading("Looking for its kin …")), review.node),
+    h("div", { class: "desk" }, h("div", { id: "evidence" }, loading("Looking for its kin …")), h("div", { class: "side" }, review.node, beside.node)),
     h("div", { class: "below" }, h("section", { class: "card", id: "map", "aria-label": "Map" }), h("section", { class: "card", id: "sure", "aria-label": "How sure" })),
     h("section", { class: "card", id: "looks", "aria-label": "What it looks like" }),
     h("div", { id: "more" }));
   drawTop();
   review.open();
+  beside.show(cell.final ?? cell.proposed);
 }
 
 function drawTop() {

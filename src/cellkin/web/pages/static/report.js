@@ -28,13 +28,16 @@ function draw(report, about) {
   content.replaceChildren(h("div", { class: "sheet" },
     h("div", { class: "case-top" },
       h("div", {}, h("div", { class: "title" }, h("h1", {}, "Report on ", h("a", { href: caseUrl(id) }, c.pseudonym)), status(report), about.map((f) => h("span", { class: `badge ${flagClass(f)}` }, f))),
-        h("div", { class: "facts" }, h("span", {}, plural(report.cells.length, "object")), h("span", {}, c.specimen ?? "specimen not stated"), h("span", {}, c.consecutive ? "consecutive cells" : "selected cells"), c.note ? h("span", {}, c.note) : null)),
+        h("div", { class: "facts" }, h("span", {}, plural(report.cells.length, "object")), c.accession ? h("span", {}, `accession ${c.accession}`) : null, h("span", {}, c.specimen ?? "specimen not stated"), h("span", {}, c.consecutive ? "consecutive cells" : "selected cells"), c.note ? h("span", {}, c.note) : null)),
       h("div", { class: "actions" }, files())),
+    said(c),
     differential(report),
     table("Reclassified: proposed beside signed", changed, "No cell was reclassified."),
     table(report.signed ? "Held cells, opened and confirmed singly" : "Held cells", decisive, "No other cell was held."),
     versions(report)));
 }
+
+const said = (c) => (c.conclusion || c.remarks ? h("section", { class: "card" }, h("h2", {}, c.conclusion ? "Conclusion" : "Remarks"), c.conclusion ? h("p", {}, c.conclusion) : null, c.remarks ? h("p", {}, `Red cells and platelets: ${c.remarks}`) : null) : "");
 
 const address = (kind) => `/api/v1/cases/${encodeURIComponent(id)}/report.${kind}${wanted ? `?revision=${encodeURIComponent(wanted)}` : ""}`;
 

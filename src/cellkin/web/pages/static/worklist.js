@@ -1,5 +1,5 @@
 import { api, caseUrl } from "./api.js";
-import { $, $$, errorState, formOf, h, loading, when } from "./dom.js";
+import { $, $$, ask, errorState, formOf, h, loading, when } from "./dom.js";
 import { key } from "./keys.js";
 import { begin, mayReview } from "./shell.js";
 import { FLAGS } from "./held.js";
@@ -71,13 +71,24 @@ function empty() {
 async function make() {
   const made = await formOf("New case", [
     h("label", {}, "Pseudonym (never a person’s name)", h("input", { name: "pseudonym", required: true, maxlength: 80, autocomplete: "off", autofocus: true })),
+    h("label", {}, "Accession number", h("input", { name: "accession", maxlength: 80, autocomplete: "off" })),
     h("label", {}, "Specimen", h("select", { name: "specimen" }, SPECIMENS.map(([v, t]) => h("option", { value: v }, t)))),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive" }), h("span", {}, "Consecutive cells: none was picked or left out. Only then the report gives a differential.")),
     h("label", {}, "Note", h("textarea", { name: "note", rows: 2, maxlength: 500 })),
-  ], "Make the case", (given) => api("/cases", { method: "POST", body: {
+  ], "Make the case", async (given) => (await alone(given.get("pseudonym").trim())) && api("/cases", { method: "POST", body: {
     pseudonym: given.get("pseudonym").trim(), specimen: given.get("specimen") || null,
-    consecutive: given.has("consecutive"), note: given.get("note").trim() } }));
+    consecutive: given.has("consecutive"), note: given.get("note").trim(), accession: given.get("accession").trim() } }));
   if (made) location.href = caseUrl(made.id);
+}
+
+/** Whether a second case under a pseudonym is meant. */
+async function alone(pseudonym) {
+  const { items } = await api(`/cases?search=${encodeURIComponent(pseudonym)}&limit=500`);
+  const same = items.filter((record) => record.pseudonym === pseudonym);
+  if (!same.length) return true;
+  return (await ask("This pseudonym has a case already", (done) => [
+    h("p", {}, same.map((record) => [h("a", { href: caseUrl(record.id) }, record.pseudonym), `, ${record.cells} cells, made ${when(record.created)}. `])),
+    h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(false) }, "Not again"), h("button", { type: "button", class: "main", onclick: () => done(true) }, "Make a second case"))])) === true;
 }
 
 begin(async () => {
