@@ -26,7 +26,9 @@ def see_all(page: Any) -> None:
     for _ in range(60):
         if page.get_by_text("all other cells were on screen").count():
             return
-        page.mouse.wheel(0, 500)
+        page.mouse.wheel(0, 250)
+        if page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight"):
+            page.evaluate("scrollTo(0, 0)")  # a row went by too quickly
         page.wait_for_timeout(350)
     raise AssertionError("some cells never counted as seen")
 
