@@ -6,7 +6,9 @@ changes less than the clock. Weights: those of ImageNet for EfficientNet-Lite0; 
 random (for speed alone: nothing is downloaded), and their int8 is calibrated on the same pictures.
 
 With a folder of PBC (--data) an atlas is made of it by the ImageNet weights of EfficientNet-Lite0
-and compiled in every precision: calls that differ on its test cells, and the largest changes.
+and compiled in every precision: calls that differ on its test cells, the largest changes, and how
+near deciding on files comes to the bare networks (`decide_over_bare`: 1 where the rest costs
+nothing).
 
     python benchmarks/engines.py [--data PBC] [--rounds 7] [--isa avx2]
 
@@ -32,9 +34,12 @@ if "avx2" in sys.argv:
 
 import cv2
 import numpy as np
+from clocks import cost
 
-from cellkin import datasets
+from cellkin import DecisionSupport, datasets
 from cellkin.atlas import Atlas
+from cellkin.core.records import ImageRef
+from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.engines import PRECISIONS, has_bf16
@@ -62,7 +67,9 @@ def encoder_of(name: str) -> Encoder:
 
 
 def precisions() -> list[str]:
-    return [p for p in PRECISIONS["openvino"] if p != "bf16" or has_bf16()]
+    return [
+        p for p in PRECISIONS["openvino"] if p != "bf16" or (has_bf16() and "avx2" not in sys.argv)
+    ]
 
 
 def seconds(encoder: Encoder, images: np.ndarray) -> float:
@@ -102,9 +109,32 @@ def changes(data: Path) -> dict[str, Any]:
             row = Atlas.open(made).facts["engine"]
             found[precision] = {k: row[k] for k in ("times", "part", "changes", "evidence")}
             told = {k: row["changes"][k] for k in ("percentile", "distance", "sets", "kin")}
+            files = [sample.image.path for sample in cells.samples[:: max(1, len(cells) // 64)]]
+            found[precision]["decide_over_bare"] = throughput(made, files, 3)
             calls = row["changes"]["calls"]
             print(f"{precision}: {calls['count']} of {calls['n']} calls differ; {told}", flush=True)
     return found
+
+
+def throughput(folder: Path, files: list[Path], rounds: int) -> dict[str, float]:
+    """Images a second of deciding on files, over those of the two bare networks that it asks; on
+    the clock, where the rest has a core to itself, and in processor time.
+    """
+    dss = DecisionSupport.open(folder)
+    encoder, frozen = dss.atlas.encoder, dss.atlas.frozen
+    images = encoder.preprocessor.prepare_many([decode(ImageRef(file)) for file in files])
+
+    def bare() -> None:
+        encoder.view(images)
+        if frozen is not None and frozen.encoder is not None:
+            frozen.encoder.vectors(images)
+
+    works = (bare, lambda: dss.decide(files))
+    for work in works:
+        work()  # warm up
+    rows = [[cost(work) for work in works] for _ in range(rounds)]
+    clocks = (("clock", 0), ("processor", 1))
+    return {name: statistics.median(a[i] / b[i] for a, b in rows) for name, i in clocks}
 
 
 def main() -> None:
