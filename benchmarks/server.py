@@ -10,6 +10,7 @@ and compared with what the clients were answered. The last line is one JSON obje
     errors                              other answers, and broken connections; must be 0
     lost, doubled                       cells or decisions missing from the store, or there twice
     log_faults, log_entries         of the hash chain
+    backup                              of a store of 300 MB in use, see backing_up.py
     latency_ms                          kind of request -> 50th, 95th, 99th percentile and largest
 
 With --hostile it is attacked instead, see `hostile.py` beside this file.
@@ -37,6 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import backing_up
 import hostile
 import numpy as np
 from PIL import Image
@@ -300,6 +302,7 @@ def main() -> None:
             result = attacked(atlas, store, images)
         else:
             result = measured(atlas, store, images, asked)
+            result["backup"] = backing_up.measured(folder)
     for kind, found in result.get("latency_ms", {}).items():
         words = "{:8.1f} {:8.1f} {:8.1f} {:8.1f}".format(*found)
         print(f"{kind:10} 50/95/99 %, largest, ms: {words}")

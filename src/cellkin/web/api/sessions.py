@@ -45,6 +45,7 @@ class Me(BaseModel):
     csrf: str | None
     accounts: bool
     scopes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
 
 @router.post("/session", status_code=201)
@@ -145,4 +146,5 @@ def _me(who: Who, station: Station) -> Me:
         csrf=who.csrf,
         accounts=station.settings.accounts,
         scopes=who.scopes,
+        groups=station.store.groups(who.actor),
     )

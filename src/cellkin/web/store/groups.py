@@ -15,12 +15,17 @@ EVERYBODY = ""
 LOCAL = "local"  # the one person of a workstation without accounts
 
 
+def own_groups(conn: Connection, actor: Actor) -> tuple[str, ...]:
+    """The groups that somebody is in, by name."""
+    told = conn.execute(select(users.c.groups).where(users.c.name == actor.user)).scalar()
+    return () if told is None else tuple(json.loads(told))
+
+
 def groups_of(conn: Connection, actor: Actor) -> frozenset[str] | None:
     """The groups whose cases somebody sees beside everybody's; None: all of them."""
     if actor.role == "admin" or actor.user == LOCAL:
         return None
-    told = conn.execute(select(users.c.groups).where(users.c.name == actor.user)).scalar()
-    return frozenset() if told is None else frozenset(json.loads(told))
+    return frozenset(own_groups(conn, actor))
 
 
 def seen_by(conn: Connection, actor: Actor) -> ColumnElement[bool] | None:

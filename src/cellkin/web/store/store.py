@@ -124,6 +124,11 @@ class Store(Library):
         with self.database.reading() as conn:
             return cases.listed(conn, wanted, limit, cursor, actor)
 
+    def groups(self, actor: Actor) -> tuple[str, ...]:
+        """The groups that somebody is in."""
+        with self.database.reading() as conn:
+            return groups.own_groups(conn, actor)
+
     def require_seen(
         self, actor: Actor, *, case: str | None = None, cell: str | None = None
     ) -> str | None:

@@ -67,6 +67,8 @@ function empty() {
     mayReview() ? h("button", { type: "button", class: "main", onclick: make }, "New case") : null);
 }
 
+let mine = []; // groups
+
 /** The dialog of a new case. */
 async function make() {
   const made = await formOf("New case", [
@@ -74,10 +76,11 @@ async function make() {
     h("label", {}, "Accession number", h("input", { name: "accession", maxlength: 80, autocomplete: "off" })),
     h("label", {}, "Specimen", h("select", { name: "specimen" }, SPECIMENS.map(([v, t]) => h("option", { value: v }, t)))),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "consecutive" }), h("span", {}, "Consecutive cells: none was picked or left out. Only then the report gives a differential.")),
+    mine.length ? h("label", {}, "There for", h("select", { name: "group" }, [...mine.map((g) => [g, `${g} alone`]), ["", "everybody"]].map(([v, t]) => h("option", { value: v }, t)))) : null,
     h("label", {}, "Note", h("textarea", { name: "note", rows: 2, maxlength: 500 })),
-  ], "Make the case", async (given) => (await alone(given.get("pseudonym").trim())) && api("/cases", { method: "POST", body: {
+  ].filter(Boolean), "Make the case", async (given) => (await alone(given.get("pseudonym").trim())) && api("/cases", { method: "POST", body: {
     pseudonym: given.get("pseudonym").trim(), specimen: given.get("specimen") || null,
-    consecutive: given.has("consecutive"), note: given.get("note").trim(), accession: given.get("accession").trim() } }));
+    consecutive: given.has("consecutive"), note: given.get("note").trim(), accession: given.get("accession").trim(), ...(mine.length ? { group: given.get("group") } : {}) } }));
   if (made) location.href = caseUrl(made.id);
 }
 
@@ -91,7 +94,8 @@ async function alone(pseudonym) {
     h("p", { class: "actions" }, h("button", { type: "button", onclick: () => done(false) }, "Not again"), h("button", { type: "button", class: "main", onclick: () => done(true) }, "Make a second case"))])) === true;
 }
 
-begin(async () => {
+begin(async (me) => {
+  mine = me.groups;
   form.elements.flag.append(...FLAGS.map((f) => h("option", { value: f }, f)));
   for (const [name, value] of new URLSearchParams(location.search)) if (form.elements[name]) form.elements[name].value = value;
   let timer;
