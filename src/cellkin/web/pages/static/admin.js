@@ -51,7 +51,8 @@ function role(user, box) {
 }
 
 function groups(user, box) {
-  return h("button", { type: "button", "aria-label": `Groups of ${user.name}`, onclick: () => changeGroups(user, box) }, user.groups.join(", ") || "none");
+  const named = user.groups.join(", ") || "none";
+  return h("button", { type: "button", "aria-label": `${named}: groups of ${user.name}`, onclick: () => changeGroups(user, box) }, named);
 }
 
 async function changeGroups(user, box) {
