@@ -52,6 +52,7 @@ from cellkin.web.store import Actor, Store
 SYSTEM = Actor("cellkin", "admin", "command line")
 SCOPES = ("read", "upload", "review")
 REVIEWED = ("cell confirmed", "cell reclassified")
+LOOK = 1.0  # seconds that a person has cells open before deciding; the server asks for 0.8
 UPLOAD = (1, 4)  # images in one upload, least and most
 
 
@@ -108,6 +109,8 @@ class Client(threading.Thread):
         self._ask("evidence", "GET", f"/cells/{added[0]['id']}/evidence")
         for cell in added:
             self._ask("opened", "POST", f"/cells/{cell['id']}/opened", {})
+        time.sleep(LOOK)
+        for cell in added:
             self._review(cell)
         self._ask("list", "GET", f"{self.cells}?limit=50")
 
