@@ -21,7 +21,7 @@ from cellkin.system import DecisionSupport
 from cellkin.web.app import create_app
 from cellkin.web.evidence import cell_address, evidence_json, tensor_text
 from cellkin.web.example import PSEUDONYM, prepare_case
-from cellkin.web.frames import Helper, Silent
+from cellkin.web.frames import Companion, Silent
 from cellkin.web.model_thread import Deciding
 from cellkin.web.remembering import Remembered
 from cellkin.web.settings import Settings
@@ -221,7 +221,7 @@ def test_an_image_that_hangs_the_decoder_refuses_the_upload(
 
     client = web.client("rolf")
     case = web.case(client)["id"]
-    monkeypatch.setattr(Helper, "ask", silent)
+    monkeypatch.setattr(Companion, "ask", silent)
     answer = upload(client, case, web.cells[:10])
     answered.set()
     assert answer.status_code == 422

@@ -215,6 +215,34 @@ def test_a_foreign_atlas_is_refused_soon(foreign: Path, what: str) -> None:
     assert time.process_time() - started < SOON
 
 
+EARLIER_TABLES = {
+    "before marks": ("place", "mark"),
+    "before places": ("place",),
+}
+"""Columns that earlier versions did not have."""
+
+
+@pytest.mark.parametrize("when", EARLIER_TABLES)
+def test_cells_of_every_earlier_table_are_read(foreign: Path, when: str) -> None:
+    missing = EARLIER_TABLES[when]
+    with closing(sqlite3.connect(foreign / "cells.sqlite")) as base, base:
+        (made,) = base.execute("SELECT sql FROM sqlite_master WHERE name = 'cells'").fetchone()
+        names = [row[1] for row in base.execute("PRAGMA table_info(cells)")]
+        kept = ", ".join(name for name in names if name not in missing)
+        for name in missing:
+            made = made.replace(f" {name} TEXT,", "")
+        base.execute("ALTER TABLE cells RENAME TO present")
+        base.execute("DROP INDEX by_id")
+        base.execute(made)
+        base.execute(f"INSERT INTO cells SELECT {kept} FROM present")
+        base.execute("DROP TABLE present")
+        base.execute("CREATE UNIQUE INDEX by_id ON cells (id)")
+    hashed(foreign, "cells.sqlite")
+    atlas = Atlas.open(foreign)
+    assert atlas.mark(0)
+    assert atlas.image(0).ndim == 3
+
+
 def test_a_damaged_page_of_the_cells_is_found(foreign: Path) -> None:
     path = foreign / "cells.sqlite"
     data = bytearray(path.read_bytes())

@@ -20,7 +20,7 @@ from cellkin.core.errors import OutputError
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Batch, Decoders
-from cellkin.web.frames import Frame, Helper, Silent
+from cellkin.web.frames import Frame, Companion, Silent
 from cellkin.web.printing import Printing
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings, Waiting
@@ -239,15 +239,15 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Pages that were made PDFs; the process is not asked."""
     pages: list[bytes] = []
 
-    def ask(self: Helper, head: object, body: bytes, seconds: float) -> Frame:
+    def ask(self: Companion, head: object, body: bytes, seconds: float) -> Frame:
         pages.append(body)
         time.sleep(0.05)
         return {}, b"%PDF-" + body[:10]
 
-    monkeypatch.setattr(Helper, "__init__", lambda self, module: None)
-    monkeypatch.setattr(Helper, "alive", lambda self: True)
-    monkeypatch.setattr(Helper, "kill", lambda self: None)
-    monkeypatch.setattr(Helper, "ask", ask)
+    monkeypatch.setattr(Companion, "__init__", lambda self, module: None)
+    monkeypatch.setattr(Companion, "alive", lambda self: True)
+    monkeypatch.setattr(Companion, "kill", lambda self: None)
+    monkeypatch.setattr(Companion, "ask", ask)
     return pages
 
 
@@ -257,7 +257,7 @@ def test_what_is_missing_for_pdf_is_501(
     def lacks(*_: object) -> Frame:
         return {"what": "PDF needs Pango", "where": "report.pdf", "mend": "install it"}, b""
 
-    monkeypatch.setattr(Helper, "ask", lacks)
+    monkeypatch.setattr(Companion, "ask", lacks)
     client = hasty.client("rolf")
     told = client.get(f"/api/v1/cases/{hasty.case(client)['id']}/report.pdf")
     hasty.app.state.station.printing.close()
@@ -285,16 +285,16 @@ def test_a_pdf_that_takes_too_long_is_503_and_the_next_one_is_made(
 ) -> None:
     case = hasty.case(hasty.client("rolf"))["id"]
     printing = Printing(Settings())
-    good = Helper.ask
+    good = Companion.ask
 
     def silent(*_: object) -> None:
         raise Silent(timed_out=True)
 
-    monkeypatch.setattr(Helper, "ask", silent)
+    monkeypatch.setattr(Companion, "ask", silent)
     with pytest.raises(ProblemError, match="more than 60 seconds") as caught:
         printing.pdf(hasty.store, case)
     assert caught.value.status == 503
-    monkeypatch.setattr(Helper, "ask", good)
+    monkeypatch.setattr(Companion, "ask", good)
     assert printing.pdf(hasty.store, case).startswith(b"%PDF-")
 
 
@@ -322,7 +322,7 @@ class Slow:
 def test_one_person_s_images_do_not_hold_up_another_s(
     monkeypatch: pytest.MonkeyPatch, workers: int, least: int
 ) -> None:
-    monkeypatch.setattr("cellkin.web.decoding.Helper", Slow)
+    monkeypatch.setattr("cellkin.web.decoding.Companion", Slow)
     decoders = Decoders(packaged_lite0(48), replace(SETTINGS, workers=workers))
     many = [decoders.submit(b"0.04", "a", Batch("anna")) for _ in range(10)]
     hers = decoders.submit(b"0", "b", Batch("vera"))
@@ -338,12 +338,12 @@ def test_the_images_of_one_upload_have_so_much_time_together(
 ) -> None:
     asked: list[str] = []
 
-    def slow(self: Helper, head: dict[str, str], body: bytes, seconds: float) -> Frame:
+    def slow(self: Companion, head: dict[str, str], body: bytes, seconds: float) -> Frame:
         asked.append(head["name"])
         time.sleep(0.05)
         return {"what": "no picture", "where": "", "mend": "x"}, b""
 
-    monkeypatch.setattr(Helper, "ask", slow)
+    monkeypatch.setattr(Companion, "ask", slow)
     station = hasty.app.state.station
     short = replace(station, settings=replace(station.settings, upload_seconds=0.12))
     monkeypatch.setitem(hasty.app.state._state, "station", short)

@@ -22,7 +22,7 @@ from cellkin.imaging.decode import decode
 from cellkin.imaging.preprocess import Preprocessor, packaged_lite0
 from cellkin.web import sandbox
 from cellkin.web.decoding import Decoders
-from cellkin.web.frames import LARGEST, LONGEST, Helper, Silent
+from cellkin.web.frames import LARGEST, LONGEST, Companion, Silent
 
 INSIDE = """
 import ctypes, json, os, signal, socket, subprocess, sys, threading
@@ -184,10 +184,10 @@ def test_a_decoder_that_lies_is_ended(monkeypatch: pytest.MonkeyPatch, what: str
         return real([sys.executable, "-S", "-c", code], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr("cellkin.web.frames.subprocess.Popen", start)
-    helper = Helper("x")
+    companion = Companion("x")
     with pytest.raises(Silent):
-        helper.ask({}, b"", 5)
-    helper.kill()
+        companion.ask({}, b"", 5)
+    companion.kill()
 
 
 def test_a_decoder_that_does_not_listen_does_not_stop_us(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +198,8 @@ def test_a_decoder_that_does_not_listen_does_not_stop_us(monkeypatch: pytest.Mon
         return real([sys.executable, "-S", "-c", code], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr("cellkin.web.frames.subprocess.Popen", start)
-    helper = Helper("x")
+    companion = Companion("x")
     with pytest.raises(Silent) as silence:
-        helper.ask({}, png(64, 64) + bytes(2**22), 0.2)
+        companion.ask({}, png(64, 64) + bytes(2**22), 0.2)
     assert silence.value.timed_out
-    helper.kill()
+    companion.kill()

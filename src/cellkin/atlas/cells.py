@@ -33,13 +33,10 @@ CREATE UNIQUE INDEX by_id ON cells (id);
 """
 
 
-BEFORE_PLACES = """
-CREATE TABLE cells (
-  position INTEGER NOT NULL, part TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
-  subject TEXT, grp TEXT, png BLOB, PRIMARY KEY (part, position)
-);
-"""
-KNOWN = statements(SCHEMA) | statements(BEFORE_PLACES)
+BEFORE_PLACES = SCHEMA.replace(" place TEXT,", "")
+BEFORE_MARKS = BEFORE_PLACES.replace(" mark TEXT,", "")
+KNOWN = statements(SCHEMA) | statements(BEFORE_PLACES) | statements(BEFORE_MARKS)
+"""How the table of cells was made, by this version and by earlier ones."""
 
 Images = Bytes | Sequence[Bytes]
 """N prepared images (S, S, 3) uint8: one array, or anything that hands them out by position."""

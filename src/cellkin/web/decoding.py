@@ -17,7 +17,7 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.preprocess import Prepared, Preprocessor
-from cellkin.web.frames import Frame, Helper, Silent
+from cellkin.web.frames import Frame, Companion, Silent
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 
@@ -146,7 +146,7 @@ class Decoders:
         return asked.answer
 
     def _work(self) -> None:
-        process: Helper | None = None  # started when it is first needed
+        process: Companion | None = None  # started when it is first needed
         while (asked := self._next()) is not None:
             try:
                 if asked.answer.set_running_or_notify_cancel():
@@ -173,7 +173,7 @@ class Decoders:
             self._working[person] += 1
             return asked
 
-    def _answered(self, asked: _Asked, process: Helper | None) -> Helper | None:
+    def _answered(self, asked: _Asked, process: Companion | None) -> Companion | None:
         """Answer one image; the process that is good for the next one."""
         name, started = asked.head["name"], time.monotonic()
         try:
@@ -181,7 +181,7 @@ class Decoders:
             if process is not None and not process.alive():
                 process.kill()
                 process = None
-            process = process or Helper(PROGRAM)
+            process = process or Companion(PROGRAM)
             started = time.monotonic()
             head, body = process.ask(asked.head, asked.data, self.seconds)
             if "what" in head:  # not raised: a traceback would hold the bytes of the image

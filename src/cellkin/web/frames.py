@@ -1,6 +1,6 @@
 """How the workstation and its helping processes talk: frames of a line of JSON and bytes.
 
-A frame is a line of JSON with a `size`, then so many bytes; nothing is unpickled. `Helper` is the
+A frame is a line of JSON with a `size`, then so many bytes; nothing is unpickled. `Companion` is the
 workstation's end, with deadlines for writing and reading; `answer_all` is the process's end.
 """
 
@@ -75,7 +75,7 @@ class Silent(Exception):
         super().__init__()
 
 
-class Helper:
+class Companion:
     """A process of our own that answers frames, and can be killed.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from cellkin.web.frames import Helper, Silent
+from cellkin.web.frames import Companion, Silent
 from cellkin.web.problems import LATER, ProblemError
 from cellkin.web.remembering import Remembered
 from cellkin.web.reporting import report_html
@@ -25,7 +25,7 @@ class Printing:
         self._seconds = settings.print_seconds
         self._made = Remembered(settings.pdf_bytes)
         self._one = threading.Lock()
-        self._process: Helper | None = None  # started when it is first needed
+        self._process: Companion | None = None  # started when it is first needed
 
     def pdf(self, store: Store, case_id: str, revision: int | None = None) -> bytes:
         """The page of a report as PDF; a document that has not changed since is not made again.
@@ -48,7 +48,7 @@ class Printing:
         try:
             if self._process is None or not self._process.alive():
                 self.close()
-                self._process = Helper(PROGRAM)
+                self._process = Companion(PROGRAM)
             told, made = self._process.ask({}, page.encode(), self._seconds)
         except Silent as silence:
             self.close()
