@@ -20,7 +20,7 @@ from cellkin.core.errors import OutputError
 from cellkin.imaging.preprocess import packaged_lite0
 from cellkin.system import DecisionSupport
 from cellkin.web.decoding import Batch, Decoders
-from cellkin.web.frames import Frame, Companion, Silent
+from cellkin.web.frames import Companion, Frame, Silent
 from cellkin.web.printing import Printing
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings, Waiting

@@ -17,7 +17,7 @@ from PIL import Image
 from cellkin.core.arrays import Bytes
 from cellkin.core.errors import ImageError
 from cellkin.imaging.preprocess import Prepared, Preprocessor
-from cellkin.web.frames import Frame, Companion, Silent
+from cellkin.web.frames import Companion, Frame, Silent
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 
