@@ -1,7 +1,7 @@
 """How the workstation and its helping processes talk: frames of a line of JSON and bytes.
 
-A frame is a line of JSON with a `size`, then so many bytes; nothing is unpickled. `Companion` is the
-workstation's end, with deadlines for writing and reading; `answer_all` is the process's end.
+A frame is a line of JSON with a `size`, then so many bytes; nothing is unpickled. `Companion` is
+the workstation's end, with deadlines for writing and reading; `answer_all` is the process's end.
 """
 
 from __future__ import annotations
