@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SMALL = Recipe(
     name="small",
-    backbone="test_resnet",
+    backbone="resnet18",
     init="scratch",
     size=48,
     epochs=2,

@@ -85,8 +85,8 @@ def older(tmp_path: Path) -> Path:
     """A store of the first schema."""
     path = tmp_path / "older.sqlite"
     database = Database(address(path))
-    with database.migrating() as conn:
-        command.upgrade(alembic_config(conn), "0001")
+    with database.migrating() as tx:
+        command.upgrade(alembic_config(tx.conn), "0001")
     database.close()
     return path
 

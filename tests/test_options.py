@@ -19,9 +19,11 @@ from cellkin.system import (
     PretrainOptions,
     TrainOptions,
 )
+from cellkin.system.compiling import CompileOptions
 
 KINDS = [
     AdoptOptions,
+    CompileOptions,
     HalvingOptions,
     IndexOptions,
     InjectOptions,
