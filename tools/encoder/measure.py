@@ -19,9 +19,9 @@ from cellkin.core.arrays import Singles
 from cellkin.core.numbers import percent
 from cellkin.core.records import LabelSet
 from cellkin.decision import MinMaxScale, nearest, vote
+from cellkin.learning.attributes import attribute_shares
 from cellkin.learning.encoder import Encoder
 from cellkin.measures.intervals import mean_interval, unit_index
-from cellkin.learning.attributes import attribute_shares
 from cellkin.system.runs import open_encoder
 
 FIVE = ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")
