@@ -7,13 +7,15 @@ import io
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from workstation import Workstation, png, upload
+from workstation import Workstation, png, running, upload
 
 from cellkin.core.records import LYMPHOBLAST
 from cellkin.imaging.preprocess import Prepared
@@ -178,10 +180,18 @@ def test_the_same_key_adds_nothing_twice(web: Workstation) -> None:
 
 
 def test_the_same_key_at_once_adds_once(web: Workstation) -> None:
+    """Through one server with one loop, as it is in use."""
     clients = [web.client("rolf") for _ in range(4)]
     case = web.case(clients[0])["id"]
-    with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(lambda c: ok(upload(c, case, web.cells[:2], key="k"), 201), clients))
+    with ExitStack() as stack:
+        address = stack.enter_context(running(web.app))
+        heads = [
+            {"X-CSRF-Token": c.headers["X-CSRF-Token"], "Cookie": f"cellkin={c.cookies['cellkin']}"}
+            for c in clients
+        ]
+        sent = [stack.enter_context(httpx.Client(base_url=address, headers=h)) for h in heads]
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        told = list(pool.map(lambda c: ok(upload(c, case, web.cells[:2], key="k"), 201), sent))
     assert sum(not one["replayed"] for one in told) == 1
     assert len({tuple(c["id"] for c in one["added"]) for one in told}) == 1
     assert len(cells_of(clients[0], case)) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -44,6 +44,12 @@ def hasty(
 # rooms --------------------------------------------------------------------------------------------
 
 
+def run(crowd: Callable[[], Awaitable[Any]]) -> Any:
+    """In a thread of its own: that of the tests may hold the loop of a browser."""
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(anyio.run, crowd).result()
+
+
 async def asked(room: Room, person: str, order: list[str], seconds: float = 0.0) -> None:
     ASKER.set(person)
     async with room.place():
@@ -60,7 +66,7 @@ def test_who_has_least_inside_comes_next() -> None:
             for person in [*["a"] * 6, "b", "c"]:
                 group.start_soon(asked, room, person, order, 0.001)
 
-    anyio.run(crowd)
+    run(crowd)
     assert sorted(order) == [*["a"] * 6, "b", "c"]
     assert set(order[:3]) == {"a", "b", "c"}, "the others waited for all of one person's work"
 
@@ -74,7 +80,7 @@ def test_nobody_fills_a_room() -> None:
             await anyio.sleep(0.01)
             return room.taken
 
-    assert anyio.run(crowd) == 2
+    assert run(crowd) == 2
 
 
 def test_who_waits_too_long_or_behind_too_many_is_told_to_come_again() -> None:
@@ -98,7 +104,7 @@ def test_who_waits_too_long_or_behind_too_many_is_told_to_come_again() -> None:
             group.cancel_scope.cancel()
         assert room.taken == 0, "places of those who left are not given again"
 
-    anyio.run(crowd)
+    run(crowd)
     assert {(one.status, one.headers["Retry-After"]) for one in refused} == {(503, "5")}
 
 
@@ -119,7 +125,7 @@ def test_a_large_one_is_not_starved_by_small_ones() -> None:
             for i in range(5):
                 group.start_soon(sized, room, f"small {i}", 3)
 
-    anyio.run(crowd)
+    run(crowd)
     assert order[:2] == ["first", "large"]
 
 
@@ -131,7 +137,7 @@ def test_work_that_fails_leaves_its_place() -> None:
                 await room.run(_late)
         return room.taken
 
-    assert anyio.run(crowd) == 0
+    assert run(crowd) == 0
 
 
 def _late() -> None:
