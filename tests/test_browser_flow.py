@@ -26,8 +26,8 @@ def see_all(page: Any) -> None:
     for _ in range(60):
         if page.get_by_text("all other cells were on screen").count():
             return
-        page.mouse.wheel(0, 250)
-        page.wait_for_timeout(350)
+        page.mouse.wheel(0, 150)  # less than what lies free between the bars, beyond a row
+        page.wait_for_timeout(650)  # longer than the half second that counts as seen
         if page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 1"):
             page.evaluate("scrollTo(0, 0)")  # a row went by too quickly
     raise AssertionError("some cells never counted as seen")

@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from cellkin import datasets
 from cellkin.learning.encoder import Encoder
 from cellkin.learning.weights import initialize
-from cellkin.system import DecisionSupport, index
+from cellkin.system import DecisionSupport, IndexOptions, index
 
 COMMON = ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")
 SIZE = 64
@@ -32,7 +32,8 @@ def indexed(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert preprocessor is not None
     (folder / "encoder").mkdir()
     Encoder(network, preprocessor, COMMON).save(folder / "encoder")
-    return index(folder / "encoder", data, out=folder / "atlas", seed=0)
+    options = IndexOptions(novelty="off")
+    return index(folder / "encoder", data, out=folder / "atlas", seed=0, options=options)
 
 
 @pytest.mark.real

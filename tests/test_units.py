@@ -274,6 +274,7 @@ def test_a_decision_hides_the_own_of_whichever_unit_is_named(made: Made) -> None
 
 EVALUATED = """
 title = "cells by {unit}"
+maps = false
 folds = 3
 units = ["{unit}"]
 recipes = ["{recipe}"]
