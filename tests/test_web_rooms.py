@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -235,6 +236,27 @@ def test_one_hundred_slow_requests_do_not_stop_quick_ones(
         statuses = {answer.result().status_code for answer in slow_ones}
     assert took < 5
     assert statuses == {503}
+
+
+def test_a_turn_that_comes_with_its_deadline_is_no_fault_and_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deadline passes, and the place is given before the one who waited hears of it."""
+
+    async def crowd() -> tuple[int, int]:
+        room = Room("x", 2, waiting=9, seconds=5)
+
+        @contextmanager
+        def too_late(_: float) -> Iterator[None]:
+            yield
+            raise TimeoutError
+
+        monkeypatch.setattr("cellkin.web.sharing.fail_after", too_late)
+        with pytest.raises(ProblemError) as caught:
+            await asked(room, "a", [])
+        return caught.value.status, room.taken
+
+    assert run(crowd) == (503, 0)
 
 
 # PDFs ---------------------------------------------------------------------------------------------

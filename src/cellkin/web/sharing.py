@@ -84,13 +84,12 @@ class Room:
         self._turns.append(turn)
         self._admit()
         try:
-            with fail_after(self.seconds):
-                await turn.come.wait()
+            try:
+                with fail_after(self.seconds):
+                    await turn.come.wait()
+            except TimeoutError:  # its turn may have come in that very moment: it is given back
+                raise self._busy() from None
             yield
-        except TimeoutError:
-            if turn.come.is_set():  # of the work itself
-                raise
-            raise self._busy() from None
         finally:
             self._leave(turn)
 
