@@ -145,7 +145,7 @@ def test_the_typical_cell_is_the_medoid_and_the_borderline_one_is_near(
     label, company = evidence.decision.label, Company(atlas)
     rows = [i for i, name in enumerate(atlas.cells.labels) if name == label]
     sums = [((atlas.scaled[rows] - atlas.scaled[i]) ** 2).sum() for i in rows]
-    assert company._typical(label)[0] == rows[int(np.argmin(sums))]
+    assert company._typical[label][0] == rows[int(np.argmin(sums))]
     assert {one.neighbor.label for one in evidence.beside if one.role != "next kin"} <= {label}
     assert atlas.portrait is not None
     for one in evidence.beside:

@@ -199,8 +199,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "list": list_,
     "password": password,
     "disable": disable,
+    "factor": factor,
+    "groups": groups,
 }
-VERBS |= {"disable": disable, "factor": factor, "groups": groups}
 for called, verb in VERBS.items():
     users.command(called, epilog=getattr(verb, "examples", None))(verb)
 

@@ -30,6 +30,7 @@ def sign(
     changed atlas is no longer signed.
     """
     from cellkin.atlas import Atlas, signed
+    from cellkin.atlas.opening import MANIFEST
 
     if (new_key is None) == (atlas is None or key is None):
         raise RecipeError(
@@ -43,5 +44,5 @@ def sign(
     assert atlas is not None
     assert key is not None
     opened = Atlas.open(atlas)  # what is damaged is not signed
-    typer.echo(signed.sign(atlas.expanduser() / "atlas.json", key))
+    typer.echo(signed.sign(atlas.expanduser() / MANIFEST, key))
     talk(f"signed: {opened.id[:12]}, {len(opened.cells)} reference cells")

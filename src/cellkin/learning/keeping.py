@@ -36,9 +36,7 @@ class Kept:
     def begin(self, row: dict[str, Any], right: Sequence[bool]) -> None:
         """The first weights compete: they stay until an epoch is better beyond chance."""
         self.start = tuple(right)
-        row["selected"] = True
-        self.best = dict(row)
-        self.state = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self._select(row)
 
     def beats_start(self, right: Sequence[bool]) -> bool:
         """Whether these are more right calls than the start's, beyond chance; True without one."""
@@ -57,6 +55,9 @@ class Kept:
             return
         for earlier in self.history:
             earlier["selected"] = False
+        self._select(row)
+
+    def _select(self, row: dict[str, Any]) -> None:
         row["selected"] = True
         self.best = dict(row)
         self.state = {k: v.clone() for k, v in self.network.state_dict().items()}

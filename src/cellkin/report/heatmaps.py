@@ -47,7 +47,7 @@ class Scale:
         share = values / self.limit if self.limit else np.zeros_like(values)
         share = np.clip(share, -1.0 if self.signed else 0.0, 1.0)
         name, place = ("RdBu_r", (share + 1) / 2) if self.signed else ("viridis", share)
-        shades = colormaps[name].resampled(256)(np.arange(256))[:, :3].astype(np.float32) * 255
+        shades = colormaps[name](np.arange(256))[:, :3].astype(np.float32) * 255
         rgb = shades[np.minimum((place * 256).astype(np.intp), 255)]
         return rgb, STRONGEST * np.abs(share) ** 0.7
 

@@ -55,7 +55,7 @@ class Company:
         taken = set(self.groups(shown))
         copies = sum(map(bool, self.copies(decision.neighbors)))
         wanted = [("next kin", order)] * copies
-        wanted += [("typical", [p for p in self._typical(decision.label) if p in ranks])]
+        wanted += [("typical", [p for p in self._typical[decision.label] if p in ranks])]
         wanted += [("borderline", list(self._borderline(decision.label, order)))]
         found = []
         for role, positions in wanted:
@@ -76,21 +76,20 @@ class Company:
         return Neighbor(*named, float(distance), rank, cells.subjects[position],
                         place=cells.places[position])  # fmt: skip
 
-    def _typical(self, label: str) -> Ints:
-        """Positions of the cells of a class, those with the least mean squared distance to the
-        others first: the medoid, then those next to it.
-        """
-        rows = self._rows[label]
-        vectors = self.atlas.scaled[rows]
-        away = ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1)
-        return np.asarray(rows[np.argsort(away, kind="stable")])
-
     def _borderline(self, label: str, order: Sequence[int]) -> Iterator[int]:
         kept, labels = self.atlas.portrait, self.atlas.cells.labels
         border = () if kept is None else kept.border
         return (p for p in order if labels[p] == label and p < len(border) and border[p])
 
     @cached_property
-    def _rows(self) -> dict[str, Ints]:
-        owner = np.array(self.atlas.cells.labels, dtype=object)
-        return {name: np.flatnonzero(owner == name) for name in set(self.atlas.cells.labels)}
+    def _typical(self) -> dict[str, Ints]:
+        """Positions of the cells of each class, those with the least mean squared distance to the
+        others first: the medoid, then those next to it.
+        """
+        owner, found = np.array(self.atlas.cells.labels, dtype=object), {}
+        for name in set(self.atlas.cells.labels):
+            rows = np.flatnonzero(owner == name)
+            vectors = self.atlas.scaled[rows]
+            away = ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1)
+            found[name] = np.asarray(rows[np.argsort(away, kind="stable")])
+        return found

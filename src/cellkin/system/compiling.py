@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -235,8 +235,7 @@ class _Work:
             side.decisions(None if rows is None else Features(cells.ids, rows, side.atlas.space))
             for side, rows in zip(sides, known, strict=True)
         ]
-        units = owners if part == "references" else cells.owners(self.atlas.unit)
-        found = changes(decided[0], decided[1], cells.labels, units)
+        found = changes(decided[0], decided[1], cells.labels, owners)
         return found, part, evidence_changes(*map(_evidence, sides)).to_json()
 
 
@@ -345,13 +344,13 @@ def _evidence(seen: _Seen) -> list[Any]:
 def _cost(encoder: Encoder, pictures: Bytes) -> float:
     """Processor seconds of a look at some pictures, the least of some rounds."""
 
-    def once(look: Callable[[Bytes], object]) -> float:
+    def once() -> float:
         started = time.process_time()
-        look(pictures[:TIMED])
+        encoder.vectors(pictures[:TIMED])
         return time.process_time() - started
 
     with threads(1):
-        return min(once(encoder.vectors) for _ in range(ROUNDS + 1))
+        return min(once() for _ in range(ROUNDS + 1))
 
 
 def _too_many(rows: Sequence[dict[str, Any]], most: float) -> DecisionError:
