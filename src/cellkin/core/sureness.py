@@ -16,7 +16,6 @@ The rule (docs/decisions/049) reads what a decision holds and adds no number of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellkin.core.decisions import Decision
@@ -101,11 +100,6 @@ def _alike(name: str, call: str, labels: LabelSet) -> bool:
     mean none.
     """
     return name in labels.names and labels.side(name) == labels.side(call)
-
-
-def misfits(found: Sequence[Sureness]) -> int:
-    """How many of these cells do not fit."""
-    return sum(one.state == MISFIT for one in found)
 
 
 def most_misfit(unfit: int, cells: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cellkin.core.numbers import percent
 from cellkin.core.records import QUALITY, Decision, LabelSet
-from cellkin.core.sureness import MISFIT, SURE, Sureness, most_misfit, sureness
+from cellkin.core.sureness import MISFIT, SURE, Sureness, sureness
 from cellkin.report.words import listed
 
 FIRST = 2  # clauses of a line; how many more there are is said
@@ -24,10 +24,6 @@ ALONE = {
     "itself": "it is itself a cell of this atlas, and its own label voted",
 }
 """Clauses that are the same for every cell."""
-MOST_MISFIT = (
-    "Most cells of this case do not fit this atlas: it was made from other smears, stains or kinds "
-    "of cell. Adopt cells of this place first (cellkin adopt)."
-)
 
 
 def clauses(found: Sureness, decision: Decision, labels: LabelSet) -> tuple[str, ...]:
@@ -94,11 +90,6 @@ def sureness_json(decision: Decision, labels: LabelSet) -> dict[str, Any]:
     found = sureness(decision, labels)
     line = first_line(found, clauses(found, decision, labels), labels.title(decision.label))
     return {"sureness": found.state, "because": list(found.because), "line": line}
-
-
-def case_line(unfit: int, cells: int) -> str:
-    """What is said once for a case of which most cells do not fit; empty where that is not so."""
-    return f"{MOST_MISFIT} ({unfit} of {cells})" if most_misfit(unfit, cells) else ""
 
 
 def sure_words(measured: Mapping[str, Any] | None) -> str:

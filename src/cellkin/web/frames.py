@@ -48,15 +48,14 @@ def read_frame(stream: BinaryIO) -> Frame | None:
     return (head, body) if len(body) == head["size"] else None
 
 
-def answer_all(answer: Callable[[dict[str, Any], bytes], Frame], **ready: Any) -> None:
+def answer_all(answer: Callable[[dict[str, Any], bytes], Frame]) -> None:
     """Say that this process is ready, then answer frame after frame until stdin ends.
 
     Args:
         answer: may raise `CellkinError` and `MemoryError`; both are told.
-        ready: what to tell of this process first.
     """
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    write_frame(outgoing, ready)
+    write_frame(outgoing, {})
     while (frame := read_frame(incoming)) is not None:
         try:
             told, body = answer(*frame)
@@ -98,7 +97,7 @@ class Companion:
         self._pipes = [pipe for pipe in (self._popen.stdin, self._popen.stdout) if pipe]
         os.set_blocking(self._pipes[0].fileno(), False)
         try:
-            self.ready, _ = self._frame(time.monotonic() + STARTING)
+            self._frame(time.monotonic() + STARTING)
         except Silent:
             self.kill()
             raise
