@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import cellkin
 from cellkin.atlas import Atlas, Cells, Settings, build, decide, novel, with_novelty
 from cellkin.atlas.building import embedded
-from cellkin.atlas.changes import Changes, changes, evidence_changes
+from cellkin.atlas.changes import changes, evidence_changes
 from cellkin.core.arrays import Bytes
 from cellkin.core.artifacts import read_json, refuse_existing
 from cellkin.core.errors import ArtifactError, DataError, DecisionError, RecipeError
@@ -79,17 +80,29 @@ class CompileOptions(Options):
 
 @dataclass(frozen=True)
 class _Seen:
-    """Cells with their pictures, and what an atlas calls them."""
+    """Cells of a part with their pictures, and what an atlas makes of them."""
 
     atlas: Atlas
+    part: str
     cells: Cells
     pictures: Bytes
     owners: Owners
 
-    def decisions(self, features: Features | None = None) -> list[Decision]:
-        if features is None:
-            features = self.atlas.encoder.embed(self.pictures, self.cells.ids)
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        vectors = self.atlas.vectors  # of the references
+        if self.part != "references":
+            vectors = self.atlas.encoder.vectors(self.pictures)
+        features = Features(self.cells.ids, vectors, self.atlas.space)
         return novel(self.atlas, decide(self.atlas, features, owners=self.owners), self.pictures)
+
+    @cached_property
+    def evidence(self) -> list[Any]:
+        """That of some of them, evenly spread."""
+        rows = np.unique(np.linspace(0, len(self.cells) - 1, EXPLAINED).astype(int)).tolist()
+        some = [Prepared(self.cells.ids[row], self.pictures[row]) for row in rows]
+        how = self.owners.part(rows)
+        return DecisionSupport(self.atlas).explain(some, gate=False, subject=how)
 
 
 def compile_atlas(
@@ -144,6 +157,30 @@ class _Work:
     data: Dataset | None
     options: CompileOptions
 
+    @cached_property
+    def pictures(self) -> Bytes:
+        """Those of the reference cells, prepared, (N, S, S, 3) uint8."""
+        return np.stack(
+            [np.asarray(one) for one in self.atlas.pictures([range(len(self.atlas.cells))])[0]]
+        )
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[Cells, Bytes]]:
+        """The held-out cells by part."""
+        return {cells.part: (cells, images) for cells, images in self.held_out}
+
+    @cached_property
+    def before(self) -> _Seen:
+        """The cells on which changes are told, as the atlas sees them: test cells, else other
+        held-out ones, else its references.
+        """
+        for part in ("test", "calibration", "val"):
+            if part in self.parts:
+                cells, images = self.parts[part]
+                return _Seen(self.atlas, part, cells, images, cells.owners(self.atlas.unit))
+        cells = self.atlas.cells
+        return _Seen(self.atlas, "references", cells, self.pictures, Owners(IMAGE, cells.ids))
+
     def made(
         self, precision: str, folder: Path
     ) -> tuple[Atlas, list[dict[str, Any]] | None, dict[str, Any]]:
@@ -151,7 +188,7 @@ class _Work:
         from cellkin.learning.translating import translate
 
         atlas, engine, tell = self.atlas, self.options.engine, self.options.progress
-        pictures = _stacked(atlas)
+        pictures = self.pictures
 
         def translated(encoder: Encoder, place: Path) -> CompiledEncoder:
             place.mkdir(parents=True)
@@ -166,13 +203,13 @@ class _Work:
         if self.data is None:
             new, predictions = _with_limits_kept(atlas, encoder, frozen, pictures, tell), None
         else:
-            new, predictions = self._measured_anew(encoder, frozen, pictures)
-        return new, predictions, self._row(new, encoder, pictures)
+            new, predictions = self._measured_anew(encoder, frozen)
+        return new, predictions, self._row(new, encoder)
 
     def _measured_anew(
-        self, encoder: CompiledEncoder, frozen: CompiledEncoder | None, pictures: Bytes
+        self, encoder: CompiledEncoder, frozen: CompiledEncoder | None
     ) -> tuple[Atlas, list[dict[str, Any]] | None]:
-        atlas, tell = self.atlas, self.options.progress
+        atlas, pictures, tell = self.atlas, self.pictures, self.options.progress
         held = [(c, encoder.embed(p, c.ids, progress=tell)) for c, p in self.held_out]
         kept = "none" if atlas.maps is None else "fp16"
         seed = int(atlas.facts["split"]["seed"])
@@ -181,8 +218,7 @@ class _Work:
         new = build(
             encoder, references, held, labels=atlas.labels, settings=settings, progress=tell
         )
-        parts = {cells.part: (cells, images) for cells, images in self.held_out}
-        chosen = parts.get("calibration") or parts.get("val")
+        chosen = self.parts.get("calibration") or self.parts.get("val")
         if frozen is not None and chosen is not None:
             new = with_novelty(new, pictures, chosen, encoder=frozen, progress=tell)
         tested = [pair for pair in held if pair[0].part == "test"]
@@ -200,9 +236,11 @@ class _Work:
         data = replace(self.data, samples=self.data.select(cells.ids))
         return PartedCells(data, split, images, split.seed, self.options.progress)
 
-    def _row(self, new: Atlas, encoder: CompiledEncoder, pictures: Bytes) -> dict[str, Any]:
+    def _row(self, new: Atlas, encoder: CompiledEncoder) -> dict[str, Any]:
         """What this engine is, how quick, and what it changes."""
-        found, part, evidence = self._changes(new, pictures)
+        before, pictures = self.before, self.pictures
+        after = replace(before, atlas=new)
+        found = changes(before.decisions, after.decisions, before.cells.labels, before.owners)
         share = found.calls.share or 0.0
         return {
             "name": encoder.engine,
@@ -212,31 +250,12 @@ class _Work:
             "version": cellkin.__version__,
             "limits": "kept" if self.data is None else "measured anew",
             "times": round(_cost(self.atlas.encoder, pictures) / _cost(encoder, pictures), 2),
-            "part": part,
+            "part": before.part,
             "most": self.options.most,
             "holds": share <= self.options.most,
             "changes": found.to_json(),
-            "evidence": evidence,
+            "evidence": evidence_changes(before.evidence, after.evidence).to_json(),
         }
-
-    def _changes(self, new: Atlas, pictures: Bytes) -> tuple[Changes, str, dict[str, Any]]:
-        parts = {cells.part: (cells, images) for cells, images in self.held_out}
-        for part in ("test", "calibration", "val"):
-            if part in parts:
-                cells, images = parts[part]
-                owners = cells.owners(self.atlas.unit)
-                break
-        else:
-            part, cells, images = "references", self.atlas.cells, pictures
-            owners = Owners(IMAGE, cells.ids)
-        sides = [_Seen(atlas, cells, images, owners) for atlas in (self.atlas, new)]
-        known = [side.atlas.vectors if part == "references" else None for side in sides]
-        decided = [
-            side.decisions(None if rows is None else Features(cells.ids, rows, side.atlas.space))
-            for side, rows in zip(sides, known, strict=True)
-        ]
-        found = changes(decided[0], decided[1], cells.labels, owners)
-        return found, part, evidence_changes(*map(_evidence, sides)).to_json()
 
 
 # parts of the work -----------------------------------------------------------------------------
@@ -299,10 +318,6 @@ def _held_out(atlas: Atlas, data: Dataset | None, progress: Progress) -> list[tu
     return found
 
 
-def _stacked(atlas: Atlas) -> Bytes:
-    return np.stack([np.asarray(one) for one in atlas.pictures([range(len(atlas.cells))])[0]])
-
-
 def _frozen_of(atlas: Atlas) -> Encoder:
     from cellkin.learning.frozen import frozen_encoder
 
@@ -333,12 +348,6 @@ def _with_limits_kept(
         frozen=side,
         verification=None,
     )
-
-
-def _evidence(seen: _Seen) -> list[Any]:
-    rows = np.unique(np.linspace(0, len(seen.cells) - 1, EXPLAINED).astype(int)).tolist()
-    some = [Prepared(seen.cells.ids[row], seen.pictures[row]) for row in rows]
-    return DecisionSupport(seen.atlas).explain(some, gate=False, subject=seen.owners.part(rows))
 
 
 def _cost(encoder: Encoder, pictures: Bytes) -> float:
