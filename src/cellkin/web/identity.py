@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from cellkin.web.problems import ProblemError
 from cellkin.web.settings import Settings
 from cellkin.web.store import ROLES, SCOPES, Actor, Store, User
+from cellkin.web.store.groups import LOCAL
 
-LOCAL = "local"
 LOCAL_ROLE = "reviewer"
 
 

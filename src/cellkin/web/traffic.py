@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cellkin.web.problems import ProblemError, answer
 from cellkin.web.settings import Traffic
 
 SWEEP = 1.0  # seconds between two looks at all connections, at most
@@ -130,21 +130,18 @@ def _counted_as(address: str) -> str:
 
 def _no_room() -> bytes:
     """An answer to a connection too many, before it has asked anything."""
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    told = {
-        "type": "urn:cellkin:problem:busy",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": "too many connections are open",
-        "where": "",
-        "mend": "close some, or try again later",
-    }
-    body = json.dumps(told).encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
+    told = answer(
+        ProblemError(
+            503,
+            "busy",
+            "too many connections are open",
+            mend="close some, or try again later",
+            headers={"Retry-After": "10", "Connection": "close"},
+        )
     )
-    return head.encode() + body
+    head = [f"HTTP/1.1 503 {HTTPStatus(503).phrase}".encode()]
+    head += [name.title() + b": " + value for name, value in told.raw_headers]
+    return b"\r\n".join([*head, b"", bytes(told.body)])
 
 
 def configured(app: Any, traffic: Traffic, *, proxied: bool, **options: Any) -> uvicorn.Config:

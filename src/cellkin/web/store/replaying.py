@@ -232,7 +232,10 @@ class Replay:
         for token in entry.after.get("tokens ended", ()):
             self.tokens[token] = True
         if entry.action == "password changed" or entry.after.get("disabled"):
-            self.sessions = {k: user for k, user in self.sessions.items() if user != name}
+            self._end_sessions(name)
+
+    def _end_sessions(self, name: str) -> None:
+        self.sessions = {k: user for k, user in self.sessions.items() if user != name}
 
     def _session_started(self, entry: LogEntry) -> None:
         self.sessions[entry.after["session"]] = entry.user
@@ -242,7 +245,7 @@ class Replay:
 
     def _factor(self, entry: LogEntry) -> None:
         self._tell("factors", entry.after["name"], entry.after["fixed"])
-        self.sessions = {k: u for k, u in self.sessions.items() if u != entry.after["name"]}
+        self._end_sessions(entry.after["name"])
 
     def _factor_ended(self, entry: LogEntry) -> None:
         self.fixed.get("factors", {}).pop(entry.after["name"], None)

@@ -64,7 +64,7 @@ def require_viewed(tx: Transaction, actor: Actor, which: Sequence[Cell], least: 
     Raises:
         Refused: one of them was not opened, or not long enough.
     """
-    opened = _opened(tx.conn, actor.user, [cell.id for cell in which])
+    opened = _looks(tx.conn, actor.user, which)
     now = datetime.fromisoformat(tx.now)
     hasty = [
         cell
@@ -82,12 +82,13 @@ def require_viewed(tx: Transaction, actor: Actor, which: Sequence[Cell], least: 
         )
 
 
-def _opened(conn: Connection, user: str, ids: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for start in range(0, len(ids), TOGETHER):
-        part = views.c.cell.in_(ids[start : start + TOGETHER])
+def _looks(conn: Connection, user: str, which: Sequence[Cell]) -> dict[str, str | None]:
+    """Those of the cells that this person saw, and when they opened each."""
+    found: dict[str, str | None] = {}
+    for start in range(0, len(which), TOGETHER):
+        part = views.c.cell.in_([cell.id for cell in which[start : start + TOGETHER]])
         query = select(views.c.cell, views.c.opened).where(_mine(user, part))
-        found |= {str(row[0]): str(row[1]) for row in conn.execute(query) if row[1]}
+        found |= {str(row[0]): row[1] for row in conn.execute(query)}
     return found
 
 
@@ -100,13 +101,10 @@ def _mine(user: str, which: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def by(conn: Connection, user: str, which: Sequence[Cell]) -> list[Cell]:
     """Cells with `seen` and `opened` as they are for one person."""
-    found: dict[str, bool] = {}
-    for start in range(0, len(which), TOGETHER):
-        part = views.c.cell.in_([cell.id for cell in which[start : start + TOGETHER]])
-        query = select(views.c.cell, views.c.opened).where(_mine(user, part))
-        found |= {str(row[0]): row[1] is not None for row in conn.execute(query)}
+    found = _looks(conn, user, which)
     return [
-        replace(cell, seen=cell.id in found, opened=found.get(cell.id, False)) for cell in which
+        replace(cell, seen=cell.id in found, opened=found.get(cell.id) is not None)
+        for cell in which
     ]
 
 
