@@ -92,6 +92,19 @@ def web(
         yield opened
 
 
+@pytest.fixture(scope="module")
+def shared(
+    support: DecisionSupport,
+    new_cells: list[tuple[str, bytes]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Workstation]:
+    """A workstation for tests of one file that change nothing that others of it look at."""
+    from workstation import workstation
+
+    with workstation(support, new_cells, tmp_path_factory.mktemp("web")) as opened:
+        yield opened
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -7,19 +7,22 @@ import io
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+from argon2 import PasswordHasher
 from PIL import Image
 
 from cellkin.core.records import Decision, LabelSet, Provenance
-from cellkin.web.store import Actor, Case, Cell, NewCell, Store
+from cellkin.web.store import Actor, Case, Cell, NewCell, Store, people
 from cellkin.web.store.database import one_connection, utc_now
 from cellkin.web.store.verifying import verify
 
+SECRET = "correct horse battery"
 ANNA = Actor("anna", "reviewer", "page")
 BEN = Actor("ben", "reviewer", "api")
 ROOT = Actor("root", "admin", "command line")
@@ -131,6 +134,20 @@ def fresh(path: Path, clock: Callable[[], datetime] = utc_now) -> Store:
     """A new store at `path` that knows the atlas of the made-up cells."""
     path.write_bytes(_blank())
     return prepared(Store.open(path, clock=clock))
+
+
+@contextmanager
+def with_anna(path: Path, clock: Callable[[], datetime]) -> Iterator[Store]:
+    """A fresh store in which Anna has an account and the password `SECRET`, hashed quickly."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people, "_hasher", lambda: cheap)
+        people._nobody.cache_clear()
+        opened = fresh(path, clock)
+        opened.add_user(ROOT, "Anna", SECRET, "reviewer")
+        yield opened
+        opened.close()
+    people._nobody.cache_clear()
 
 
 def prepared(store: Store) -> Store:

@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from fastapi.routing import APIRoute, iter_route_contexts
-from storing import ROOT, Clock, fresh
+from storing import ROOT, SECRET, Clock, with_anna
 from workstation import PASSWORD, SETTINGS, SYSTEM, Workstation, replace, workstation
 
 from cellkin.system import DecisionSupport
 from cellkin.web.store import Actor, Forbidden, NotFound, Proof, Refused, Store, Throttled, people
 from cellkin.web.store.passwords import code_at
 
-SECRET = "correct horse battery"
 ANNA = Actor("Anna", "reviewer", "page")
 
 
@@ -28,15 +26,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(people, "_hasher", lambda: cheap)
-    people._nobody.cache_clear()
-    opened = fresh(tmp_path / "s", clock)
-    opened.add_user(ROOT, "Anna", SECRET, "reviewer")
-    yield opened
-    opened.close()
-    people._nobody.cache_clear()
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with with_anna(tmp_path / "s", clock) as opened:
+        yield opened
 
 
 # passwords --------------------------------------------------------------------------------------

@@ -9,12 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
-from storing import ANNA, ROOT, VIEWER, Clock, fresh
+from storing import ANNA, ROOT, SECRET, VIEWER, Clock, with_anna
 
 from cellkin.web.store import Forbidden, NotFound, Refused, Store, Throttled, people
-
-SECRET = "correct horse battery"
 
 
 @pytest.fixture
@@ -23,15 +20,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr(people, "_hasher", lambda: cheap)
-    people._nobody.cache_clear()
-    opened = fresh(tmp_path / "s", clock)
-    opened.add_user(ROOT, "Anna", SECRET, "reviewer")
-    yield opened
-    opened.close()
-    people._nobody.cache_clear()
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with with_anna(tmp_path / "s", clock) as opened:
+        yield opened
 
 
 def test_the_usual_hash_is_argon2id_and_not_cheap() -> None:

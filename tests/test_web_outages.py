@@ -13,13 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from workstation import HOST, SYSTEM, Workstation, upload, workstation
+from workstation import HOST, SYSTEM, Workstation, upload
 
 from cellkin import train
 from cellkin.core.artifacts import alone
@@ -27,7 +26,7 @@ from cellkin.core.errors import ArtifactError, CellkinError, OutputError
 from cellkin.core.records import Dataset
 from cellkin.learning.recipes import Recipe
 from cellkin.report.exports import FORMULA, guarded
-from cellkin.system import DecisionSupport, TrainOptions
+from cellkin.system import TrainOptions
 from cellkin.web.problems import answer
 from cellkin.web.store import Busy, Full, Store, database
 from cellkin.web.store.converting import cursor_to
@@ -42,16 +41,6 @@ OUTAGES = {
     "read-only": (OutputError("the store is read-only", where="/srv/secret"), 503),
     "damaged": (ArtifactError("/srv/secret is no longer what it was", where="/srv/secret"), 503),
 }
-
-
-@pytest.fixture(scope="module")
-def shared(
-    support: DecisionSupport,
-    new_cells: list[tuple[str, bytes]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Workstation]:
-    with workstation(support, new_cells, tmp_path_factory.mktemp("web")) as opened:
-        yield opened
 
 
 # outages ------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,17 +33,6 @@ from cellkin.web.store import ROLES, Store
 OPEN = {("GET", "/healthz"), ("GET", "/login"), ("POST", "/api/v1/session")}
 OPEN |= {("GET", "/static/{version}/{name}")}
 """All that answers a stranger; a new route must not be in it."""
-
-
-@pytest.fixture(scope="module")
-def shared(
-    support: DecisionSupport,
-    new_cells: list[tuple[str, bytes]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Workstation]:
-    """A workstation for tests that change nothing that others look at."""
-    with workstation(support, new_cells, tmp_path_factory.mktemp("web")) as opened:
-        yield opened
 
 
 def routes(station: Workstation) -> list[tuple[str, str, RouteContext]]:
